@@ -1,0 +1,50 @@
+# Each line can be pasted into a shell. `make demo` and `make test` set up .venv from uv.lock when it is missing or stale.
+
+SPCONV ?= cu126            # cu120: the older spconv-cu120 (Python 3.11, numpy < 2)
+SPCONV := $(strip $(SPCONV))
+UV_VERSION := 0.13.8
+UV := .tools/uv-$(UV_VERSION)/bin/uv
+SET_UP := .venv/set-up-$(SPCONV)
+SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
+
+.PHONY: demo sample test lint format bench envs
+.DELETE_ON_ERROR:
+
+demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/demo_summary.md
+	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.shares demo
+
+sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/sample_summary.md
+	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.shares sample
+
+test: $(SET_UP)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest
+
+lint: $(SET_UP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/pyright
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/snakemake --lint
+
+format: $(SET_UP)
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/snakefmt Snakefile workflow
+
+bench: $(SET_UP)  ## ratios, printed and written to benchmarks/results/
+	for script in benchmarks/*.py; do .venv/bin/python $$script; done
+
+envs: $(SET_UP)  ## envs/*.yaml from uv.lock
+	$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-project --no-default-groups --group cu126 | .venv/bin/python envs/export.py > envs/pipeline.yaml
+
+$(UV):
+	@python3 -m pip --version > /dev/null 2>&1 || { echo "error: python3 has no pip: sudo apt-get install python3-pip" >&2; exit 1; }
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION)
+
+$(SET_UP): uv.lock pyproject.toml | $(UV)
+	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
+	@.venv/bin/python -m elite_pipeline.system
+	@rm -f .venv/set-up-*
+	@touch $@

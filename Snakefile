@@ -1,0 +1,30 @@
+"""Recorded drives -> SAM teacher -> cached targets -> sparse LiDAR student -> mIoU and latency.
+
+Every rule NAME runs `python -m elite_pipeline.stages.NAME` and nothing else. `snakemake --list` prints what each does.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.21")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teacher.smk"
+include: "workflow/rules/student.smk"
+include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    """The embedded demo: both headline numbers and every figure."""
+    default_target: True
+    input:
+        "results/demo_summary.md",
+    localrule: True

@@ -1,0 +1,334 @@
+"""The one definition of `config.yaml`: every key, its type and its bounds.
+
+Unknown keys, wrong types and impossible combinations are refused with the key's full path. What the keys *do*, with
+units, stands beside their values in `config.yaml`; here stand only types, bounds and what must agree with what.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from elite_pipeline.errors import InputError
+
+Sequence = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$", strict=True)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Interval = tuple[float, float]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SimulateDrive(Section):
+    seed: int
+    frames: Count
+    spacing: Positive
+    beams: Count
+    columns: Count
+    image_width: Count
+    image_height: Count
+
+
+class IndexFrames(Section):
+    """What `index_frames` reads: a data set's cameras, and whether the sequence's split needs labels and images."""
+
+    cameras: dict[str, str]
+    missing_images: bool
+    labels: bool
+    images: bool
+
+
+class ProjectPoints(Section):
+    min_depth: Positive
+    cell: Positive
+    tolerance: Fraction
+
+
+class ProjectSequence(Section):
+    """What `project_points` reads."""
+
+    cameras: dict[str, str]
+    project_points: ProjectPoints
+
+
+class SamLabeller(Section):
+    """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
+
+    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
+    checkpoint: str | None = None
+    sha256: Sha256 | None = None
+    longest_side: Count
+    predicted_iou: Fraction
+    stability: Fraction
+    stability_offset: Positive
+    box_nms: Fraction
+    prompts_per_batch: Count
+
+
+class NearestLabeller(Section):
+    """Fill from the nearest visible labelled pixel."""
+
+    radius: Positive
+
+
+class LabelImages(Section):
+    labeller: Literal["nearest", "sam"]
+    nearest: NearestLabeller | None = None
+    sam: SamLabeller | None = None
+
+    @model_validator(mode="after")
+    def _chosen_labeller_is_configured(self):
+        if getattr(self, self.labeller) is None:
+            raise ValueError(f"labeller is {self.labeller!r}, so a section '{self.labeller}:' is needed beside it")
+        return self
+
+
+class Dataset(Section):
+    format: Literal["semantickitti"]
+    cameras: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(min_length=1)
+    missing_images: bool = False
+    train: list[Sequence] = Field(min_length=1)
+    val: list[Sequence] = Field(min_length=1)
+    label_images: LabelImages
+
+    @model_validator(mode="after")
+    def _splits_are_disjoint(self):
+        if shared := sorted(set(self.train) & set(self.val)):
+            raise ValueError(f"sequences {shared} are in both train and val; a score on them would mean nothing")
+        return self
+
+
+class Peft(Section):
+    method: Literal["none", "lora", "adalora"]
+    rank: Count
+    alpha: Positive
+    targets: list[Literal["qkv", "proj", "lin1", "lin2"]] = Field(min_length=1)
+    initial_rank: Count | None = None
+    orthogonality: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _adalora_has_its_keys(self):
+        if self.method == "adalora":
+            if self.initial_rank is None or self.orthogonality is None:
+                raise ValueError("method adalora needs initial_rank and orthogonality (the paper's code: 12 and 0.1)")
+            if self.initial_rank < self.rank:
+                raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}; AdaLoRA only prunes")
+        return self
+
+
+class TuneTeacher(Section):
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: int = Field(ge=0)
+    lovasz: NonNegative
+    seed: int
+
+
+class CacheTeacher(Section):
+    targets: list[Literal["logits", "features"]] = Field(min_length=1)
+    batch: Count
+
+
+class View(Section):
+    """Which encoder sees images of which size: what every stage that runs the teacher reads."""
+
+    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
+    checkpoint: str | None = None
+    sha256: Sha256 | None = None
+    longest_side: Count
+
+    @model_validator(mode="after")
+    def _checkpoint_is_named(self):
+        if self.encoder != "sam_tiny" and (self.checkpoint is None or self.sha256 is None):
+            raise ValueError(
+                f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
+            )
+        return self
+
+
+class TeacherToTune(View):
+    upscaler: Count
+    peft: Peft
+    tune_teacher: TuneTeacher
+
+
+class TeacherToCache(View):
+    cache_teacher: CacheTeacher
+
+
+class Teacher(TeacherToTune, TeacherToCache):
+    pass
+
+
+class Network(Section):
+    voxel_size: Positive
+    volume: tuple[Interval, Interval, Interval]
+    scales: list[Count] = Field(min_length=1)
+    width: Count
+
+
+class Losses(Section):
+    lovasz: NonNegative
+    auxiliary: NonNegative
+    auxiliary_lovasz: NonNegative
+    distillation: NonNegative
+    temperature: Positive
+    reduction: Literal["mean", "batchmean"]
+
+
+class Augmentation(Section):
+    rotate: bool
+    flip: bool
+    scale: Fraction
+    translate: NonNegative
+    drop: Fraction
+
+
+class TrainStudent(Section):
+    epochs: Count
+    batch: Count
+    optimiser: Literal["sgd", "adamw"]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: int = Field(ge=0)
+    clip: Positive
+    precision: Literal["32-true", "16-mixed"]
+    seed: int
+    threads: Count
+    checkpoint_every: Count
+
+
+class Student(Section):
+    network: Network
+    losses: Losses
+    augmentation: Augmentation
+    train_student: TrainStudent
+
+
+class PretrainSam(Section):
+    worlds: Count
+    views_per_world: Count
+    image_width: Count
+    image_height: Count
+    low_resolution_steps: int = Field(ge=0)
+    steps: Count
+    mask_steps: int = Field(ge=0)
+    batch: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: int = Field(ge=0)
+    seed: int
+
+
+class MeasureLatency(Section):
+    warmup: int = Field(ge=0)
+    scans: Count
+    precision: Literal["32-true", "16-true"]
+
+
+class Experiment(Section):
+    dataset: Name
+    teacher: Name
+    student: Name
+
+
+class Config(Section):
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    datasets: dict[Name, Dataset]
+    teachers: dict[Name, Teacher]
+    students: dict[Name, Student]
+    simulate_drive: SimulateDrive
+    project_points: ProjectPoints
+    pretrain_sam: PretrainSam
+    measure_latency: MeasureLatency
+
+    @model_validator(mode="after")
+    def _experiments_name_what_exists(self):
+        for name, experiment in self.experiments.items():
+            for kind in ("dataset", "teacher", "student"):
+                known = sorted(getattr(self, f"{kind}s"))
+                if getattr(experiment, kind) not in known:
+                    raise ValueError(
+                        f"experiments.{name}.{kind} is {getattr(experiment, kind)!r}, but {kind}s: holds only {known}"
+                    )
+        return self
+
+
+def validate(model: type[Model], values: dict, source: str) -> Model:
+    """`model` of `values`, or an `InputError` that lists every fault as `source: full.path: what is wrong`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = [
+            f"{source}: {'.'.join(map(str, e['loc'])) or 'whole file'}: {_advice(model, e)}" for e in error.errors()
+        ]
+        raise InputError("\n".join(faults)) from None
+
+
+def flatten(node: Any, path: tuple[str, ...] = ()) -> list[str]:
+    """`node` as sorted `dotted.key=json` strings: the order-proof form in which rules declare what they read."""
+    if isinstance(node, dict):
+        return [item for key in sorted(node) for item in flatten(node[key], (*path, key))]
+    return [f"{'.'.join(path)}={json.dumps(node)}"]
+
+
+def unflatten(items: list[str]) -> dict:
+    """Inverse of `flatten`; empty items are skipped, and one that is not `dotted.key=json` is an `InputError`."""
+    tree: dict = {}
+    for item in filter(None, items):
+        key, separator, text = item.partition("=")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            separator = ""
+        if not separator:
+            raise InputError(f"argument {item!r} is not of the form dotted.key=json, for example voxel_size=0.1")
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def read(path: Path) -> Config:
+    """The validated configuration of a YAML file."""
+    import yaml
+
+    return validate(Config, yaml.safe_load(path.read_text()), str(path))
+
+
+def _advice(model, error):
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        siblings = _keys_at(model, error["loc"][:-1])
+        return f"unknown key; the keys here are {', '.join(siblings)}" if siblings else "unknown key"
+    if error["type"] == "missing":
+        return "this key is missing"
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == r"^[0-9]{2}$":
+        return f'{error["input"]!r} is no sequence; write two digits in quotes, as in "08"'
+    if error["type"] == "string_type" and isinstance(error["input"], int):
+        return f'{error["input"]!r} is a number; write two digits in quotes, as in "{error["input"]:02d}"'
+    return f"{message}; it is {error['input']!r}" if not isinstance(error["input"], dict) else message
+
+
+def _keys_at(model, path):
+    """Names of the fields of the sub-model at `path`, or nothing where that is no model."""
+    for part in path:
+        fields = getattr(model, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else model
+        # dict[Name, Section] -> Section; Section | None -> Section; a model stays itself.
+        model = next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
+    return sorted(getattr(model, "model_fields", ()))

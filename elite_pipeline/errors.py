@@ -1,0 +1,15 @@
+"""Faults that a person can mend: their message names the file, what is wrong with it and what to do."""
+
+import sys
+
+
+class InputError(Exception):
+    """Bad input. Shown as its message alone, without a traceback."""
+
+
+def run(main):
+    """Run a stage's `main()`; an `InputError` becomes one message on stderr and exit status 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,81 @@
+"""What made a result: versions, commit, device. Written into results, never into a rule's params."""
+
+import platform
+import subprocess
+import zlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "elite_pipeline",
+    "torch",
+    "spconv-cu126",
+    "spconv-cu120",
+    "segment-anything",
+    "peft",
+    "zarr",
+    "numpy",
+    "open3d",
+    "snakemake",
+)
+
+
+def versions():
+    """Package name -> version, of those installed, and Python's."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def digest(path):
+    """crc32 (8 hex digits) of a file, or of the `zarr.json` that seals a store; None where there is none."""
+    path = Path(path)
+    path = path / "zarr.json" if path.is_dir() else path
+    return f"{zlib.crc32(path.read_bytes()):08x}" if path.exists() else None
+
+
+def provenance(settings, *inputs):
+    """What made a store: its settings, the digest of each input path, and the versions of what ran."""
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "inputs": {str(path): digest(path) for path in inputs},
+        "versions": versions(),
+    }
+
+
+def commit():
+    """The git commit of the code that runs, with `+changes` where files differ from it; None outside a checkout."""
+    root = Path(__file__).parent
+
+    def git(*arguments):
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def device_name():
+    """The accelerator's name, or the processor's with the number of usable cores."""
+    import os
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    models = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return (
+        f"{models[0] if models else platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    )
+
+
+def _cpuinfo():
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []

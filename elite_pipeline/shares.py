@@ -1,0 +1,35 @@
+"""Where the time went: `python -m elite_pipeline.shares demo` prints each stage's share of an experiment's jobs."""
+
+import csv
+import sys
+from pathlib import Path
+
+from elite_pipeline import config
+
+
+def stage_usage(folder, names):
+    """{stage: (jobs, seconds, peak megabytes)} of the benchmark files `folder/<stage>/<name>...`, name in `names`."""
+    found = {}
+    for stage in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
+        files = [p for p in stage.rglob("*.tsv") if p.relative_to(stage).parts[0].removesuffix(".tsv") in names]
+        rows = [next(csv.DictReader(file.open(), delimiter="\t")) for file in files]
+        if rows:
+            # A job of under a second has no memory reading.
+            peak = max(0.0 if row["max_rss"] in ("-", "NA") else float(row["max_rss"]) for row in rows)
+            found[stage.name] = (len(rows), sum(float(row["s"]) for row in rows), peak)
+    return found
+
+
+def main(experiment):
+    """Print the table, longest stage first."""
+    names = {experiment, config.read(Path("config.yaml")).experiments[experiment].dataset}
+    found = stage_usage("benchmarks", names)
+    total = sum(seconds for _, seconds, _ in found.values())
+    print(f"{'stage':<22}{'jobs':>5}{'seconds':>9}{'share':>8}{'peak MB':>9}")
+    for stage, (jobs, seconds, peak) in sorted(found.items(), key=lambda item: -item[1][1]):
+        print(f"{stage:<22}{jobs:>5}{seconds:>9.1f}{seconds / total:>8.1%}{peak:>9.0f}")
+    print(f"{'all stages':<27}{total:>9.1f}  (jobs that ran side by side count in full)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,40 @@
+"""Write the one page that `make demo` ends with: mIoU table, latency line, where the figures lie."""
+
+import json
+from pathlib import Path
+
+from elite_pipeline.config import Section
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    stage = parser(__doc__)
+    stage.add_argument(
+        "--miou", type=Path, required=True, help="results/<experiment>_miou.json, with its .md beside it"
+    )
+    stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
+    stage.add_argument("--figures", type=Path, nargs="+", required=True, help="figures to list")
+    stage.add_argument("--out", type=Path, required=True, help="Markdown file to write")
+    args, _ = parse(stage, Section, argv)
+
+    miou, latency = json.loads(args.miou.read_text()), json.loads(args.latency.read_text())
+    verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
+    total = latency["phases"]["total"]
+    lines = [
+        f"# {miou['experiment']}",
+        "",
+        args.miou.with_suffix(".md").read_text().strip(),
+        "",
+        f"latency: {total['p50']:.1f} ms per scan at the median, {total['p99']:.1f} ms at the 99th percentile:"
+        f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
+        f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
+        "",
+        "figures:",
+        *(f"    {figure}" for figure in args.figures),
+    ]
+    args.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

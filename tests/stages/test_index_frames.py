@@ -1,0 +1,95 @@
+"""index_frames: every fault of a sequence in one report, with file and remedy."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline import index
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages.index_frames import main
+
+SETTINGS = ['cameras.image_2="P2"', "missing_images=false", "labels=true", "images=true"]
+
+
+def run(drive, out, settings=SETTINGS):
+    main(["--sequence-folder", str(drive), "--out", str(out), *settings])
+
+
+def test_sound_sequence(drive, tmp_path, capsys):
+    run(drive, tmp_path / "00.parquet")
+    known = index.read(tmp_path / "00.parquet")
+    assert known.frames == ["000000", "000001", "000002"]
+    assert known.points.tolist() == [500] * 3
+    assert known.labelled.all()
+    assert known.sizes["image_2"].tolist() == [[40, 80]] * 3
+    assert "3 scans, 1500 points, 3 scans labelled, 3 images" in capsys.readouterr().out
+
+
+def test_all_faults_in_one_report(drive, tmp_path):
+    scan = drive / "velodyne/000000.bin"
+    points = np.fromfile(scan, np.float32).reshape(-1, 4)
+    points[7, 1] = np.nan
+    points.tofile(scan)
+    with (drive / "velodyne/000001.bin").open("ab") as file:
+        file.write(b"abc")
+    np.zeros(499, np.uint32).tofile(drive / "labels/000002.label")
+    np.full(500, 123, np.uint32).tofile(drive / "labels/000000.label")
+    image = drive / "image_2/000001.png"
+    image.write_bytes(image.read_bytes()[:300])
+    Image.fromarray(np.zeros((20, 80, 3), np.uint8)).save(drive / "image_2/000002.png")
+    (drive / "image_2/000000.png").unlink()
+    shutil.copy(drive / "image_2/000002.png", drive / "image_2/000005.png")
+    (drive / "calib.txt").write_text("P2: 1 2 3\n")
+    with pytest.raises(InputError) as error:
+        run(drive, tmp_path / "00.parquet")
+    report = str(error.value)
+    for part in (
+        "velodyne/000000.bin: 1 of 500 points are NaN",
+        "velodyne/000001.bin: 8003 bytes",
+        "labels/000002.label: 499 labels for the 500 points",
+        "labels/000000.label: raw label ids [123]",
+        "image_2/000001.png: unreadable image",
+        "image_2/000000.png: missing",
+        "calib.txt, line 1: P2 has 3 numbers",
+    ):
+        assert part in report, part
+    assert not (tmp_path / "00.parquet").exists()
+
+
+def test_image_of_another_size_is_a_fault(drive, tmp_path):
+    Image.fromarray(np.zeros((20, 80, 3), np.uint8)).save(drive / "image_2/000002.png")
+    with pytest.raises(
+        InputError, match=r"000002\.png: 80 x 20 pixels, where the sequence's other images have 80 x 40"
+    ):
+        run(drive, tmp_path / "00.parquet")
+
+
+def test_missing_camera_folder(drive, tmp_path):
+    shutil.rmtree(drive / "image_2")
+    with pytest.raises(InputError, match="image_2: no image of any scan"):
+        run(drive, tmp_path / "00.parquet")
+
+
+def test_empty_sequence(tmp_path):
+    (tmp_path / "00").mkdir()
+    with pytest.raises(InputError, match="holds no velodyne"):
+        run(tmp_path / "00", tmp_path / "00.parquet")
+
+
+def test_missing_images_and_labels_are_fine_where_the_config_needs_none(drive, tmp_path):
+    (drive / "image_2/000001.png").unlink()
+    (drive / "labels/000001.label").unlink()
+    settings = ['cameras.image_2="P2"', "missing_images=true", "labels=false", "images=true"]
+    run(drive, tmp_path / "00.parquet", settings)
+    known = index.read(tmp_path / "00.parquet")
+    assert known.labelled.tolist() == [True, False, True]
+    assert known.sizes["image_2"][1].tolist() == [0, 0]
+    shutil.rmtree(drive / "image_2")
+    (drive / "calib.txt").unlink()
+    run(
+        drive,
+        tmp_path / "val.parquet",
+        ['cameras.image_2="P2"', "missing_images=false", "labels=false", "images=false"],
+    )

@@ -1,0 +1,75 @@
+"""The configuration refuses what it does not know, and says where and what to write."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from elite_pipeline.config import Config, flatten, read, unflatten, validate
+from elite_pipeline.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def values():
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def test_shipped_config_is_valid_and_every_key_is_explained():
+    assert {"demo", "sample", "semkitti"} <= set(read(ROOT / "config.yaml").experiments)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("students.elite.network.voxel", 1, "students.elite.network.voxel: unknown key; the keys here are scales"),
+        ("students.elite.network.voxel_size", "wide", "students.elite.network.voxel_size: .*'wide'"),
+        ("students.elite.network.voxel_size", -1, "students.elite.network.voxel_size: .*greater than 0"),
+        (
+            "datasets.demo.train",
+            ["00", 8],
+            'datasets.demo.train.1: 8 is a number; write two digits in quotes, as in "08"',
+        ),
+        ("datasets.demo.train", ["0"], "datasets.demo.train.0: '0' is no sequence"),
+        ("datasets.demo.val", ["00"], "datasets.demo: .*both train and val"),
+        ("datasets.demo.cameras.image_2", "P9", "datasets.demo.cameras.image_2: .*'P0', 'P1', 'P2' or 'P3'"),
+        ("datasets.semkitti.label_images.sam", None, "labeller is 'sam', so a section 'sam:' is needed"),
+        ("teachers.sam_vit_b.sha256", None, "teachers.sam_vit_b: encoder vit_b needs checkpoint and sha256"),
+        ("teachers.sam_vit_b.sha256", "abc", "teachers.sam_vit_b.sha256"),
+        ("teachers.sam_vit_b.peft.initial_rank", 4, "AdaLoRA only prunes"),
+        ("experiments.demo.student", "nobody", "experiments.demo.student is 'nobody', but students: holds only"),
+        ("bogus", 1, "bogus: unknown key"),
+    ],
+)
+def test_faults_are_named_with_their_path(values, path, value, message):
+    *parents, leaf = path.split(".")
+    node = values
+    for parent in parents:
+        node = node[parent]
+    node[leaf] = value
+    with pytest.raises(InputError, match=message):
+        validate(Config, values, "config.yaml")
+
+
+def test_all_faults_come_at_once(values):
+    values["bogus"] = 1
+    del values["simulate_drive"]["seed"]
+    with pytest.raises(InputError) as error:
+        validate(Config, values, "config.yaml")
+    assert "bogus" in str(error.value)
+    assert "simulate_drive.seed: this key is missing" in str(error.value)
+
+
+def test_flat_form_is_sorted_and_reversible():
+    tree = {"b": {"y": [1, 2.5], "x": None}, "a": "text=with=equals"}
+    flat = flatten(tree)
+    assert flat == ['a="text=with=equals"', "b.x=null", "b.y=[1, 2.5]"]
+    assert unflatten([*flat, ""]) == tree
+    assert flatten({"a": tree["a"], "b": {"x": None, "y": [1, 2.5]}}) == flat
+
+
+@pytest.mark.parametrize("item", ["novalue", "key=", "key=not json"])
+def test_words_that_are_no_settings_are_refused(item):
+    with pytest.raises(InputError, match=r"dotted\.key=json"):
+        unflatten([item])

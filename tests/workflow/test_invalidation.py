@@ -1,0 +1,136 @@
+"""What a change invalidates, by Snakemake's own dry run: the whole DAG run once with stages that only make files."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+STUB = """
+import pathlib, sys
+outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
+name = pathlib.Path(__file__).stem
+if name == "train_student":
+    outs = [outs[0] / n for n in ("student.safetensors", "config.json", "README.md", "training.jsonl")]
+if name in ("evaluate_miou", "measure_latency"):
+    outs.append(outs[0].with_suffix(".md"))
+for out in outs:
+    if out.suffix in (".zarr", "") and not out.name == "README":
+        out.mkdir(parents=True, exist_ok=True)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("x")
+"""
+
+AFTER_STUDENT = {
+    "train_student",
+    "evaluate_miou",
+    "measure_latency",
+    "plot_predictions",
+    "plot_miou",
+    "plot_latency",
+    "summarise_experiment",
+    "all",
+}
+AFTER_TEACHER = {"cache_teacher", *AFTER_STUDENT}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, snakemake):
+    """A copy of the workflow in which every target of the demo is made and up to date."""
+    folder = tmp_path_factory.mktemp("workflow")
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("workflow", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    shutil.copytree(ROOT / "elite_pipeline", folder / "elite_pipeline", ignore=ignored)
+    for stage in (folder / "elite_pipeline/stages").glob("[!_]*.py"):
+        stage.write_text(STUB)
+    shutil.copy(ROOT / "elite_pipeline/stages/__init__.py", folder / "elite_pipeline/stages/__init__.py")
+    (folder / "elite_pipeline/stages/__init__.py").write_text("")
+    output = snakemake(folder)
+    assert "100%" in output, output
+    return folder
+
+
+@pytest.fixture
+def config(finished):
+    """The configuration of `finished`, restored afterwards."""
+    path = finished / "config.yaml"
+    text = path.read_text()
+    yield yaml.safe_load(text)
+    path.write_text(text)
+
+
+def invalidated(snakemake, folder):
+    """(rules that would rerun, the whole dry run)."""
+    output = snakemake(folder, "--dry-run")
+    return set(re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)), output
+
+
+def test_nothing_to_do_when_finished(finished, snakemake):
+    assert "Nothing to be done" in snakemake(finished, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rules", "reason"),
+    [
+        ("students.elite_demo.train_student.learning_rate", 0.005, AFTER_STUDENT, "train_student.learning_rate=0.005"),
+        ("students.elite.train_student.learning_rate", 0.1, set(), ""),
+        ("measure_latency.scans", 31, {"measure_latency", "plot_latency", "summarise_experiment", "all"}, "scans=31"),
+        ("teachers.sam_tiny.peft.rank", 4, {"tune_teacher", *AFTER_TEACHER}, "peft.rank=4"),
+        ("teachers.sam_tiny.cache_teacher.batch", 2, AFTER_TEACHER, "cache_teacher.batch=2"),
+        (
+            "datasets.demo.label_images.nearest.radius",
+            9.0,
+            {"label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
+            "nearest.radius=9.0",
+        ),
+        ("pretrain_sam.steps", 7, set(), ""),
+    ],
+)
+def test_change_of_one_key(finished, snakemake, config, path, value, rules, reason):
+    *parents, leaf = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    assert node[leaf] != value
+    node[leaf] = value
+    (finished / "config.yaml").write_text(yaml.safe_dump(config))
+    found, output = invalidated(snakemake, finished)
+    assert found == rules, output
+    assert reason in output
+
+
+def test_reordered_keys_other_spelling_and_touched_files_change_nothing(finished, snakemake, config):
+    def backwards(node):
+        return {k: backwards(node[k]) for k in reversed(list(node))} if isinstance(node, dict) else node
+
+    text = yaml.safe_dump(backwards(config), sort_keys=False).replace("weight_decay: 0.05", "weight_decay: 5.0e-2")
+    (finished / "config.yaml").write_text(text)
+    for file in [*finished.glob("elite_pipeline/**/*.py"), *finished.glob("workflow/**/*.smk"), finished / "Snakefile"]:
+        file.touch()
+    assert "Nothing to be done" in snakemake(finished, "--dry-run")
+
+
+def test_added_sequence_makes_only_its_own_stores_anew(finished, snakemake, config):
+    config["datasets"]["demo"]["train"].append("06")
+    (finished / "config.yaml").write_text(yaml.safe_dump(config))
+    output = snakemake(finished, "--dry-run", "cache/demo/projection/06.zarr", "cache/demo/projection/00.zarr")
+    assert re.findall(r"^rule (\w+):$", output, re.MULTILINE).count("project_points") == 1
+    found, _ = invalidated(snakemake, finished)
+    assert {"simulate_drive", "tune_teacher", "train_student"} <= found
+
+
+def test_edited_stage_reruns_it_and_reverting_does_not(finished, snakemake):
+    source = finished / "elite_pipeline/stages/measure_latency.py"
+    text = source.read_text()
+    source.write_text(text + "\n# edited\n")
+    found, _ = invalidated(snakemake, finished)
+    assert found == {"measure_latency", "plot_latency", "summarise_experiment", "all"}
+    source.write_text(text)
+    assert "Nothing to be done" in snakemake(finished, "--dry-run")

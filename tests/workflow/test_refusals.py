@@ -1,0 +1,51 @@
+"""What can be known to fail is refused before any job runs, with the remedy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    """The workflow as it is, in an empty working directory."""
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("workflow", "elite_pipeline"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def test_missing_data_folder_names_the_line_that_links_it(workflow, snakemake):
+    output = snakemake(workflow, "results/semkitti_miou.json")
+    assert "data/semkitti/sequences/08: the data folder is missing" in output
+    assert "ln -sfn /path/to/that/folder data/semkitti" in output
+    assert not (workflow / "cache").exists()
+
+
+def test_missing_checkpoint_names_its_source_and_sha256(workflow, snakemake):
+    for sequence in range(11):
+        (workflow / f"data/semkitti/sequences/{sequence:02d}").mkdir(parents=True)
+    output = snakemake(workflow, "results/semkitti_miou.json")
+    assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_" in output
+    assert "their sha256 must be" in output
+    assert not (workflow / "cache").exists()
+
+
+def test_unknown_key_and_wrong_type(workflow, snakemake):
+    config = yaml.safe_load((workflow / "config.yaml").read_text())
+    config["students"]["elite_demo"]["network"]["voxelsize"] = 0.1
+    config["measure_latency"]["scans"] = "many"
+    (workflow / "config.yaml").write_text(yaml.safe_dump(config))
+    output = snakemake(workflow, "results/demo_miou.json")
+    assert "students.elite_demo.network.voxelsize: unknown key" in output
+    assert "measure_latency.scans" in output
+    assert not (workflow / "data").exists()
+
+
+def test_unknown_experiment(workflow, snakemake):
+    output = snakemake(workflow, "results/nobody_miou.json")
+    assert "config.yaml has no experiment 'nobody'; it has demo, sample, semkitti" in output

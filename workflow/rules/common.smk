@@ -1,0 +1,223 @@
+"""The validated config, and what the rules take from it."""
+
+import sys
+from pathlib import Path
+from shutil import which
+
+sys.path.insert(0, str(workflow.basedir))
+
+from elite_pipeline.config import Config, flatten, validate
+from elite_pipeline.errors import InputError
+from snakemake.exceptions import WorkflowError
+
+# Passive waiting: two OpenMP jobs that spin on shared cores ran seven times slower.
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}' PYTHONUNBUFFERED=1"
+    " OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
+)
+
+# One GPU unless told otherwise (`--resources gpu=4`): Snakemake alone would start every GPU rule at once. Where there is
+# none, the rules run on the CPU and only cores count.
+workflow.global_resources.setdefault("gpu", 1 if which("nvidia-smi") else 1000)
+
+try:
+    # Dumped from the validated model: defaults filled in, numbers as numbers, the same for any spelling of the YAML.
+    config = validate(Config, config, "config.yaml").model_dump(mode="json")
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    sequence="[0-9]{2}",
+    dataset="[a-z][a-z0-9_]*",
+    teacher="[a-z][a-z0-9_]*",
+    experiment="[a-z][a-z0-9_]*",
+
+
+def stage(name, *modules):
+    """Sources of stage `name` and of the library modules that hold its maths; tracked by checksum, not by date."""
+    package = f"{workflow.basedir}/elite_pipeline"
+    return [
+        f"{package}/stages/{name}.py",
+        *(f"{package}/{module}.py" for module in modules),
+    ]
+
+
+def of(experiment):
+    """Names of the dataset, teacher and student of an experiment."""
+    if experiment not in config["experiments"]:
+        known = ", ".join(config["experiments"])
+        raise WorkflowError(
+            f"config.yaml has no experiment {experiment!r}; it has {known}."
+        )
+    return config["experiments"][experiment]
+
+
+def dataset_name(wildcards):
+    """Param: the data set of the job's experiment."""
+    return of(wildcards.experiment)["dataset"]
+
+
+def dataset(name):
+    """Config of data set `name`."""
+    if name not in config["datasets"]:
+        raise WorkflowError(
+            f"config.yaml has no data set {name!r}; it has {', '.join(config['datasets'])}."
+        )
+    return config["datasets"][name]
+
+
+def per_sequence(pattern, split):
+    """Input function: `pattern` for every sequence of the experiment's (or the data set's) split."""
+
+    def paths(wildcards):
+        names = (
+            of(wildcards.experiment)
+            if hasattr(wildcards, "experiment")
+            else {"dataset": wildcards.dataset}
+        )
+        names = {**names, **dict(wildcards.items())}
+        return expand(pattern, **names, sequence=dataset(names["dataset"])[split])
+
+    return paths
+
+
+def figure_of_dataset(name):
+    """Input function: a figure that the experiments on one data set share."""
+    return lambda wildcards: f"results/{of(wildcards.experiment)['dataset']}_{name}.png"
+
+
+def sequence_folder(wildcards):
+    """The folder of one recorded sequence; refused with the remedy where it is missing."""
+    return _present(wildcards.dataset, wildcards.sequence)
+
+
+def sequence_folders(split):
+    """Input function: the folders of every sequence of a split."""
+
+    def folders(wildcards):
+        name = (
+            of(wildcards.experiment)["dataset"]
+            if hasattr(wildcards, "experiment")
+            else wildcards.dataset
+        )
+        return [_present(name, sequence) for sequence in dataset(name)[split]]
+
+    return folders
+
+
+def _present(name, sequence):
+    folder = f"data/{name}/sequences/{sequence}"
+    if name != "demo" and not Path(folder).is_dir():
+        have = (
+            "the sequence is not in it"
+            if Path("data", name).is_dir()
+            else "the data folder is missing"
+        )
+        raise WorkflowError(
+            f"{folder}: {have}. Link the folder that holds sequences/{sequence}:\n"
+            f"    mkdir -p data && ln -sfn /path/to/that/folder data/{name}"
+        )
+    return folder
+
+
+def checkpoint_of(kind):
+    """Input function: the SAM file that a teacher or a labeller names, refused with its source where missing."""
+
+    def path(wildcards):
+        if kind == "teacher":
+            sam = config["teachers"][wildcards.teacher]
+        else:
+            labels = dataset(wildcards.dataset)["label_images"]
+            sam = labels["sam"] if labels["labeller"] == "sam" else {}
+        weights = sam.get("checkpoint")
+        if weights and not Path(weights).exists():
+            raise WorkflowError(
+                f"{weights}: missing SAM weights for encoder {sam['encoder']}. Get them:\n"
+                f"    mkdir -p {Path(weights).parent} && curl -L -o {weights}"
+                f" https://dl.fbaipublicfiles.com/segment_anything/{Path(weights).name}\n"
+                f"    their sha256 must be {sam['sha256']}"
+            )
+        return [weights] if weights else []
+
+    return path
+
+
+# Slices of the config, as sorted `dotted.key=json` strings: what a rule depends on, and what its stage is given. ------
+
+
+def section(name):
+    """Params: the section that is named like the stage."""
+    return flatten(config[name])
+
+
+def slices(kind, name_of, select):
+    """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
+
+    One function per dotted key, so that a dry run names the key that changed. A key that the entry lacks is empty.
+    """
+
+    def items(name):
+        if name not in config[kind]:
+            raise WorkflowError(
+                f"config.yaml: {kind} has no {name!r}; it has {', '.join(config[kind])}."
+            )
+        return dict(item.split("=", 1) for item in flatten(select(config[kind][name])))
+
+    def param(key):
+        def value(wildcards):
+            found = items(name_of(wildcards))
+            return f"{key}={found[key]}" if key in found else ""
+
+        return value
+
+    return [
+        param(key)
+        for key in sorted({key for name in config[kind] for key in items(name)})
+    ]
+
+
+def of_dataset(*keys):
+    """Params: the named keys of the job's data set."""
+    return slices(
+        "datasets", lambda w: w.dataset, lambda d: {key: d[key] for key in keys}
+    )
+
+
+def of_labeller():
+    """Params: the labeller that the job's data set has chosen, and its section."""
+    return slices(
+        "datasets",
+        lambda w: w.dataset,
+        lambda d: {key: d["label_images"][key] for key in _chosen(d["label_images"])},
+    )
+
+
+def _chosen(labels):
+    return ("labeller", labels["labeller"])
+
+
+def of_teacher(*without):
+    """Params: the job's teacher but for the sections of other stages."""
+    return slices(
+        "teachers",
+        lambda w: w.teacher,
+        lambda t: {k: v for k, v in t.items() if k not in without},
+    )
+
+
+def of_student():
+    """Params: the student of the job's experiment."""
+    return slices("students", lambda w: of(w.experiment)["student"], dict)
+
+
+def student_threads(wildcards):
+    """CPU threads of train_student; configured, because a CPU's sums depend on their number."""
+    return config["students"][of(wildcards.experiment)["student"]]["train_student"][
+        "threads"
+    ]
+
+
+def is_training(wildcards):
+    """Param: whether images are needed, as they are for the sequences of the training split."""
+    return f"images={str(wildcards.sequence in dataset(wildcards.dataset)['train']).lower()}"

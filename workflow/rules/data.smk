@@ -1,0 +1,82 @@
+"""Recorded (or simulated) drives to checked frames and point-to-pixel correspondences.
+
+data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, cache/<dataset>/projection/NN.zarr
+"""
+
+
+rule simulate_drive:
+    """Simulate one drive in SemanticKITTI's layout, with dense truth beside it (demo only)."""
+    input:
+        code=stage(
+            "simulate_drive",
+            *(f"simulation/{module}" for module in ("world", "sensors", "drive")),
+        ),
+    output:
+        directory("data/demo/sequences/{sequence}"),
+    log:
+        "logs/simulate_drive/demo/{sequence}.log",
+    benchmark:
+        "benchmarks/simulate_drive/demo/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        *section("simulate_drive"),
+    shell:
+        "python -m elite_pipeline.stages.simulate_drive --sequence {wildcards.sequence} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule index_frames:
+    """Check every file of a sequence once; all faults in one report."""
+    input:
+        sequence=sequence_folder,
+        code=stage("index_frames", "index", "datasets/semantickitti"),
+    output:
+        "cache/{dataset}/frames/{sequence}.parquet",
+    log:
+        "logs/index_frames/{dataset}/{sequence}.log",
+    benchmark:
+        "benchmarks/index_frames/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="2h",
+    params:
+        *of_dataset("cameras", "missing_images"),
+        "labels=true",
+        is_training,
+    shell:
+        "python -m elite_pipeline.stages.index_frames --sequence-folder {input.sequence:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule project_points:
+    """LiDAR points to camera pixels, depth and visibility."""
+    input:
+        sequence=sequence_folder,
+        frames="cache/{dataset}/frames/{sequence}.parquet",
+        code=stage("project_points", "projection"),
+    output:
+        directory("cache/{dataset}/projection/{sequence}.zarr"),
+    log:
+        "logs/project_points/{dataset}/{sequence}.log",
+    benchmark:
+        "benchmarks/project_points/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        *of_dataset("cameras"),
+        *(f"project_points.{item}" for item in section("project_points")),
+    shell:
+        "python -m elite_pipeline.stages.project_points --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        " --out {output:q} {params:q} 2>&1 | tee {log:q}"

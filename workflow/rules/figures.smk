@@ -1,0 +1,175 @@
+"""What a person would rather look at than read, and the summary that `make demo` prints."""
+
+
+rule plot_projection:
+    """LiDAR points over the image, coloured by class and by depth."""
+    input:
+        sequences=sequence_folders("train"),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        code=stage("plot_projection", "figures"),
+    output:
+        report(
+            "results/{dataset}_projection.png",
+            caption="../report/projection.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "what": "projection"},
+        ),
+    log:
+        "logs/plot_projection/{dataset}.log",
+    benchmark:
+        "benchmarks/plot_projection/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_projection --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule plot_labels:
+    """Sparse labels, pseudo-labels and (where there is any) dense truth side by side."""
+    input:
+        sequences=sequence_folders("train"),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        pseudo_labels=per_sequence(
+            "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
+        ),
+        code=stage("plot_labels", "figures"),
+    output:
+        report(
+            "results/{dataset}_labels.png",
+            caption="../report/labels.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "what": "pseudo-labels"},
+        ),
+    log:
+        "logs/plot_labels/{dataset}.log",
+    benchmark:
+        "benchmarks/plot_labels/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_labels --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule plot_predictions:
+    """Bird's-eye view of prediction, truth and errors."""
+    input:
+        sequences=sequence_folders("val"),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        code=stage("plot_predictions", "figures"),
+    output:
+        report(
+            "results/{experiment}_predictions.png",
+            caption="../report/predictions.rst",
+            category="Accuracy",
+            labels={"experiment": "{experiment}", "what": "predictions"},
+        ),
+    log:
+        "logs/plot_predictions/{experiment}.log",
+    benchmark:
+        "benchmarks/plot_predictions/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_predictions --model models/{wildcards.experiment}"
+        " --sequences {input.sequences:q} --frames {input.frames:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule plot_miou:
+    """IoU per class, and where each class's points went (confusion matrix)."""
+    input:
+        result="results/{experiment}_miou.json",
+        code=stage("plot_miou", "figures"),
+    output:
+        report(
+            "results/{experiment}_miou.png",
+            caption="../report/miou.rst",
+            category="Accuracy",
+            labels={"experiment": "{experiment}", "what": "IoU and confusion"},
+        ),
+    log:
+        "logs/plot_miou/{experiment}.log",
+    benchmark:
+        "benchmarks/plot_miou/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_miou --result {input.result:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule plot_latency:
+    """Distribution of every phase's latency against the 41.7 ms budget."""
+    input:
+        result="results/{experiment}_latency.json",
+        code=stage("plot_latency", "figures"),
+    output:
+        report(
+            "results/{experiment}_latency.png",
+            caption="../report/latency.rst",
+            category="Speed",
+            labels={"experiment": "{experiment}", "what": "latency"},
+        ),
+    log:
+        "logs/plot_latency/{experiment}.log",
+    benchmark:
+        "benchmarks/plot_latency/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_latency --result {input.result:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule summarise_experiment:
+    """Both headline numbers of an experiment, and where its figures lie."""
+    input:
+        miou="results/{experiment}_miou.json",
+        latency="results/{experiment}_latency.json",
+        miou_figure="results/{experiment}_miou.png",
+        latency_figure="results/{experiment}_latency.png",
+        predictions="results/{experiment}_predictions.png",
+        projection=figure_of_dataset("projection"),
+        labels=figure_of_dataset("labels"),
+        code=stage("summarise_experiment"),
+    output:
+        "results/{experiment}_summary.md",
+    log:
+        "logs/summarise_experiment/{experiment}.log",
+    benchmark:
+        "benchmarks/summarise_experiment/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.summarise_experiment --miou {input.miou:q} --latency {input.latency:q}"
+        " --figures {input.projection:q} {input.labels:q} {input.predictions:q} {input.miou_figure:q}"
+        " {input.latency_figure:q} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,45 @@
+"""The sparse-convolution student, trained from scans, labels and cached targets alone.
+
+cache/<dataset>/<teacher>/targets -> models/<experiment>/
+"""
+
+
+rule train_student:
+    """Train the student on the cached targets; resumes where it was stopped."""
+    input:
+        sequences=sequence_folders("train"),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        targets=per_sequence(
+            "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
+        ),
+        code=stage(
+            "train_student",
+            "training",
+            "losses",
+            "augmentation",
+            "student/spvcnn",
+            "student/voxels",
+        ),
+    output:
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        card="models/{experiment}/README.md",
+        curve="models/{experiment}/training.jsonl",
+    log:
+        "logs/train_student/{experiment}.log",
+    benchmark:
+        "benchmarks/train_student/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: student_threads
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime="48h",
+    params:
+        *of_student(),
+    shell:
+        "python -m elite_pipeline.stages.train_student --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --run models/{wildcards.experiment}/run"
+        " --out models/{wildcards.experiment} {params:q} 2>&1 | tee {log:q}"

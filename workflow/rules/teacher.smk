@@ -1,0 +1,122 @@
+"""The image teacher: dense pseudo-labels, tuned SAM, cached targets.
+
+projection -> cache/<dataset>/pseudo_labels/NN.zarr, cache/<dataset>/<teacher>/adapter, .../targets/NN.zarr
+"""
+
+
+rule label_images:
+    """Dense image labels from the sparse projected ones."""
+    input:
+        sequence=sequence_folder,
+        frames="cache/{dataset}/frames/{sequence}.parquet",
+        projection="cache/{dataset}/projection/{sequence}.zarr",
+        checkpoint=checkpoint_of("labeller"),
+        code=stage("label_images", "teacher/pseudo_labels"),
+    output:
+        directory("cache/{dataset}/pseudo_labels/{sequence}.zarr"),
+    log:
+        "logs/label_images/{dataset}/{sequence}.log",
+    benchmark:
+        "benchmarks/label_images/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="24h",
+    params:
+        *of_labeller(),
+    shell:
+        "python -m elite_pipeline.stages.label_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule tune_teacher:
+    """Tune SAM's image encoder (LoRA, AdaLoRA) and its 2D heads on the pseudo-labels."""
+    input:
+        sequences=sequence_folders("train"),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        pseudo_labels=per_sequence(
+            "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
+        ),
+        checkpoint=checkpoint_of("teacher"),
+        code=stage(
+            "tune_teacher",
+            *(
+                f"teacher/{module}"
+                for module in ("sam", "heads", "adapters", "tuning")
+            ),
+        ),
+    output:
+        directory("cache/{dataset}/{teacher}/adapter"),
+    log:
+        "logs/tune_teacher/{dataset}/{teacher}.log",
+    benchmark:
+        "benchmarks/tune_teacher/{dataset}/{teacher}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime="24h",
+    params:
+        *of_teacher("cache_teacher"),
+    shell:
+        "python -m elite_pipeline.stages.tune_teacher --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule cache_teacher:
+    """The tuned teacher's soft labels (and patch features) of one sequence: what students read."""
+    input:
+        sequence=sequence_folder,
+        frames="cache/{dataset}/frames/{sequence}.parquet",
+        projection="cache/{dataset}/projection/{sequence}.zarr",
+        adapter="cache/{dataset}/{teacher}/adapter",
+        checkpoint=checkpoint_of("teacher"),
+        code=stage("cache_teacher", "teacher/sam", "teacher/heads"),
+    output:
+        directory("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
+    log:
+        "logs/cache_teacher/{dataset}/{teacher}/{sequence}.log",
+    benchmark:
+        "benchmarks/cache_teacher/{dataset}/{teacher}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="12h",
+    params:
+        *of_teacher("tune_teacher", "peft", "upscaler"),
+    shell:
+        "python -m elite_pipeline.stages.cache_teacher --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --adapter {input.adapter:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule pretrain_sam:
+    """Remake the packaged sam_tiny weights: `snakemake --cores 2 pretrain_sam` (not part of any other target)."""
+    input:
+        code=stage("pretrain_sam", "teacher/tiny", "teacher/pretraining"),
+    log:
+        "logs/pretrain_sam.log",
+    benchmark:
+        "benchmarks/pretrain_sam.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="4h",
+    params:
+        *section("pretrain_sam"),
+    shell:
+        "python -m elite_pipeline.stages.pretrain_sam --run cache/pretrain_sam"
+        " --out elite_pipeline/teacher/weights/sam_tiny.safetensors {params:q} 2>&1 | tee {log:q}"
