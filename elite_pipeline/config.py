@@ -5,6 +5,7 @@ units, stands beside their values in `config.yaml`; here stand only types, bound
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -176,7 +177,15 @@ class Network(Section):
     voxel_size: Positive
     volume: tuple[Interval, Interval, Interval]
     scales: list[Count] = Field(min_length=1)
-    width: Count
+    width: Annotated[int, Field(ge=8, multiple_of=8)]
+
+    @model_validator(mode="after")
+    def _voxels_nest(self):
+        if any(after % before for before, after in pairwise(self.scales)):
+            raise ValueError(f"scales are {self.scales}; each must be a multiple of the one before it, as in [2, 4, 8, 16]")
+        if any(low + self.voxel_size > high for low, high in self.volume):
+            raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres and holds at least one voxel")
+        return self
 
 
 class Losses(Section):

@@ -39,8 +39,8 @@ def drive(tmp_path):
 @pytest.fixture(scope="session")
 def sample():
     """The folder with four real SemanticKITTI frames; it is not part of the repository."""
-    places = [os.environ.get("ELITE_SAMPLE"), ROOT / "data/sample", ROOT.parent / "shared/data/semantickitti_sample"]
-    for place in filter(None, places):
+    known = (ROOT / "data/sample", ROOT.parent / "shared/data/semantickitti_sample")
+    for place in filter(None, (os.environ.get("ELITE_SAMPLE"), *known)):
         if (Path(place) / "sequences/00/velodyne/000000.bin").exists():
             return Path(place)
     pytest.skip("no real frames: link a folder with sequences/00 and 08 as data/sample, or set ELITE_SAMPLE")
@@ -56,3 +56,111 @@ def simulated_drive(tmp_path_factory):
     settings = SimulateDrive(seed=0, frames=4, spacing=8.0, beams=64, columns=1024, image_width=512, image_height=160)
     write_drive(folder, "00", settings)
     return folder
+
+
+@pytest.fixture
+def taught(drive, tmp_path):
+    """`drive` with stores by hand: {"sequences", "frames", "projection", "targets"} -> path, 2 cameras, 4 stages.
+
+    Frame 0 has labels and answers (40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
+    hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's index.
+    """
+    from elite_pipeline import index, store
+
+    (drive / "labels/000002.label").unlink()
+    frames = ["000000", "000001", "000002"]
+    paths = {"sequences": drive} | {n: tmp_path / f"00.{n}" for n in ("frames", "projection", "targets")}
+    index.write(paths["frames"], [{"frame": f, "points": 500, "labelled": f != "000002", "crc32": 0} for f in frames])
+    rows = [np.r_[0:40], np.r_[20:60], np.r_[0:10], np.r_[0:0], np.r_[100:130], np.r_[490:500]]
+    point = np.concatenate(rows)
+    visible = np.arange(len(point)) % 5 > 0
+    visible[80:90] = False
+    about = {"sequence": "00", "frames": frames, "provenance": {}}
+    with store.create(paths["projection"], "projection", cameras=["a", "b"], image_sizes={}, **about) as group:
+        for name, values in (("point", point.astype(np.uint32)), ("visible", visible)):
+            array = store.Rows(group, name, values.shape[1:], values.dtype)
+            array.append(values)
+            array.close()
+        store.write_array(group, "offsets", np.cumsum([0, *map(len, rows)]))
+    with store.create(paths["targets"], "targets", **about) as group:
+        logits = store.Rows(group, "logits", (4, 20), np.float16)
+        logits.append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
+        logits.close()
+    return paths
+
+
+@pytest.fixture
+def student_settings():
+    """Settings of a student that trains in a second: 8 channels, 1 m voxels, 2 epochs."""
+    from elite_pipeline.config import Student
+
+    return Student.model_validate(
+        {
+            "network": {
+                "voxel_size": 1.0,
+                "volume": [[-16.0, 16.0], [-16.0, 16.0], [-4.0, 2.0]],
+                "scales": [2, 4, 8, 16],
+                "width": 8,
+            },
+            "losses": {
+                "lovasz": 1.0,
+                "auxiliary": 1.0,
+                "auxiliary_lovasz": 1.0,
+                "distillation": 0.25,
+                "temperature": 1.0,
+                "reduction": "batchmean",
+            },
+            "augmentation": {"rotate": True, "flip": True, "scale": 0.05, "translate": 0.1, "drop": 0.2},
+            "train_student": {
+                "epochs": 2,
+                "batch": 2,
+                "optimiser": "adamw",
+                "learning_rate": 0.01,
+                "weight_decay": 0.01,
+                "warmup": 1,
+                "clip": 1.0,
+                "precision": "32-true",
+                "seed": 0,
+                "threads": 1,
+                "checkpoint_every": 1,
+            },
+        }
+    )
+
+
+@pytest.fixture
+def miou_result():
+    """An mIoU result in which only cars and roads have points, and some roads were predicted as nothing."""
+    from elite_pipeline.datasets.semantickitti import CLASSES
+
+    confusion = np.zeros((20, 20), dtype=int)
+    confusion[1, 1], confusion[9, 1], confusion[9, 9], confusion[0, 9] = 50, 50, 900, 100
+    iou = dict.fromkeys(CLASSES[1:], 0.0) | {"car": 0.5, "road": 0.857}
+    return {"experiment": "x", "miou": 0.0714, "iou": iou, "confusion": confusion.tolist(), "scans": 3}
+
+
+@pytest.fixture
+def latency_result():
+    """A latency result of five scans."""
+    names = ("read", "voxelise", "forward", "scatter_back", "total")
+    samples = {name: [1.0 + k, 2.0 + k, 3.0 + k, 4.0 + k, 50.0 + k] for k, name in enumerate(names)}
+    phases = {name: {"p50": 3.0 + k, "p95": 40.0, "p99": 49.0, "max": 50.0} for k, name in enumerate(names)}
+    budget = {"budget_hz": 24, "budget_ms": 1000 / 24, "hz": 140.0, "precision": "32-true", "device": "a machine"}
+    return {"phases": phases, "samples": samples, **budget}
+
+
+@pytest.fixture
+def untrained_model(tmp_path):
+    """The folder of a small student with random weights."""
+    from elite_pipeline.config import Network
+    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.student import model
+
+    network = Network(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
+    config = {"network": network.model_dump(mode="json"), "classes": CLASSES, "experiment": "untrained"}
+    options = {"epochs": 0, "seed": 0}
+    config |= {"settings": {"train_student": options}, "taught": False, "parameters": 0, "trained_on": [], "steps": 0}
+    config |= {"scans": 0, "labelled_scans": 0, "device": "none"}
+    (tmp_path / "log.jsonl").write_text("")
+    model.save(tmp_path / "untrained", model.build(network, len(CLASSES)), config, tmp_path / "log.jsonl")
+    return tmp_path / "untrained"

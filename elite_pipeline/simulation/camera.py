@@ -1,0 +1,133 @@
+"""An RGB camera: rays through pixel centres, light and shadow, air, sensor."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from elite_pipeline.datasets.semantickitti import training_ids
+from elite_pipeline.simulation.light import Light
+from elite_pipeline.simulation.materials import textured
+from elite_pipeline.simulation.scene import Scene, Surfaces
+
+SOFTNESS = 0.12
+"""Share of a pixel's light that its lens sends to each of its neighbours along a row, and along a column."""
+
+MIDDLE_GREY = 0.24
+"""Linear brightness, of full scale, to which the camera exposes the mean of what it meters."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole, all in pixels; the ray of pixel (row, column) passes through u = column + 0.5, v = row + 0.5."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def directions(self) -> np.ndarray:
+        """(H * W, 3) float32, camera frame (x right, y down, z forward), of unit z: distances along them are depths."""
+        v, u = np.mgrid[: self.height, : self.width] + 0.5
+        rays = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy, np.ones_like(u)], -1)
+        return rays.reshape(-1, 3).astype(np.float32)
+
+
+def pinhole(projection: np.ndarray, width: int, height: int) -> Camera:
+    """The camera of a projection matrix (3, 4)."""
+    return Camera(width, height, projection[0, 0], projection[1, 1], projection[0, 2], projection[1, 2])
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image and what each of its pixels shows; 0 where it shows the sky.
+
+    rgb: (H, W, 3) uint8. depth: (H, W) float32, metres along the camera's z. normal: (H, W, 3) float16, camera frame.
+    semantic: (H, W) uint16 raw ids. instance: (H, W) uint16. material: (H, W) uint8.
+    part: (H, W) int64, a key that separates objects, and within an object (the ground is one, 1 to 31) its classes.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    normal: np.ndarray
+    semantic: np.ndarray
+    instance: np.ndarray
+    material: np.ndarray
+    part: np.ndarray
+
+
+def photograph(scene: Scene, camera: Camera, world_from_camera: np.ndarray, rng: np.random.Generator) -> Photograph:
+    """Take a picture from `world_from_camera` (4, 4)."""
+    rotation = world_from_camera[:3, :3].astype(np.float32)
+    rays = camera.directions() @ rotation.T
+    hits = scene.cast(world_from_camera[:3, 3], rays)
+    shape = (camera.height, camera.width)
+    light = scene.world.light
+
+    reach = np.linalg.norm(rays, axis=1)
+    radiance = np.empty_like(rays)
+    sky = np.ones(len(rays), bool)
+    sky[hits.ray] = False
+    radiance[sky] = light.sky_colour(rays[sky] / reach[sky, None])
+    radiance[hits.ray] = shade(scene, hits, rays[hits.ray] / reach[hits.ray, None], reach[hits.ray], 1 / camera.fx)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        result = np.zeros((len(rays), *values.shape[1:]), values.dtype)
+        result[hits.ray] = values
+        return result.reshape(*shape, *values.shape[1:])
+
+    return Photograph(
+        rgb=develop(radiance.reshape(*shape, 3), light, rng),
+        depth=spread(hits.distance),
+        normal=spread((hits.normal @ rotation).astype(np.float16)),
+        semantic=spread(hits.semantic),
+        instance=spread(scene.world.instance[hits.object]),
+        material=spread(hits.material),
+        part=spread(hits.object.astype(np.int64) * 32 + training_ids(hits.semantic) + 1),
+    )
+
+
+def shade(scene: Scene, hits: Surfaces, directions: np.ndarray, reach: np.ndarray, pixel: float) -> np.ndarray:
+    """Radiance (H, 3) float32, linear, that surfaces send back along `directions` (H, 3), unit.
+
+    reach: (H,), the length of the rays whose `hits.distance` counts. pixel: angle of a pixel, radians.
+    """
+    light = scene.world.light
+    distance = hits.distance * reach
+    facing = np.maximum(-np.einsum("ij,ij->i", hits.normal, directions), 0.06)
+    footprint = distance * np.float32(pixel) / np.sqrt(facing)
+    albedo, gloss = textured(hits.material, hits.uv, footprint, hits.tint, scene.world.detail[hits.object])
+
+    slant = hits.normal @ light.to_sun
+    sunny = np.flatnonzero((slant > 0) & (light.sun.max() > 0.01))
+    direct = np.zeros(len(slant), np.float32)
+    lifted = hits.point[sunny] + 0.015 * hits.normal[sunny] + 0.01 * light.to_sun
+    direct[sunny] = slant[sunny] * scene.lit(lifted, light.to_sun)
+    upward = 0.5 + 0.5 * hits.normal[:, 2:]
+    radiance = albedo * (direct[:, None] * light.sun + light.ground + upward * (light.sky - light.ground))
+
+    glossy = np.flatnonzero(gloss > 0.1)
+    normal, ray = hits.normal[glossy], directions[glossy]
+    mirrored = ray + 2 * facing[glossy, None] * normal
+    fresnel = gloss[glossy] * (0.2 + 0.8 * (1 - facing[glossy]) ** 3)
+    seen = light.sky_colour(mirrored) * np.clip(0.25 + 2.5 * mirrored[:, 2:], 0.12, 1)
+    radiance[glossy] += fresnel[:, None] * (seen - radiance[glossy])
+
+    air = np.exp(-distance / np.float32(light.fog))[:, None]
+    return light.horizon + (radiance - light.horizon) * air
+
+
+def develop(radiance: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
+    """The picture (H, W, 3) uint8 of a linear radiance (H, W, 3): a lens's softness, exposure, response, noise."""
+    soft = radiance.copy()
+    soft[:, 1:-1] += SOFTNESS * (radiance[:, 2:] + radiance[:, :-2] - 2 * radiance[:, 1:-1])
+    image = soft.copy()
+    image[1:-1] += SOFTNESS * (soft[2:] + soft[:-2] - 2 * soft[1:-1])
+    # The camera meters the lower two thirds, as one that should see the street and not the sky does.
+    metered = np.minimum(image[len(image) // 3 :: 4, ::4], 1.0).mean()
+    image *= light.gain * np.clip(MIDDLE_GREY / metered, 0.5, 3.0)
+    image /= 1 + 0.25 * image
+    np.sqrt(np.maximum(image, 0, out=image), out=image)
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(light.noise)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

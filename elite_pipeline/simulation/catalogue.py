@@ -1,0 +1,48 @@
+"""The things of one world: a few variants of each kind, made once and put up many times."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from elite_pipeline.simulation import people, vehicles
+from elite_pipeline.simulation.mesh import Mesh
+from elite_pipeline.simulation.palette import Palette
+
+Maker = Callable[[np.random.Generator, Palette], Mesh]
+
+MAKERS: dict[int, tuple[Maker, ...]] = {
+    10: (vehicles.car,),
+    11: (vehicles.bicycle,),
+    13: (vehicles.bus,),
+    15: (vehicles.motorcycle,),
+    18: (vehicles.truck,),
+    20: (vehicles.trailer, vehicles.tractor),
+    30: (people.person,),
+    31: (people.bicyclist,),
+    32: (people.motorcyclist,),
+    254: (people.pedestrian,),
+}
+"""Raw id of a thing -> what makes its mesh."""
+
+_VARIANTS = {vehicles.car: 14, people.person: 8, people.pedestrian: 12, people.bicyclist: 6}
+
+
+class Catalogue:
+    """Draws meshes for one world; makes a new variant until a kind has enough of them."""
+
+    def __init__(self, rng: np.random.Generator, palette: Palette):
+        self.rng, self.palette = rng, palette
+        self._variants: dict[Maker, list[Mesh]] = {}
+
+    def draw(self, maker: Maker) -> Mesh:
+        """A mesh of the kind that `maker` makes, in its own frame."""
+        variants = self._variants.setdefault(maker, [])
+        if len(variants) < _VARIANTS.get(maker, 5):
+            variants.append(maker(self.rng, self.palette))
+            return variants[-1]
+        return variants[self.rng.integers(len(variants))]
+
+    def thing(self, raw: int) -> Mesh:
+        """A vehicle or a person of the raw class `raw`, all of it labelled so."""
+        makers = MAKERS[raw]
+        return self.draw(makers[self.rng.integers(len(makers))]).labelled(raw)

@@ -1,0 +1,112 @@
+"""A simulated sequence on disk, in SemanticKITTI's layout, with the truth that no real data set has beside it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from elite_pipeline.config import SimulateDrive
+from elite_pipeline.progress import progress
+from elite_pipeline.simulation.calibration import SENSOR_HEIGHT, Calibration, kitti_calibration, numbers
+from elite_pipeline.simulation.camera import Photograph, photograph, pinhole
+from elite_pipeline.simulation.lidar import Lidar, Scan, scan
+from elite_pipeline.simulation.ranges import DRIVE_RANGES
+from elite_pipeline.simulation.scene import Scene
+from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
+
+CAMERA, IMAGES = "P2", "image_2"
+
+FOLDERS = (
+    "velodyne",
+    "labels",
+    IMAGES,
+    f"truth/{IMAGES}/semantic",
+    f"truth/{IMAGES}/instance",
+    f"truth/{IMAGES}/visible",
+)
+
+TOLERANCE = 0.05
+"""Metres by which the camera's ray may fall short of a point that it sees, plus 1 % of the point's distance."""
+
+
+def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.random.Generator]:
+    """The place that (seed, sequence) names, and the generator of its sensors' noise."""
+    seeds = np.random.SeedSequence([settings.seed, int(sequence)]).spawn(2)
+    length = settings.frames * settings.spacing
+    world = build_world(np.random.default_rng(seeds[0]), DRIVE_RANGES, length, length / EGO_SPEED)
+    return world, np.random.default_rng(seeds[1])
+
+
+def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
+    """Simulate the drive `sequence` into `folder`; the folder appears only when it is whole."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in FOLDERS:
+        (partial / name).mkdir(parents=True)
+
+    world, rng = drive_world(sequence, settings)
+    scene = Scene(world)
+    lidar = Lidar(beams=settings.beams, columns=settings.columns)
+    calibration = kitti_calibration(settings.image_width, settings.image_height)
+    camera = pinhole(calibration.projection[CAMERA], settings.image_width, settings.image_height)
+    velodyne_from_camera0 = np.linalg.inv(calibration.camera0_from_velodyne)
+    camera0_from_camera = calibration.camera0_from_camera(CAMERA)
+
+    times = np.arange(settings.frames) * settings.spacing / EGO_SPEED
+    poses = []
+    for frame, time in enumerate(progress(times, label=f"simulate_drive {sequence}")):
+        scene.set_time(time)
+        world_from_velodyne = velodyne_pose(world, time)
+        poses.append(world_from_velodyne @ velodyne_from_camera0)
+        picture = photograph(scene, camera, poses[-1] @ camera0_from_camera, rng)
+        turn = scan(scene, lidar, world_from_velodyne, rng)
+        visible = seen_by_camera(scene, turn, world_from_velodyne, calibration)
+        _write_frame(partial, f"{frame:06d}", picture, turn, visible)
+
+    first = np.linalg.inv(poses[0])
+    (partial / "calib.txt").write_text(calibration.text())
+    (partial / "times.txt").write_text("".join(f"{time:.6e}\n" for time in times))
+    (partial / "poses.txt").write_text("".join(numbers((first @ pose)[:3]) + "\n" for pose in poses))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def velodyne_pose(world: World, time: float) -> np.ndarray:
+    """world_from_velodyne (4, 4) at `time`, seconds."""
+    mount = np.eye(4)
+    mount[2, 3] = SENSOR_HEIGHT
+    return world.ego(time) @ mount
+
+
+def seen_by_camera(scene: Scene, turn: Scan, world_from_velodyne: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """(N,) bool: the point falls into the image, and nothing stands between it and the camera."""
+    camera0_from_camera = calibration.camera0_from_camera(CAMERA)
+    camera_from_velodyne = np.linalg.inv(camera0_from_camera) @ calibration.camera0_from_velodyne
+    visible = np.zeros(len(turn.surface), bool)
+    measured = in_camera(turn.points[:, :3], camera_from_velodyne)
+    rows = np.flatnonzero(measured[:, 2] > 0.1)
+    pixel = (measured[rows] / measured[rows, 2:]) @ calibration.projection[CAMERA][:, :3].T
+    size = (calibration.width, calibration.height)
+    rows = rows[((pixel[:, :2] >= 0) & (pixel[:, :2] < size)).all(1)]
+    world_from_camera = world_from_velodyne @ np.linalg.inv(camera_from_velodyne)
+    directions = in_camera(turn.surface[rows], camera_from_velodyne) @ world_from_camera[:3, :3].T
+    reached = scene.distance(world_from_camera[:3, 3], directions)
+    distance = np.linalg.norm(directions, axis=1)
+    visible[rows] = reached * distance > 0.99 * distance - TOLERANCE
+    return visible
+
+
+def in_camera(points: np.ndarray, camera_from_velodyne: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of the velodyne frame in the camera's, float64."""
+    return points @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
+
+
+def _write_frame(folder: Path, name: str, picture: Photograph, turn: Scan, visible: np.ndarray) -> None:
+    truth = folder / "truth" / IMAGES
+    turn.points.tofile(folder / "velodyne" / f"{name}.bin")
+    (turn.semantic | turn.instance.astype(np.uint32) << 16).tofile(folder / "labels" / f"{name}.label")
+    Image.fromarray(picture.rgb).save(folder / IMAGES / f"{name}.png", compress_level=3)
+    Image.fromarray(picture.semantic).save(truth / "semantic" / f"{name}.png")
+    Image.fromarray(picture.instance).save(truth / "instance" / f"{name}.png")
+    np.save(truth / "visible" / f"{name}.npy", visible)

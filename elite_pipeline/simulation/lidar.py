@@ -1,0 +1,75 @@
+"""A spinning LiDAR."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from elite_pipeline.simulation.materials import ID, REMISSION, ROUGHNESS
+from elite_pipeline.simulation.scene import Scene
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """A sensor of `beams` x `columns` rays; angles in degrees above the horizon, lengths in metres."""
+
+    beams: int = 64
+    columns: int = 2048
+    highest: float = 2.0
+    lowest: float = -24.8
+    nearest: float = 1.5
+    farthest: float = 100.0
+    range_noise: float = 0.015
+    dropout: float = 0.03
+
+    def directions(self) -> np.ndarray:
+        """(beams * columns, 3) float32 unit vectors, velodyne frame: ring by ring from the top, each turning left."""
+        elevation = np.radians(np.linspace(self.highest, self.lowest, self.beams))[:, None]
+        azimuth = np.arange(self.columns) * 2 * np.pi / self.columns
+        x, y = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)
+        return np.stack(np.broadcast_arrays(x, y, np.sin(elevation)), -1).reshape(-1, 3).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One turn of the sensor, N returns in the order of its rays, velodyne frame.
+
+    points: (N, 4) float32: x, y, z in metres, remission in [0, 1]. semantic: (N,) uint16 raw ids.
+    instance: (N,) uint16. surface: (N, 3) float32, where the rays met the surface, without the sensor's noise.
+    """
+
+    points: np.ndarray
+    semantic: np.ndarray
+    instance: np.ndarray
+    surface: np.ndarray
+
+
+def scan(scene: Scene, lidar: Lidar, world_from_velodyne: np.ndarray, rng: np.random.Generator) -> Scan:
+    """Spin once at `world_from_velodyne` (4, 4): range noise, lost returns, remission by material and incidence."""
+    rays = lidar.directions()
+    directions = rays @ world_from_velodyne[:3, :3].T.astype(np.float32)
+    hits = scene.cast(world_from_velodyne[:3, 3], directions)
+    count = len(hits.ray)
+    incidence = np.abs(np.einsum("ij,ij->i", hits.normal, directions[hits.ray]))
+
+    # Instances of one material differ, and a surface differs from place to place: remission alone tells no class.
+    own = 0.75 + 0.5 * ((hits.object * 40503 + hits.material * np.int32(977)) % 1024).astype(np.float32) / 1024
+    brightness = hits.tint.mean(1)
+    remission = REMISSION[hits.material] * own * (0.7 + 0.6 * brightness) * (0.35 + 0.65 * incidence)
+    remission = remission * np.exp(rng.normal(0, 0.16, count).astype(np.float32))
+
+    lost = lidar.dropout + np.where(hits.material == ID["glass"], 0.55, 0.0)
+    lost = lost + 0.9 * np.clip(1 - remission * incidence / (0.012 * (hits.distance / 60) ** 2 + 1e-9), 0, 1)
+    kept = (rng.random(count) > lost) & (hits.distance > lidar.nearest) & (hits.distance < lidar.farthest)
+    noise = rng.normal(size=count).astype(np.float32) * np.hypot(lidar.range_noise, ROUGHNESS[hits.material])
+    kept &= hits.distance + noise > lidar.nearest
+
+    direction, distance = rays[hits.ray[kept]], hits.distance[kept]
+    points = np.empty((len(distance), 4), np.float32)
+    points[:, :3] = direction * (distance + noise[kept])[:, None]
+    points[:, 3] = np.round(np.clip(remission[kept], 0, 1), 2)
+    return Scan(
+        points=points,
+        semantic=hits.semantic[kept],
+        instance=scene.world.instance[hits.object[kept]],
+        surface=direction * distance[:, None],
+    )

@@ -1,0 +1,66 @@
+"""Procedural patterns over a surface: noise, and courses of bricks or slabs, faded where a pixel is too coarse."""
+
+from functools import lru_cache
+
+import numpy as np
+
+_SIZE = 1024
+
+
+@lru_cache(maxsize=1)
+def _tables() -> np.ndarray:
+    """(2, 1024, 1024) float32 periodic noise, uniform in [0, 1]: rough (0) and soft (1)."""
+    rng = np.random.default_rng(20240229)
+    frequency = np.fft.fftfreq(_SIZE)[:, None] ** 2 + np.fft.rfftfreq(_SIZE)[None] ** 2
+    frequency[0, 0] = 1
+    tables = []
+    for falloff in (0.45, 1.15):
+        spectrum = np.fft.rfft2(rng.normal(size=(_SIZE, _SIZE))) / frequency**falloff
+        spectrum[0, 0] = 0
+        field = np.fft.irfft2(spectrum, s=(_SIZE, _SIZE)).ravel()
+        rank = np.empty(field.size, np.float32)
+        rank[np.argsort(field)] = np.linspace(0, 1, field.size, dtype=np.float32)
+        tables.append(rank.reshape(_SIZE, _SIZE))
+    return np.stack(tables)
+
+
+def noise(uv: np.ndarray, size: float, footprint: np.ndarray, *, soft: bool = False) -> np.ndarray:
+    """Noise (N,) in [0, 1] at `uv` (N, 2), metres, with clumps of about `size` metres.
+
+    Rough noise fades to its mean, 0.5, where a pixel's `footprint` (N,), metres, is larger than the clumps.
+    """
+    scale = 160.0 / size if soft else 24.0 / size
+    column, row = (np.int32(1) * np.floor(uv.T * np.float32(scale)).astype(np.int32)) & (_SIZE - 1)
+    value = _tables()[int(soft)].ravel()[row * _SIZE + column]
+    if soft:
+        return value
+    return 0.5 + (value - 0.5) / (1 + np.square(footprint * np.float32(2.0 / size)))
+
+
+def sharp(signed: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+    """0 where `signed` is below -width / 2, 1 above width / 2, and a ramp between: an edge without jaggies."""
+    return np.clip(signed / width + 0.5, 0, 1)
+
+
+def courses(
+    uv: np.ndarray, unit: tuple[float, float], joint: float, footprint: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bricks of `unit` (width, height) in staggered courses with joints `joint` wide, metres, at `uv` (N, 2).
+
+    Returns how much of each point is joint, and its brick's own random value, both (N,) in [0, 1]; both fade to
+    their means where a pixel is coarser than a brick.
+    """
+    v = uv[:, 1] / np.float32(unit[1])
+    row = np.floor(v)
+    u = uv[:, 0] / np.float32(unit[0]) + 0.5 * (row % 2)
+    column = np.floor(u)
+    from_joint = np.minimum(
+        (0.5 - np.abs(u - column - 0.5)) * np.float32(unit[0]), (0.5 - np.abs(v - row - 0.5)) * np.float32(unit[1])
+    )
+    mean = min(1.0, joint * (1 / unit[0] + 1 / unit[1]))
+    fade = np.clip(1.6 - footprint / (0.6 * min(unit)), 0, 1)
+    soft = np.maximum(footprint, 0.004)
+    mask = sharp(joint / 2 - from_joint, soft)
+    cell = (column.astype(np.int32) * 193 + row.astype(np.int32) * 7919) & (_SIZE * _SIZE - 1)
+    own = _tables()[0].ravel()[cell]
+    return mean + (mask - mean) * fade, 0.5 + (own - 0.5) * fade

@@ -1,0 +1,130 @@
+"""Rays against a world at one instant: what they hit, and what lies there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from elite_pipeline.simulation.ground import RAW_ID
+from elite_pipeline.simulation.mesh import transformed
+from elite_pipeline.simulation.world import AHEAD, BEHIND, EGO_SPEED, World
+
+SIGHT = min(AHEAD, BEHIND) + 15.0
+"""Metres along the street beyond which moving things are not cast."""
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What H of N rays hit, in the order of the rays.
+
+    ray: (H,) int64, rows of the rays. distance: (H,) float32, in lengths of the ray's direction.
+    point: (H, 3) float32, metres, world frame. normal: (H, 3) float32, unit, world frame, towards the ray's origin.
+    uv: (H, 2) float32 metres. material: (H,) uint8. semantic: (H,) uint16 raw ids. tint: (H, 3) float32.
+    object: (H,) int32, into the world's object tables. ground: (H,) uint8, ground code + 1, 0 off the ground.
+    """
+
+    ray: np.ndarray
+    distance: np.ndarray
+    point: np.ndarray
+    normal: np.ndarray
+    uv: np.ndarray
+    material: np.ndarray
+    semantic: np.ndarray
+    tint: np.ndarray
+    object: np.ndarray
+    ground: np.ndarray
+
+
+def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int):
+    import open3d
+
+    caster = open3d.t.geometry.RaycastingScene(nthreads=threads)
+    caster.add_triangles(
+        open3d.core.Tensor(np.ascontiguousarray(vertices, np.float32)),
+        open3d.core.Tensor(np.ascontiguousarray(triangles, np.uint32)),
+    )
+    return caster
+
+
+class Scene:
+    """A world's geometry in Embree, as of one instant: what stands still, and what moves, in a caster each."""
+
+    def __init__(self, world: World, *, threads: int = 1):
+        self.world, self.threads = world, threads
+        self._standing = _raycaster(world.standing.vertices, world.standing.triangles, threads)
+        self._first = len(world.standing.triangles) + np.cumsum([0, *(len(m.mesh.triangles) for m in world.movers)])
+        self.set_time(0.0)
+
+    def set_time(self, time: float) -> None:
+        """Move everything to where it is at `time`, seconds; what is out of sight of the ego vehicle is left out."""
+        world = self.world
+        near = [i for i, m in enumerate(world.movers) if abs(m.at(time) - EGO_SPEED * time) < SIGHT]
+        movers = [world.movers[i] for i in near]
+        vertices = [transformed(m.mesh.vertices, m.pose(time, world.road, world.ground)) for m in movers]
+        offset = np.cumsum([0, *(len(v) for v in vertices)])
+        triangles = [m.mesh.triangles + first for m, first in zip(movers, offset[:-1], strict=True)]
+        self._moving = _raycaster(np.concatenate(vertices), np.concatenate(triangles), self.threads)
+        self._moving_triangle = np.concatenate([np.arange(self._first[i], self._first[i + 1]) for i in near])
+
+    def _rays(self, origins: np.ndarray, directions: np.ndarray):
+        import open3d
+
+        rays = np.empty((len(directions), 6), np.float32)
+        rays[:, :3], rays[:, 3:] = origins, directions
+        return open3d.core.Tensor.from_numpy(rays)
+
+    def cast(self, origins: np.ndarray, directions: np.ndarray) -> Surfaces:
+        """The first surface along each ray; origins (3,) or (N, 3), directions (N, 3), any length, world frame."""
+        origins, directions = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
+        rays = self._rays(origins, directions)
+        hits = self._standing.cast_rays(rays, nthreads=self.threads)
+        moving = self._moving.cast_rays(rays, nthreads=self.threads)
+        distance, triangle = hits["t_hit"].numpy(), hits["primitive_ids"].numpy().astype(np.int64)
+        corner, normal = hits["primitive_uvs"].numpy(), hits["primitive_normals"].numpy()
+        nearer = np.flatnonzero(moving["t_hit"].numpy() < distance)
+        distance[nearer] = moving["t_hit"].numpy()[nearer]
+        triangle[nearer] = self._moving_triangle[moving["primitive_ids"].numpy()[nearer]]
+        corner[nearer] = moving["primitive_uvs"].numpy()[nearer]
+        normal[nearer] = moving["primitive_normals"].numpy()[nearer]
+        ray = np.flatnonzero(np.isfinite(distance))
+        origins = origins if origins.ndim == 1 else origins[ray]
+        return self._surfaces(ray, origins, directions[ray], distance[ray], triangle[ray], corner[ray], normal[ray])
+
+    def _surfaces(self, ray, origins, directions, distance, triangle, corner, normal) -> Surfaces:
+        world = self.world
+        normal = normal * -np.sign(np.einsum("ij,ij->i", normal, directions))[:, None]
+        corners, second, third = world.uv[triangle], corner[:, :1], corner[:, 1:]
+        uv = (1 - second - third) * corners[:, 0] + second * corners[:, 1] + third * corners[:, 2]
+        material, semantic, tint = world.material[triangle], world.semantic[triangle], world.tint[triangle]
+        on_ground = np.flatnonzero(triangle < world.ground_triangles)
+        code = world.ground.code(uv[on_ground, 0], uv[on_ground, 1])
+        material[on_ground] = world.ground.material[code]
+        semantic[on_ground] = RAW_ID[code]
+        tint[on_ground] = world.ground.tint[code]
+        ground = np.zeros(len(ray), np.uint8)
+        ground[on_ground] = code + 1
+        return Surfaces(
+            ray=ray,
+            distance=distance,
+            point=origins + distance[:, None] * directions,
+            normal=normal,
+            uv=uv,
+            material=material,
+            semantic=semantic,
+            tint=tint,
+            object=world.object[triangle],
+            ground=ground,
+        )
+
+    def distance(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """Distance (N,) float32 to the first surface from `origin` (3,), in lengths of `directions` (N, 3)."""
+        rays = self._rays(origin, directions)
+        standing, moving = (
+            c.cast_rays(rays, nthreads=self.threads)["t_hit"].numpy() for c in (self._standing, self._moving)
+        )
+        return np.minimum(standing, moving)
+
+    def lit(self, points: np.ndarray, to_light: np.ndarray) -> np.ndarray:
+        """(N,) bool: nothing stands between `points` (N, 3) and a light in direction `to_light` (3,)."""
+        rays = self._rays(points, np.broadcast_to(to_light, points.shape))
+        blocked = [c.test_occlusions(rays, nthreads=self.threads).numpy() for c in (self._standing, self._moving)]
+        return ~(blocked[0] | blocked[1])

@@ -1,0 +1,109 @@
+"""Views of randomised worlds, with dense truth: what an image encoder is pre-trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from elite_pipeline.datasets.semantickitti import training_ids
+from elite_pipeline.simulation.camera import Camera, Photograph, photograph
+from elite_pipeline.simulation.ranges import RANDOM_RANGES, Ranges
+from elite_pipeline.simulation.scene import Scene
+from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
+
+_STREAM = 0x51E35
+"""Keeps these worlds apart from the drives' whatever their seeds are."""
+
+_CAMERA_FROM_FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+
+
+@dataclass(frozen=True)
+class View:
+    """One image and its truth; 0 is sky in every map.
+
+    rgb: (H, W, 3) uint8. material: (H, W) uint8, index into `MATERIALS`. normal: (H, W, 3) float16, unit, camera frame.
+    depth: (H, W) float32, metres along the camera's z. region: (H, W) uint16, class-agnostic regions from 1 on: a whole
+    thing, a part of an object that is of one class, a connected piece of one ground class.
+    semantic: (H, W) uint8 training ids.
+    """
+
+    rgb: np.ndarray
+    material: np.ndarray
+    normal: np.ndarray
+    depth: np.ndarray
+    region: np.ndarray
+    semantic: np.ndarray
+
+
+def random_view(seed: int, width: int, height: int) -> View:
+    """One view of the randomised world `seed`, `width` x `height` pixels."""
+    return next(random_views(seed, 1, width, height))
+
+
+def random_views(
+    seed: int, views: int, width: int, height: int, *, ranges: Ranges = RANDOM_RANGES, threads: int = 1
+) -> Iterator[View]:
+    """`views` views along the street of the randomised world `seed`, at different times of its traffic.
+
+    A world costs as much as several views: ask for four or more of each.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
+    length = 12.0 * views
+    world = build_world(rng, ranges, length, length / EGO_SPEED)
+    scene = Scene(world, threads=threads)
+    for index in range(views):
+        scene.set_time((12.0 * index + rng.uniform(0, 6)) / EGO_SPEED)
+        camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
+        while not _is_free(scene, pose[:3, 3]):
+            camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
+        yield _view(photograph(scene, camera, pose, rng))
+
+
+def _draw_camera(
+    rng: np.random.Generator, world: World, ranges: Ranges, time: float, width: int, height: int
+) -> tuple[Camera, np.ndarray]:
+    """A camera on the 6 metres ahead of the ego vehicle's place at `time`, and its world_from_camera (4, 4)."""
+    time += rng.uniform(0, 6) / EGO_SPEED
+    focal = width / 2 / np.tan(np.radians(rng.uniform(*ranges.horizontal_fov)) / 2)
+    pitch, yaw = np.radians(rng.uniform(*ranges.camera_pitch)), np.radians(rng.uniform(*ranges.camera_yaw))
+    cos, sin = np.cos([pitch, yaw]), np.sin([pitch, yaw])
+    turn = np.array([[cos[1], -sin[1], 0], [sin[1], cos[1], 0], [0, 0, 1]])
+    tilt = np.array([[cos[0], 0, -sin[0]], [0, 1, 0], [sin[0], 0, cos[0]]])
+    place = np.eye(4)
+    place[:3, :3] = turn @ tilt @ _CAMERA_FROM_FORWARD.T
+    place[1:3, 3] = rng.uniform(*ranges.camera_lateral), rng.uniform(*ranges.camera_height)
+    return Camera(width, height, focal, focal, width / 2, height / 2), world.ego(time) @ place
+
+
+def _is_free(scene: Scene, place: np.ndarray) -> bool:
+    """Whether nothing is within a metre around `place` (3,), a vehicle on the other lane for one."""
+    turn = np.arange(24) * np.pi / 12
+    around = np.stack([np.cos(turn), np.sin(turn), np.repeat([0.0, -0.5], 12)], 1)
+    return bool(scene.distance(place, around).min() > 1.0)
+
+
+def _view(picture: Photograph) -> View:
+    return View(
+        rgb=picture.rgb,
+        material=picture.material,
+        normal=picture.normal,
+        depth=picture.depth,
+        region=regions(picture),
+        semantic=training_ids(picture.semantic),
+    )
+
+
+def regions(picture: Photograph) -> np.ndarray:
+    """Class-agnostic regions (H, W) uint16 of a photograph, numbered from 1; 0 is the sky."""
+    thing = picture.instance > 0
+    key = np.where(thing, -picture.instance.astype(np.int64), picture.part)
+    ground = (picture.part > 0) & (picture.part < 32)
+    for part in np.unique(picture.part[ground]):
+        # One class of the ground lies in many places; two sidewalks are two regions.
+        pieces = np.asarray(ndimage.label(picture.part == part)[0])  # type: ignore[index]
+        key = np.where(pieces > 0, -(int(part) << 20) - pieces, key)
+    solid = picture.depth > 0
+    region = np.zeros(key.shape, np.uint16)
+    region[solid] = np.unique(key[solid], return_inverse=True)[1] + 1
+    return region

@@ -1,0 +1,29 @@
+"""Simulate one drive of the demo: scans, labels, images, calibration and poses in SemanticKITTI's layout, and truth.
+
+    python -m elite_pipeline.stages.simulate_drive --sequence 00 --out data/demo/sequences/00 \
+        seed=7 frames=40 spacing=6.0 beams=64 columns=1024 image_width=512 image_height=160
+"""
+
+from pathlib import Path
+
+from elite_pipeline.config import SimulateDrive
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the drive; the folder `--out` appears when it is whole."""
+    stage = parser(__doc__)
+    stage.add_argument(
+        "--sequence", required=True, help="two digits; with the seed, it says which place to drive through"
+    )
+    stage.add_argument("--out", required=True, type=Path, help="folder of the sequence")
+    arguments, settings = parse(stage, SimulateDrive, argv)
+
+    from elite_pipeline.simulation import write_drive
+
+    write_drive(arguments.out, arguments.sequence, settings)
+
+
+if __name__ == "__main__":
+    run(main)

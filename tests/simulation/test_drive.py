@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline.config import SimulateDrive
+from elite_pipeline.datasets.semantickitti import CLASSES, TRAINING_IDS, training_ids
+from elite_pipeline.simulation import drive
+
+SETTINGS = SimulateDrive(seed=7, frames=3, spacing=6.0, beams=32, columns=512, image_width=310, image_height=94)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drive") / "sequences" / "01"
+    drive.write_drive(folder, "01", SETTINGS)
+    return folder
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_layout_sizes_and_types(written):
+    assert sorted(p.name for p in written.iterdir()) == sorted(
+        ["velodyne", "labels", "image_2", "truth", "calib.txt", "poses.txt", "times.txt"]
+    )
+    for name in ("000000", "000001", "000002"):
+        points = np.fromfile(written / "velodyne" / f"{name}.bin", np.float32).reshape(-1, 4)
+        labels = np.fromfile(written / "labels" / f"{name}.label", np.uint32)
+        visible = np.load(written / "truth" / "image_2" / "visible" / f"{name}.npy")
+        assert len(points) == len(labels) == len(visible) > 5000
+        assert visible.dtype == bool
+        assert np.isfinite(points).all()
+        assert set(np.unique(labels & 0xFFFF)) <= set(TRAINING_IDS)
+        image = np.array(Image.open(written / "image_2" / f"{name}.png"))
+        assert image.shape == (94, 310, 3)
+        assert image.dtype == np.uint8
+        for truth in ("semantic", "instance"):
+            values = np.array(Image.open(written / "truth" / "image_2" / truth / f"{name}.png"))
+            assert values.shape == (94, 310)
+            assert values.dtype == np.uint16
+            if truth == "semantic":
+                assert set(np.unique(values)) <= set(TRAINING_IDS)
+    assert len(list(written.rglob("*"))) == 7 + 4 + 6 * 3
+    calibration = (written / "calib.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in calibration] == ["P0", "P1", "P2", "P3", "Tr"]
+    assert all(len(line.split()) == 13 for line in calibration)
+    poses = np.loadtxt(written / "poses.txt").reshape(-1, 3, 4)
+    np.testing.assert_allclose(poses[0], np.eye(4)[:3], atol=1e-9)
+    times = np.loadtxt(written / "times.txt")
+    steps = np.linalg.norm(np.diff(poses[:, :, 3], axis=0), axis=1)
+    np.testing.assert_allclose(steps, 6.0, rtol=0.08)
+    assert poses[2, 2, 3] > 10  # forward is z in camera 0
+    assert times[0] == 0
+    assert (np.diff(times) > 0).all()
+
+
+def test_truth_image_agrees_with_visible_points(written):
+    rows = dict(line.split(":") for line in (written / "calib.txt").read_text().splitlines())
+    p2, tr = (np.array(rows[key].split(), float).reshape(3, 4) for key in ("P2", "Tr"))
+    projection = p2 @ np.vstack([tr, [0, 0, 0, 1]])
+    agree, total = 0, 0
+    for path in sorted((written / "velodyne").iterdir()):
+        points = np.fromfile(path, np.float32).reshape(-1, 4).astype(float)
+        raw = np.fromfile(written / "labels" / f"{path.stem}.label", np.uint32) & 0xFFFF
+        truth = training_ids(np.array(Image.open(written / "truth" / "image_2" / "semantic" / f"{path.stem}.png")))
+        visible = np.load(written / "truth" / "image_2" / "visible" / f"{path.stem}.npy")
+        points[:, 3] = 1
+        u, v, depth = projection @ points.T
+        assert (depth[visible] > 0).all()
+        column, row = (u[visible] / depth[visible]).astype(int), (v[visible] / depth[visible]).astype(int)
+        assert column.min() >= 0
+        assert column.max() < truth.shape[1]
+        assert row.min() >= 0
+        assert row.max() < truth.shape[0]
+        padded = np.pad(truth, 1, mode="edge")
+        shifts = [padded[1 + dr : 95 + dr, 1 + dc : 311 + dc] for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
+        inner = np.all([shift == truth for shift in shifts], axis=0)[row, column]
+        same = truth[row, column] == training_ids(raw[visible])
+        agree, total = agree + same[inner].sum(), total + inner.sum()
+    assert total > 500
+    assert agree / total > 0.97
+
+
+def test_same_seed_and_sequence_are_the_same_bytes_and_others_are_not(written, tmp_path):
+    drive.write_drive(tmp_path / "again", "01", SETTINGS)
+    assert files(tmp_path / "again") == files(written)
+    short = SETTINGS.model_copy(update={"frames": 1})
+    drive.write_drive(tmp_path / "other", "02", short)
+    drive.write_drive(tmp_path / "reseeded", "01", short.model_copy(update={"seed": 8}))
+    first, other, reseeded = (
+        np.array(Image.open(folder / "image_2" / "000000.png")).astype(int)
+        for folder in (written, tmp_path / "other", tmp_path / "reseeded")
+    )
+    assert np.abs(first - other).mean() > 10
+    assert np.abs(first - reseeded).mean() > 10
+
+
+def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    folder = tmp_path / "04"
+    write_frame = drive._write_frame
+
+    def killed_at_the_second(partial, name, *rest):
+        if name == "000001":
+            raise KeyboardInterrupt
+        write_frame(partial, name, *rest)
+
+    monkeypatch.setattr(drive, "_write_frame", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        drive.write_drive(folder, "04", SETTINGS)
+    assert not folder.exists()
+    assert (tmp_path / "04.partial").exists()
+
+    monkeypatch.undo()
+    (tmp_path / "04.partial" / "velodyne" / "999999.bin").touch()
+    drive.write_drive(folder, "04", SETTINGS)
+    assert [p.name for p in tmp_path.iterdir()] == ["04"]
+    assert not (folder / "velodyne" / "999999.bin").exists()
+
+
+def test_every_class_occurs_and_moves_are_marked():
+    settings = SETTINGS.model_copy(update={"frames": 4, "beams": 64})
+    counts, raws, complete = np.zeros(len(CLASSES), int), set(), 0
+    for sequence in range(6):
+        world, rng = drive.drive_world(f"{sequence:02d}", settings)
+        scene, own = drive.Scene(world), np.zeros(len(CLASSES), int)
+        for frame in range(settings.frames):
+            time = frame * settings.spacing / drive.EGO_SPEED
+            scene.set_time(time)
+            turn = drive.scan(scene, drive.Lidar(64, 512), drive.velodyne_pose(world, time), rng)
+            own += np.bincount(training_ids(turn.semantic), minlength=len(CLASSES))
+            raws |= set(np.unique(turn.semantic).tolist())
+            assert (turn.instance[np.isin(turn.semantic, (40, 48, 50, 70))] == 0).all()
+            assert (turn.instance[np.isin(turn.semantic, (10, 252, 254))] > 0).all()
+        counts += own
+        complete += (own[1:] > 0).all()
+    assert (counts[1:] > 50).all(), dict(zip(CLASSES, counts.tolist(), strict=True))
+    assert complete >= 4
+    assert raws >= {252, 253, 254, 255, 258}

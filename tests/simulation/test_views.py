@@ -1,0 +1,43 @@
+import numpy as np
+
+from elite_pipeline.simulation import MATERIALS, random_view, random_views
+
+
+def test_view_is_complete_and_consistent():
+    view = random_view(4, 256, 96)
+    assert view.rgb.shape == view.normal.shape == (96, 256, 3)
+    assert view.rgb.dtype == np.uint8
+    assert view.normal.dtype == np.float16
+    assert view.depth.dtype == np.float32
+    assert view.region.dtype == np.uint16
+    assert view.material.dtype == view.semantic.dtype == np.uint8
+    sky = view.region == 0
+    assert (view.depth[sky] == 0).all()
+    assert (view.material[sky] == 0).all()
+    assert (view.depth[~sky] > 0).all()
+    assert view.material.max() < len(MATERIALS)
+    assert view.semantic.max() < 20
+    assert len(np.unique(view.region)) == view.region.max() + (sky.any())
+    length = np.linalg.norm(view.normal[~sky].astype(np.float32), axis=1)
+    np.testing.assert_allclose(length, 1, atol=0.01)
+    assert (view.normal[..., 2][~sky] < 0.9).all()  # surfaces face the camera
+    assert np.median(view.depth[48:][~sky[48:]]) > 2.0  # the camera is not inside of something
+
+
+def test_regions_are_of_one_class_each():
+    for view in random_views(9, 2, 256, 96):
+        for region in range(1, view.region.max() + 1):
+            assert len(np.unique(view.semantic[view.region == region])) == 1
+
+
+def test_views_are_deterministic_and_differ():
+    first, second = ([v.rgb for v in random_views(5, 2, 128, 48)] for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+    assert (first[0] != first[1]).mean() > 0.3
+    assert (first[0] != random_view(6, 128, 48).rgb).mean() > 0.5
+
+
+def test_views_are_textured_and_exposed():
+    brightness = [view.rgb.mean() for seed in range(6) for view in random_views(seed, 1, 128, 48)]
+    assert min(brightness) > 40
+    assert max(brightness) < 225

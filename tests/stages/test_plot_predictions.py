@@ -1,0 +1,29 @@
+"""plot_predictions: labelled scans from above, by a student from its folder."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline import index
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages.plot_predictions import main
+
+
+def words(paths, model, out):
+    """Command line over one sequence."""
+    known = ["--sequences", str(paths["sequence-folder"]), "--frames", str(paths["frames"])]
+    return ["--model", str(model), *known, "--out", str(out)]
+
+
+def test_picture(recorded, untrained_model, tmp_path):
+    main(words(recorded, untrained_model, tmp_path / "predictions.png"))
+    picture = np.asarray(Image.open(tmp_path / "predictions.png").convert("RGB"))
+    assert picture.shape[1] > 1500
+    assert (picture == (255, 60, 60)).all(axis=2).any(), "an untrained student makes errors, and they are red"
+
+
+def test_nothing_labelled(recorded, untrained_model, tmp_path):
+    rows = index.pq.read_table(recorded["frames"]).to_pylist()
+    index.write(recorded["frames"], [{**row, "labelled": False} for row in rows])
+    with pytest.raises(InputError, match=r"no scan of .* is labelled"):
+        main(words(recorded, untrained_model, tmp_path / "predictions.png"))

@@ -1,0 +1,44 @@
+"""plot_projection: a picture with the points' class colours in it, and a clear refusal where there is no image."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline import index
+from elite_pipeline.datasets.semantickitti import COLOURS
+from elite_pipeline.errors import InputError
+from elite_pipeline.figures import paint
+from elite_pipeline.stages.plot_projection import main
+
+
+def words(paths, out):
+    """Command line of a plot stage over one sequence."""
+    known = ["--sequences", str(paths["sequence-folder"]), "--frames", str(paths["frames"])]
+    return [*known, "--projection", str(paths["projection"]), "--out", str(out)]
+
+
+def test_paint_puts_squares_where_the_points_are():
+    image = np.full((20, 30, 3), 200, dtype=np.uint8)
+    picture = paint(
+        image, np.array([[10.7, 5.2], [29.9, 19.9]]), np.array([(255, 0, 0), (0, 255, 0)], np.uint8), size=1
+    )
+    assert picture[5, 10].tolist() == [255, 0, 0]
+    assert picture[19, 29].tolist() == [0, 255, 0]
+    assert (picture[0, 0] == 120).all(), "the rest is darkened"
+    assert (image == 200).all(), "the image itself is untouched"
+
+
+def test_picture(recorded, tmp_path):
+    main(words(recorded, tmp_path / "projection.png"))
+    picture = np.asarray(Image.open(tmp_path / "projection.png").convert("RGB"))
+    assert picture.shape[1] > 1000
+    drawn = {tuple(c) for c in picture.reshape(-1, 3)[::7]}
+    assert any(tuple(COLOURS[k]) in drawn for k in (1, 9, 11, 13, 15))
+
+
+def test_no_image_to_draw_on(recorded, tmp_path):
+    rows = index.pq.read_table(recorded["frames"]).to_pylist()
+    sizes = {f"{camera}_{side}": 0 for camera in ("image_0", "image_2") for side in ("height", "width")}
+    index.write(recorded["frames"], [{**row, **sizes} for row in rows])
+    with pytest.raises(InputError, match=r"no frame of .* has an image"):
+        main(words(recorded, tmp_path / "projection.png"))

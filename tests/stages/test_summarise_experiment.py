@@ -1,0 +1,30 @@
+"""summarise_experiment: the page that `make demo` prints, and the shares of time beside it."""
+
+import json
+
+import pytest
+
+from elite_pipeline.shares import stage_usage
+from elite_pipeline.stages.summarise_experiment import main
+
+
+@pytest.mark.parametrize(("hz", "verdict"), [(140.0, "meets"), (3.0, "misses")])
+def test_page(miou_result, latency_result, tmp_path, hz, verdict):
+    (tmp_path / "x_miou.json").write_text(json.dumps(miou_result))
+    (tmp_path / "x_miou.md").write_text("| class | IoU |\n")
+    (tmp_path / "x_latency.json").write_text(json.dumps({**latency_result, "hz": hz}))
+    results = ["--miou", str(tmp_path / "x_miou.json"), "--latency", str(tmp_path / "x_latency.json")]
+    main([*results, "--figures", "results/a.png", "results/b.png", "--out", str(tmp_path / "x.md")])
+    page = (tmp_path / "x.md").read_text()
+    assert "| class | IoU |" in page
+    assert f"{hz:.1f} Hz, which {verdict} the budget of 24 Hz" in page
+    assert "results/a.png\n    results/b.png" in page
+
+
+def test_shares_count_only_the_jobs_of_the_experiment(tmp_path):
+    header = "s\tmax_rss\n"
+    for path, row in (("project_points/demo/00.tsv", "2.5\t100"), ("project_points/demo/01.tsv", "1.5\t-"),
+                      ("project_points/other/00.tsv", "99\t999"), ("train_student/demo.tsv", "6\t300")):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(header + row + "\n")
+    assert stage_usage(tmp_path, {"demo"}) == {"project_points": (2, 4.0, 100.0), "train_student": (1, 6.0, 300.0)}

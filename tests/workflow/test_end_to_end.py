@@ -1,0 +1,133 @@
+"""The whole DAG with nothing replaced: a short demo, killed on the way, and the real sample frames."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+MIOU_KEYS = set(
+    [
+        "experiment",
+        "dataset",
+        "split",
+        "sequences",
+        "miou",
+        "iou",
+        "confusion",
+        "points",
+        "scans",
+        "tta",
+        "trained_on",
+        "labelled_scans",
+        "weights_sha256",
+        "parameters",
+        "config",
+        "versions",
+        "device",
+        "commit",
+        "seconds",
+    ]
+)
+LATENCY_KEYS = set(
+    [
+        "budget_hz",
+        "budget_ms",
+        "phases",
+        "hz",
+        "hz_p99",
+        "within_budget",
+        "scans",
+        "warmup",
+        "points_median",
+        "precision",
+        "device",
+        "versions",
+    ]
+)
+
+
+@pytest.fixture
+def config():
+    """The shipped configuration, as a dict to shorten."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def check_results(folder, experiment):
+    """Both results of an experiment: keys, bounds and figures."""
+    miou = json.loads((folder / f"results/{experiment}_miou.json").read_text())
+    assert set(miou) >= MIOU_KEYS
+    assert 0 <= miou["miou"] <= 1
+    assert len(miou["iou"]) == 19
+    assert miou["tta"] is False
+    latency = json.loads((folder / f"results/{experiment}_latency.json").read_text())
+    assert set(latency) >= LATENCY_KEYS
+    assert set(latency["phases"]) == {"read", "voxelise", "forward", "scatter_back", "total"}
+    for phase in latency["phases"].values():
+        assert 0 <= phase["p50"] <= phase["p95"] <= phase["p99"] <= phase["max"]
+    summary = (folder / f"results/{experiment}_summary.md").read_text()
+    figures = [folder / line.strip() for line in summary.splitlines() if line.strip().endswith(".png")]
+    assert len(figures) == 5
+    for figure in figures:
+        assert Image.open(figure).width > 800
+    return miou, latency
+
+
+def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
+    config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
+    config["simulate_drive"].update(frames=3, columns=512, image_width=256, image_height=80)
+    config["teachers"]["sam_tiny"]["longest_side"] = 256
+    config["teachers"]["sam_tiny"]["tune_teacher"].update(steps=6, batch=2, warmup=1)
+    config["students"]["elite_demo"]["train_student"].update(epochs=6, batch=2, warmup=1, checkpoint_every=2)
+    config["measure_latency"].update(warmup=1, scans=3)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+
+    # Killed as soon as the student has a checkpoint: nothing may look finished, and the training goes on from there.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *given, "results/demo_summary.md"]
+    job = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 600
+    while not list(tmp_path.glob("models/demo/run/*/checkpoint.pt")):
+        assert job.poll() is None, job.stdout and job.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert not (tmp_path / "models/demo/student.safetensors").exists()
+    assert not list(tmp_path.rglob("*.zarr.partial"))
+
+    snakemake(tmp_path, *given, "--unlock")
+    output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md")
+    assert "100%" in output, output
+    assert output.count("rule simulate_drive:") == 0
+    assert "resum" in (tmp_path / "logs/train_student/demo.log").read_text().lower()
+    miou, _ = check_results(tmp_path, "demo")
+    assert miou["trained_on"] == ["00", "01"]
+    assert miou["scans"] == 3
+    assert "Nothing to be done" in snakemake(tmp_path, *given, "results/demo_summary.md")
+
+
+def test_real_frames(tmp_path, config, sample, snakemake):
+    config["students"]["elite_sample"]["train_student"].update(epochs=2, warmup=1)
+    config["teachers"]["sam_tiny_sample"]["tune_teacher"].update(steps=4, warmup=1)
+    config["measure_latency"].update(warmup=0, scans=1)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sample").symlink_to(sample.resolve())
+    given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    output = snakemake(tmp_path, *given, "results/sample_summary.md")
+    assert "100%" in output, output
+    miou, latency = check_results(tmp_path, "sample")
+    assert miou["sequences"] == ["08"]
+    assert latency["points_median"] == 123_389
