@@ -36,11 +36,15 @@ wildcard_constraints:
 
 def stage(name, *modules):
     """Sources of stage `name` and of the library modules that hold its maths; tracked by checksum, not by date."""
-    package = f"{workflow.basedir}/elite_pipeline"
-    return [
-        f"{package}/stages/{name}.py",
-        *(f"{package}/{module}.py" for module in modules),
+    package = Path(workflow.basedir, "elite_pipeline")
+    files = [
+        sorted(package.glob(f"{module}.py")) for module in (f"stages/{name}", *modules)
     ]
+    if not all(files):
+        raise WorkflowError(
+            f"stage {name} names source files that do not exist: {modules}"
+        )
+    return [str(file) for found in files for file in found]
 
 
 def of(experiment):

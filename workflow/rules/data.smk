@@ -7,10 +7,7 @@ data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, cache/<dataset
 rule simulate_drive:
     """Simulate one drive in SemanticKITTI's layout, with dense truth beside it (demo only)."""
     input:
-        code=stage(
-            "simulate_drive",
-            *(f"simulation/{module}" for module in ("world", "sensors", "drive")),
-        ),
+        code=stage("simulate_drive", "simulation/*"),
     output:
         directory("data/demo/sequences/{sequence}"),
     log:
