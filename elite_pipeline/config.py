@@ -182,9 +182,9 @@ class Network(Section):
     @model_validator(mode="after")
     def _voxels_nest(self):
         if any(after % before for before, after in pairwise(self.scales)):
-            raise ValueError(f"scales are {self.scales}; each must be a multiple of the one before it, as in [2, 4, 8, 16]")
+            raise ValueError(f"scales are {self.scales}; each must be a multiple of the one before, as in [2, 4, 8]")
         if any(low + self.voxel_size > high for low, high in self.volume):
-            raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres and holds at least one voxel")
+            raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres, a voxel apart at least")
         return self
 
 

@@ -13,6 +13,9 @@ from elite_pipeline.datasets.semantickitti import CLASSES, COLOURS, IGNORE
 
 DPI = 130
 INK = "#222222"
+PAINTED_WIDTH = 1241
+"""Pixels: about the width of a picture with points on it."""
+
 RANGE = 50.0
 """Metres from the sensor to the edge of a bird's-eye view."""
 
@@ -20,11 +23,13 @@ RANGE = 50.0
 def paint(image, pixel, colours, size=3):
     """A copy of `image` (H, W, 3) uint8, darkened, with a square of `size` pixels per point.
 
-    pixel: (M, 2) float, (u, v). colours: (M, 3) uint8. Later points cover earlier ones: pass far ones first.
+    An image narrower than `PAINTED_WIDTH` is enlarged by a whole factor: points stay small beside what they show.
+    pixel: (M, 2) float, (u, v) in `image`. colours: (M, 3) uint8. Later points cover earlier ones: pass far ones first.
     """
-    canvas = (image * 0.6).astype(np.uint8)
+    factor = max(1, round(PAINTED_WIDTH / image.shape[1]))
+    canvas = (image * 0.6).astype(np.uint8).repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = canvas.shape[:2]
-    column, row = pixel.astype(int).T
+    column, row = (pixel * factor).astype(int).T
     for dv in range(-(size // 2), size - size // 2):
         for du in range(-(size // 2), size - size // 2):
             canvas[np.clip(row + dv, 0, height - 1), np.clip(column + du, 0, width - 1)] = colours
@@ -39,12 +44,11 @@ def plot_projection(path, image, pixel, depth, labels, title):
     """
     order = np.argsort(-depth)
     pixel, depth = pixel[order], depth[order]
-    size = max(2, image.shape[1] // 600)
     # Log scale: the near range, where a calibration error shows, takes most of the colour map.
     shade = np.log(np.clip(depth, 2, 80) / 2) / np.log(40)
-    pictures = [(paint(image, pixel, (plt.get_cmap("turbo_r")(shade)[:, :3] * 255).astype(np.uint8), size), "depth")]
+    pictures = [(paint(image, pixel, (plt.get_cmap("turbo_r")(shade)[:, :3] * 255).astype(np.uint8)), "depth")]
     if labels is not None:
-        pictures.insert(0, (paint(image, pixel, COLOURS[labels[order]], size), "class"))
+        pictures.insert(0, (paint(image, pixel, COLOURS[labels[order]]), "class"))
     height = 11 * image.shape[0] / image.shape[1] + 0.35
     figure, axes = plt.subplots(
         len(pictures), 1, figsize=(11, height * len(pictures) + 0.7), squeeze=False, layout="constrained"
@@ -83,7 +87,7 @@ def plot_labels(path, rows):
     seen = set()
     for line, (title, image, pixel, sparse, pseudo, truth) in zip(axes, rows, strict=True):
         known = sparse != IGNORE
-        pictures = [image, paint(image, pixel[known], COLOURS[sparse[known]], max(2, image.shape[1] // 500))]
+        pictures = [image, paint(image, pixel[known], COLOURS[sparse[known]], size=4)]
         pictures.append(_over(image, pseudo))
         seen |= set(np.unique(pseudo)) | set(np.unique(sparse))
         if with_truth:

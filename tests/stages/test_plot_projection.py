@@ -18,14 +18,21 @@ def words(paths, out):
 
 
 def test_paint_puts_squares_where_the_points_are():
-    image = np.full((20, 30, 3), 200, dtype=np.uint8)
-    picture = paint(
-        image, np.array([[10.7, 5.2], [29.9, 19.9]]), np.array([(255, 0, 0), (0, 255, 0)], np.uint8), size=1
-    )
+    image = np.full((20, 1241, 3), 200, dtype=np.uint8)
+    red_green = np.array([(255, 0, 0), (0, 255, 0)], np.uint8)
+    picture = paint(image, np.array([[10.7, 5.2], [1240.9, 19.9]]), red_green, size=1)
     assert picture[5, 10].tolist() == [255, 0, 0]
-    assert picture[19, 29].tolist() == [0, 255, 0]
+    assert picture[19, 1240].tolist() == [0, 255, 0]
     assert (picture[0, 0] == 120).all(), "the rest is darkened"
     assert (image == 200).all(), "the image itself is untouched"
+
+
+def test_small_image_is_enlarged_with_its_points():
+    picture = paint(
+        np.zeros((20, 620, 3), np.uint8), np.array([[10.5, 5.0]]), np.array([(255, 0, 0)], np.uint8), size=1
+    )
+    assert picture.shape == (40, 1240, 3)
+    assert np.argwhere(picture[..., 0]).tolist() == [[10, 21]]
 
 
 def test_picture(recorded, tmp_path):

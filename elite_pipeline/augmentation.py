@@ -1,0 +1,44 @@
+"""Random changes of a scan that keep its labels, and its teacher, true."""
+
+import math
+
+import torch
+
+from elite_pipeline.config import Augmentation
+
+
+def augment(points, settings: Augmentation, generator: torch.Generator):
+    """A changed copy of `points` (N, 4) float32 and the rows of `points` that are left, (n,) int64, sorted.
+
+    Rotation about z, mirroring, scale (one for x, y and z) and translation, in this order, about the sensor.
+    """
+    rows = _kept(len(points), settings.drop, generator)
+    points = points[rows]
+    angle = 2 * math.pi * _uniform(generator) if settings.rotate else 0.0
+    cos, sin = math.cos(angle), math.sin(angle)
+    motion = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    if settings.flip:
+        motion[0] *= 1 if _uniform(generator) < 0.5 else -1
+        motion[1] *= 1 if _uniform(generator) < 0.5 else -1
+    motion *= 1 + settings.scale * (2 * _uniform(generator) - 1)
+    shift = settings.translate * torch.randn(3, generator=generator)
+    return torch.cat([points[:, :3] @ motion.T + shift, points[:, 3:]], dim=1), rows
+
+
+def remap(indices, rows, points):
+    """Where `indices` (M,) into `points` points lie among the kept `rows`: which of the M are left, and where."""
+    new = torch.full((points,), -1)
+    new[rows] = torch.arange(len(rows))
+    left = torch.nonzero(new[indices] >= 0).squeeze(1)
+    return left, new[indices[left]]
+
+
+def _kept(points, drop, generator):
+    share = drop * _uniform(generator)
+    kept = torch.rand(points, generator=generator) >= share
+    kept[0] = True  # never an empty scan
+    return torch.nonzero(kept).squeeze(1)
+
+
+def _uniform(generator):
+    return torch.rand((), generator=generator).item()

@@ -1,0 +1,89 @@
+"""How long a student takes from points in memory to a label for every point, phase by phase, one scan at a time."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from elite_pipeline.progress import progress
+from elite_pipeline.student.model import Predictor
+
+BUDGET_HZ = 24
+"""ELiTe's claim, and a little more than twice the rate of the LiDAR."""
+
+PHASES = ("read", "voxelise", "forward", "scatter_back", "total")
+"""`total` is the sum of the three in its middle; `read`, from the file to memory, is outside it."""
+
+
+def measure(predictor: Predictor, readers: Sequence[Callable], *, warmup: int, scans: int):
+    """Time `scans` scans after `warmup` uncounted ones: ({phase: [ms per scan]}, [points per scan]).
+
+    `readers` return the points of one scan each, (N, 4) float32; they are called in turn, as often as needed. The
+    device is synchronised at every boundary between phases, so that a phase is charged with its own work.
+    """
+    samples: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    sizes = []
+    for scan in progress(range(warmup + scans), label="measure_latency", unit="scan"):
+        clock = [_now(predictor.device)]
+        points = readers[scan % len(readers)]()
+        clock.append(_now(predictor.device))
+        pyramid = predictor.voxelise(points)
+        clock.append(_now(predictor.device))
+        logits = predictor.forward(pyramid)
+        clock.append(_now(predictor.device))
+        predictor.scatter_back(logits, pyramid)
+        clock.append(_now(predictor.device))
+        if scan >= warmup:
+            spans = np.diff(clock) * 1e3
+            for phase, span in zip(PHASES, (*spans, spans[1:].sum()), strict=True):
+                samples[phase].append(float(span))
+            sizes.append(len(points))
+    return samples, sizes
+
+
+def summary(samples, sizes):
+    """The numbers of `results/<experiment>_latency.json` that follow from `measure`'s."""
+    budget, total = 1e3 / BUDGET_HZ, np.array(samples["total"])
+    phases = {phase: _percentiles(values) for phase, values in samples.items()}
+    return {
+        "budget_hz": BUDGET_HZ,
+        "budget_ms": budget,
+        "phases": phases,
+        "hz": 1e3 / phases["total"]["p50"],
+        "hz_p99": 1e3 / phases["total"]["p99"],
+        "within_budget": float((total <= budget).mean()),
+        "scans": len(total),
+        "points_median": int(np.median(sizes)),
+    }
+
+
+def table(result):
+    """A Markdown table of `result` (the JSON of measure_latency), in ms."""
+    rows = [
+        f"| {phase} | " + " | ".join(f"{numbers[key]:.1f}" for key in ("p50", "p95", "p99", "max")) + " |"
+        for phase, numbers in result["phases"].items()
+    ]
+    share = 100 * result["within_budget"]
+    return f"""# {result["hz"]:.1f} Hz ({result["hz_p99"]:.1f} Hz at the 99th percentile)
+
+{result["device"]}, {result["precision"]}, one scan at a time: {result["scans"]} scans after
+{result["warmup"]} that do not count, {result["points_median"]:,} points in the median one. {share:.0f} % of them meet
+the {result["budget_ms"]:.1f} ms of {result["budget_hz"]} Hz.
+`total` goes from points in memory to a label for every point; `read` is outside it.
+
+| phase, ms | p50 | p95 | p99 | max |
+|---|---:|---:|---:|---:|
+{chr(10).join(rows)}
+"""
+
+
+def _percentiles(values):
+    p50, p95, p99 = np.percentile(values, (50, 95, 99))
+    return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(values))}
+
+
+def _now(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

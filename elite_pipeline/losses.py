@@ -1,0 +1,61 @@
+"""What training minimises. Each loss is zero, with zero gradients, where nothing is labelled or taught."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from elite_pipeline.datasets.semantickitti import IGNORE
+
+
+def class_weights(counts: Tensor) -> Tensor:
+    """(K,) float32 weights (largest count / count)^(1/3) of counts (K,); 0 for `IGNORE` and for absent classes."""
+    counts = counts.to(torch.float64).clone()
+    counts[IGNORE] = 0
+    weights = (counts.max() / counts) ** (1 / 3)
+    return torch.where(counts > 0, weights, 0.0).float()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, repeats: Tensor | None = None) -> Tensor:
+    """Mean cross entropy of `logits` (N, K) and `labels` (N,) int64, weighted by class with `weights` (K,).
+
+    Row n stands for `repeats[n]` equal ones ((N,) float32; one by default). Labels `IGNORE` do not count.
+    """
+    weight = torch.where(labels == IGNORE, 0.0, weights[labels])
+    weight = weight if repeats is None else weight * repeats
+    total = weight.sum()
+    loss = (functional.cross_entropy(logits, labels, reduction="none") * weight).sum()
+    return loss / torch.where(total > 0, total, 1.0)
+
+
+def lovasz_softmax(probabilities: Tensor, labels: Tensor, repeats: Tensor | None = None) -> Tensor:
+    """The Lovász extension of 1 - IoU, averaged over the classes present (Berman et al., arXiv 1705.08790).
+
+    `probabilities` (N, K), `labels` (N,) int64. Row n stands for `repeats[n]` equal ones ((N,) float32; one by
+    default). Labels `IGNORE` do not count.
+    """
+    counted = labels != IGNORE
+    probabilities, labels = probabilities[counted].T, labels[counted]  # (K, n), (n,)
+    repeats = torch.ones_like(labels, dtype=torch.float32) if repeats is None else repeats[counted]
+    present = labels.unique()
+    if len(present) == 0:
+        return probabilities.sum()
+    truth = (labels == present[:, None]).float()  # (C, n)
+    errors, order = (truth - probabilities[present]).abs().sort(dim=1, descending=True)  # (C, n)
+    truth, rows = truth.gather(1, order), repeats[order]
+    points = (truth * rows).sum(dim=1, keepdim=True)  # (C, 1)
+    # The loss 1 - IoU of calling the worst 1, 2, ..., n rows wrong; its steps weigh the sorted errors.
+    hits, misses = points - (truth * rows).cumsum(dim=1), ((1 - truth) * rows).cumsum(dim=1)
+    jaccard = 1 - hits / (points + misses)
+    steps = jaccard.diff(dim=1, prepend=torch.zeros_like(points))
+    return (errors * steps).sum(dim=1).mean()
+
+
+def distillation(student: Tensor, teacher: Tensor, *, temperature: float, reduction: str) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) of logits (M, K); no gradient reaches the teacher.
+
+    `reduction` "batchmean" averages over the M points; "mean" over points and classes, so it is K times smaller.
+    """
+    p = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
+    q = functional.log_softmax(student.float() / temperature, dim=1)
+    divergence = (p.exp() * (p - q)).sum() * temperature**2
+    return divergence / max(1, student.numel() if reduction == "mean" else len(student))

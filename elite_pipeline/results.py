@@ -1,0 +1,15 @@
+"""Result files: JSON for programs and a Markdown table beside it for people, written aside and renamed."""
+
+import json
+import os
+from pathlib import Path
+
+
+def write(path, result, table):
+    """Write `result` (JSON values) to `path` and `table` (Markdown) beside it, with the suffix .md."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target, text in ((path.with_suffix(".md"), table), (path, json.dumps(result, indent=2) + "\n")):
+        partial = target.with_name(target.name + ".partial")
+        partial.write_text(text)
+        os.replace(partial, target)

@@ -1,0 +1,55 @@
+"""Time a student against the budget of 24 Hz: one scan at a time, from points in memory to a label for every point.
+
+Writes --out (JSON, with every sample) and the same name with .md: a table of the phases. Without a GPU it runs on the
+CPU and says so in `device`.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    """Parse, read, time, write."""
+    from elite_pipeline.config import MeasureLatency
+
+    stage = parser(__doc__)
+    stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
+    stage.add_argument("--threads", type=int, help="CPU threads (default: as many as the process may use)")
+    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_latency.json")
+    arguments, settings = parse(stage, MeasureLatency, argv)
+
+    import os
+    from functools import partial
+
+    import torch
+
+    from elite_pipeline import latency, provenance
+    from elite_pipeline.examples import open_recorded
+    from elite_pipeline.results import write
+    from elite_pipeline.student.model import Predictor
+
+    half = settings.precision == "16-true"
+    if half and not torch.cuda.is_available():
+        raise InputError("measure_latency.precision 16-true needs a GPU, and there is none: write 32-true")
+    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+    predictor = Predictor.load(arguments.model, half=half)
+    recordings = open_recorded(arguments.sequences, arguments.frames)
+    readers = [partial(recorded.points, f) for recorded in recordings for f in range(len(recorded.index.frames))]
+    samples, sizes = latency.measure(predictor, readers, warmup=settings.warmup, scans=settings.scans)
+    result = {
+        **latency.summary(samples, sizes),
+        "warmup": settings.warmup,
+        "precision": settings.precision,
+        "device": provenance.device_name(),
+        "versions": provenance.versions(),
+        "samples": samples,
+    }
+    write(arguments.out, result, latency.table(result))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,61 @@
+"""Train a student from scans, their labels and the teacher's cached answers; no image and no teacher is touched.
+
+Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
+bit for bit. --sequences, --frames, --projection and --targets go in one order; without --projection and --targets it
+trains from labels alone. Writes student.safetensors, config.json, training.jsonl and README.md to --out.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    """Parse, read, train, write."""
+    from elite_pipeline.config import Student
+
+    stage = parser(__doc__)
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="folders data/<dataset>/sequences/NN")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet)")
+    stage.add_argument("--projection", type=Path, nargs="*", default=[], help="their projection stores (Zarr)")
+    stage.add_argument("--targets", type=Path, nargs="*", default=[], help="the teacher's answers (Zarr)")
+    stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
+    stage.add_argument("--out", type=Path, required=True, help="models/<experiment>")
+    arguments, settings = parse(stage, Student, argv)
+
+    import shutil
+    import time
+
+    from elite_pipeline import provenance
+    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.examples import Examples, open_recorded
+    from elite_pipeline.student.model import save
+    from elite_pipeline.student.spvcnn import parameters
+    from elite_pipeline.training import train
+
+    began = time.perf_counter()
+    files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
+    examples = Examples(open_recorded(*files))
+    trained = train(examples, settings, arguments.run)
+    config = {
+        "experiment": arguments.out.name,
+        "classes": CLASSES,
+        "network": settings.network.model_dump(),
+        "trained_on": [folder.name for folder in arguments.sequences],
+        "scans": len(examples),
+        "labelled_scans": examples.labelled,
+        "taught": bool(arguments.targets) and settings.losses.distillation > 0,
+        "parameters": parameters(trained.student),
+        "steps": trained.steps,
+        "seconds": round(time.perf_counter() - began, 1),
+        **provenance.provenance(settings, *examples.files),
+        "device": provenance.device_name(),
+        "commit": provenance.commit(),
+    }
+    save(arguments.out, trained.student, config, trained.log)
+    shutil.rmtree(trained.log.parent)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,52 @@
+"""Submanifold sparse convolution by spconv, on a GPU and on a CPU: the one module that knows the difference.
+
+On a CPU spconv (2.3.6 and 2.3.8) needs two things, found by running it: its `Native` algorithm, since the default one
+has GPU kernels only, and a CUDA stream, for which it asks in every backward pass. With both, forward and backward equal
+a dense convolution, and are the same from run to run, bit for bit.
+"""
+
+import logging
+import warnings
+
+import spconv.core
+import torch
+
+if not torch.cuda.is_available():
+    # While it is imported, spconv describes each of its 728 GPU kernels in Python: ten times the rest of the import.
+    spconv.core.ALL_NATIVE_PARAMS.clear()
+    spconv.core.ALL_IMPGEMM_PARAMS.clear()
+
+# torch tells, once a process, how a function that spconv calls will change for export, which is not done here.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+with warnings.catch_warnings():
+    # spconv imports torch.cuda.amp names that newer torch versions call deprecated.
+    warnings.simplefilter("ignore", FutureWarning)
+    from spconv import pytorch
+    from spconv.pytorch import ops
+
+if not torch.cuda.is_available():
+    ops.get_current_stream = lambda: 0
+
+SparseTensor = pytorch.SparseConvTensor
+
+
+def sparse_tensor(features, coordinates, shape, batch_size):
+    """`features` (V, C) at `coordinates` (V, 4) int32: scan, x, y, z, within `batch_size` and `shape` (x, y, z)."""
+    # spconv reads memory as it lies: of what `nonzero` returns, column by column, it makes wrong neighbours silently.
+    return SparseTensor(features, coordinates.contiguous(), list(shape), batch_size)
+
+
+class SubMConv3d(pytorch.SubMConv3d):
+    """A 3x3x3 submanifold convolution without bias: outputs at its inputs' voxels only.
+
+    Layers that share `key` share one kernel map (which voxel neighbours which), as long as they work on one tensor or
+    on what `replace_feature` makes of it. Weights (out, 3, 3, 3, in) are the same on every device.
+    """
+
+    def __init__(self, inputs, outputs, *, key):
+        super().__init__(inputs, outputs, 3, padding=1, bias=False, indice_key=key)
+        self._fast = self.algo
+
+    def forward(self, x: SparseTensor) -> SparseTensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.algo = self._fast if x.features.is_cuda else spconv.core.ConvAlgo.Native
+        return super().forward(x)

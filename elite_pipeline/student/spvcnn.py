@@ -1,0 +1,176 @@
+"""The student: a sparse point-voxel network without a decoder, as small as real time asks for.
+
+After ELiTe (arXiv 2405.04121) and the "SPVCNN" variant of 2DPASS (arXiv 2207.04397): stages of submanifold convolutions
+beside a point branch, joined by mean pooling; there are no strided convolutions. 1,933,460 parameters at four scales of
+64 channels. Where their code works on points that share a voxel, and hence their features, this works on the voxel:
+the same function, in fewer rows.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
+from elite_pipeline.student.voxels import Pyramid, Volume, mean
+
+SLOPE = 0.1
+POINT_FEATURES = 10
+
+
+class Output(NamedTuple):
+    """What the student says of a pyramid."""
+
+    logits: Tensor
+    """(V, K): per voxel of the first pooled stride."""
+    stages: list[Tensor]
+    """(V_s, C) per stage: voxel features at the stage's own stride, before pooling; what its 3D head sees."""
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that, where a batch is a single row and has no variance, uses the running statistics."""
+
+    def forward(self, input):
+        if self.training and len(input) < 2:
+            statistics = self.running_mean, self.running_var
+            return functional.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+class VoxelFeatures(nn.Module):
+    """Points -> features of the finest voxels: the mean of an MLP (10-C-C) over a voxel's points."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.point = nn.Linear(POINT_FEATURES, width)
+        self.voxel = nn.Linear(width, width)
+
+    def forward(self, pyramid: Pyramid):
+        scale = pyramid[1]
+        centre = mean(pyramid.inside, scale.of_point, len(scale)).index_select(0, scale.of_point)  # (N, 3)
+        # The second offset is from the voxel's lower corner, not from its middle, as in 2DPASS's code.
+        offsets = [pyramid.inside - centre, pyramid.inside - pyramid.corner]
+        x = torch.cat([pyramid.points, *offsets], dim=1).to(self.point.weight.dtype)  # (N, 10)
+        x = mean(functional.relu(self.point(x)), scale.of_point, len(scale))  # (V, C)
+        # A linear map commutes with the mean, so the second one runs on voxels.
+        return self.voxel(x)  # (V, C)
+
+
+class Residual(nn.Module):
+    """y = LeakyReLU( BN(Conv( LeakyReLU(BN(Conv(x))) )) + BN(W x) ), both convolutions submanifold 3x3x3."""
+
+    def __init__(self, width, key):
+        super().__init__()
+        self.conv1 = SubMConv3d(width, width, key=key)
+        self.norm1 = BatchNorm(width)
+        self.conv2 = SubMConv3d(width, width, key=key)
+        self.norm2 = BatchNorm(width)
+        self.shortcut = nn.Linear(width, width, bias=False)
+        self.norm = BatchNorm(width)
+
+    def forward(self, x: SparseTensor):
+        y = self.conv1(x)
+        y = self.conv2(y.replace_feature(functional.leaky_relu(self.norm1(y.features), SLOPE)))
+        shortcut = self.norm(self.shortcut(x.features))
+        return y.replace_feature(functional.leaky_relu(self.norm2(y.features) + shortcut, SLOPE))
+
+
+class PointBranch(nn.Module):
+    """Each voxel's own features beside those of the twice as wide voxel around it."""
+
+    def __init__(self, width):
+        super().__init__()
+        half = width // 2
+        self.identity = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE))
+        self.context = nn.Sequential(
+            nn.Linear(width, half),
+            nn.LeakyReLU(SLOPE),
+            BatchNorm(half),
+            nn.Linear(half, half),
+            nn.LeakyReLU(SLOPE),
+            BatchNorm(half),
+            nn.Linear(half, width),
+            nn.LeakyReLU(SLOPE),
+        )
+        self.join = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
+
+    def forward(self, x, parent, parents):
+        context = self.context(mean(x, parent, parents)).index_select(0, parent)  # (V, C)
+        return self.join(torch.cat([self.identity(x), context], dim=1))  # (V, C)
+
+
+class Stage(nn.Module):
+    """Convolutions and point branch at `stride`, pooled to `pooled`."""
+
+    def __init__(self, width, stride, pooled):
+        super().__init__()
+        self.stride, self.pooled = stride, pooled
+        self.convolutions = nn.Sequential(*(Residual(width, key=f"stride_{stride}") for _ in range(2)))
+        self.point = PointBranch(width)
+
+    def forward(self, x: SparseTensor, pyramid: Pyramid):
+        """The convolved sparse tensor (V), the pooled point branch (V', C) and the next stage's features (V', C)."""
+        voxel = self.convolutions(x)
+        around = pyramid.parent(self.stride, 2 * self.stride)
+        point = self.point(x.features + voxel.features, around, len(pyramid[2 * self.stride]))  # (V, C)
+        point = pyramid.pool(point, self.stride, self.pooled)  # (V', C)
+        return voxel, point, point + pyramid.pool(voxel.features, self.stride, self.pooled)
+
+
+class SPVCNN(nn.Module):
+    """Voxels -> logits. `scales` are the strides that the stages pool to, each a multiple of the one before."""
+
+    def __init__(self, *, voxel_size: float, volume: Volume, scales: Sequence[int], width: int, classes: int):
+        super().__init__()
+        self.voxel_size, self.volume, self.scales, self.width = voxel_size, volume, list(scales), width
+        self.strides = [1, *scales[:-1]]
+        """The stride at which each stage convolves."""
+        if any(after % before for before, after in pairwise([1, *scales])):
+            raise ValueError(f"scales {self.scales}: each must be a multiple of the one before it")
+        self.features = VoxelFeatures(width)
+        self.stages = nn.ModuleList(Stage(width, *strides) for strides in pairwise([1, *scales]))
+        self.classifier = nn.Sequential(nn.Linear(width * len(scales), 128), nn.ReLU(), nn.Linear(128, classes))
+
+    def voxelise(self, points, scan=None, scans=1) -> Pyramid:
+        """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
+        scan = torch.zeros(len(points), dtype=torch.int64, device=points.device) if scan is None else scan
+        strides = sorted({*self.scales, *(2 * stride for stride in self.strides)})
+        return Pyramid(points, scan, scans=scans, voxel_size=self.voxel_size, volume=self.volume, strides=strides)
+
+    def forward(self, pyramid: Pyramid) -> Output:
+        features, x, finest = self.features(pyramid), None, self.scales[0]
+        stages, outputs = [], []
+        for stage in self.stages:
+            x = self._at(pyramid, stage.stride, features, x)  # pyright: ignore[reportArgumentType]
+            x, output, features = stage(x, pyramid)
+            stages.append(x.features)
+            outputs.append(output.index_select(0, pyramid.parent(finest, stage.pooled)))  # (V, C)
+        return Output(self.classifier(torch.cat(outputs, dim=1)), stages)  # (V, K)
+
+    def _at(self, pyramid, stride, features, before):
+        """`features` at `stride`, with the kernel map of the stage before where that has this stride too."""
+        scale = pyramid[stride]
+        if before is not None and tuple(before.spatial_shape) == scale.shape:
+            return before.replace_feature(features)
+        return sparse_tensor(features, scale.coordinates, scale.shape, pyramid.scans)
+
+
+class StageHeads(nn.Module):
+    """A 3D classifier (C-128-K) per stage, for training only: where the stage meets its labels and its teacher."""
+
+    def __init__(self, *, stages: int, width: int, classes: int):
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, classes)) for _ in range(stages)
+        )
+
+    def forward(self, stages):
+        return [head(features) for head, features in zip(self.heads, stages, strict=True)]  # [(V_s, K)]
+
+
+def parameters(network: nn.Module):
+    """Number of trainable numbers of `network`."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,135 @@
+"""Points -> voxels at every scale of the student, and means over them.
+
+A voxel is one packed int64 key, so that finding the distinct ones is a sort of numbers: a hundred times faster than
+`torch.unique(dim=0)` on rows, in the same order. Coarse voxels are found from the finest ones, not from the points.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Volume = Sequence[tuple[float, float]]
+
+
+class Scale:
+    """The occupied voxels of one stride, sorted by (scan, x, y, z)."""
+
+    def __init__(self, coordinates: Tensor, shape: tuple[int, ...], of_point: Tensor, of_base: Tensor, points: Tensor):
+        self.coordinates = coordinates
+        """(V, 4) int32: scan, x, y, z."""
+        self.shape = shape
+        """Voxels of the whole volume along x, y, z."""
+        self.of_point = of_point
+        """(N,) int64: the voxel of each point."""
+        self.of_base = of_base
+        """(B,) int64: the voxel of each voxel of stride 1."""
+        self.points = points
+        """(V,) float32: number of points in each voxel."""
+
+    def __len__(self):
+        return len(self.coordinates)
+
+
+class Pyramid:
+    """The voxels of a batch of scans at several strides. (No dataclass: Fabric's wrappers would take it apart.)"""
+
+    def __init__(
+        self,
+        points: Tensor,
+        scan: Tensor,
+        *,
+        scans: int,
+        voxel_size: float,
+        volume: Volume,
+        strides: Sequence[int],
+    ):
+        """Voxelise `points` (N, 4) float32 (x, y, z in metres, remission); `scan` (N,) int64: whose of `scans` scans.
+
+        A point outside `volume` ((low, high) per axis, metres) counts as if it lay at the nearest place inside.
+        """
+        low, high = torch.tensor(volume, dtype=torch.float32, device=points.device).T
+        extent = tuple(round((b - a) / voxel_size) for a, b in volume)
+        self.points = points
+        self.scans = scans
+        self.inside = torch.minimum(torch.maximum(points[:, :3], low), high)
+        """(N, 3) float32, metres: the points, moved into the volume."""
+        cell = ((self.inside - low) / voxel_size).long()  # (N, 3)
+        cell = torch.minimum(cell, torch.tensor(extent, device=cell.device) - 1)
+        self.corner = low + cell * voxel_size
+        """(N, 3) float32, metres: the lower corner of each point's finest voxel."""
+        self.scales: dict[int, Scale] = {}
+        self._add_base(torch.cat([scan[:, None], cell], dim=1), extent)
+        for stride in strides:
+            self._add(stride, extent)
+
+    def __getitem__(self, stride) -> Scale:
+        return self.scales[stride]
+
+    def parent(self, fine, coarse) -> Tensor:
+        """(V_fine,) int64: the voxel of stride `coarse` around each voxel of stride `fine`, a divisor of `coarse`."""
+        parent = torch.empty(len(self[fine]), dtype=torch.int64, device=self.points.device)
+        parent[self[fine].of_base] = self[coarse].of_base
+        return parent
+
+    def pool(self, features, fine, coarse) -> Tensor:
+        """Mean over points: (V_fine, C) -> (V_coarse, C), each fine voxel weighing as many points as it holds.
+
+        The same as gathering to points and averaging those, in fewer rows.
+        """
+        return mean(features, self.parent(fine, coarse), len(self[coarse]), self[fine].points)
+
+    def _add_base(self, cells, extent):
+        keys, of_point, points = torch.unique(pack(cells, extent), return_inverse=True, return_counts=True)
+        identity = torch.arange(len(keys), device=keys.device)
+        self.scales[1] = Scale(unpack(keys, extent), extent, of_point, identity, points.float())
+
+    def _add(self, stride, extent):
+        if stride in self.scales:
+            return
+        base = self[1]
+        shape = tuple(-(-n // stride) for n in extent)
+        cells = base.coordinates.long()
+        cells[:, 1:] //= stride
+        keys, of_base = torch.unique(pack(cells, shape), return_inverse=True)
+        points = torch.zeros(len(keys), device=keys.device).index_add_(0, of_base, base.points)
+        self.scales[stride] = Scale(unpack(keys, shape), shape, of_base[base.of_point], of_base, points)
+
+
+def pack(cells, shape):
+    """(V, 4) int64 cells (scan, x, y, z) within `shape` (x, y, z) -> (V,) int64 keys, in lexicographic order."""
+    scan, x, y, z = cells.unbind(1)
+    return ((scan * shape[0] + x) * shape[1] + y) * shape[2] + z
+
+
+def unpack(keys, shape):
+    """Inverse of `pack`, as (V, 4) int32."""
+    rest, z = keys // shape[2], keys % shape[2]
+    rest, y = rest // shape[1], rest % shape[1]
+    return torch.stack([rest // shape[0], rest % shape[0], y, z], dim=1).int()
+
+
+def mean(features, group, groups, weights=None):
+    """Mean of `features` (R, C) per `group` (R,) int64, weighted by `weights` (R,): (groups, C), 0 for an empty group.
+
+    Summed in float32, since the sums of a coarse voxel overflow float16.
+    """
+    rows = features.float()
+    if weights is None:
+        weights = torch.ones(len(rows), device=rows.device)
+    sums = torch.zeros(groups, rows.shape[1], device=rows.device).index_add_(0, group, rows * weights[:, None])
+    total = torch.zeros(groups, device=rows.device).index_add_(0, group, weights)
+    return (sums / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).to(features.dtype)
+
+
+def majority(labels, group, groups, classes):
+    """The most frequent of `labels` (R,) int64 in each group: (groups,) int64; the lowest of equals."""
+    votes = torch.bincount(group * classes + labels, minlength=groups * classes)
+    return votes.view(groups, classes).argmax(dim=1)
+
+
+def pairs(group, labels):
+    """The distinct pairs of `group` and `labels`, (R,) int64 each: (P,) groups, (P,) labels, (P,) float32 repeats."""
+    base = int(labels.max()) + 1 if len(labels) else 1
+    keys, repeats = torch.unique(group * base + labels, return_counts=True)
+    return keys // base, keys % base, repeats.float()

@@ -1,0 +1,84 @@
+"""train_student: killed without warning and started again, it ends in the same weights, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from elite_pipeline.config import flatten
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import train_student
+
+
+def command(taught, out, settings):
+    """Command line words, as the rule writes them."""
+    files = [word for name, path in taught.items() for word in (f"--{name}", str(path))]
+    return [*files, "--run", str(out / "run"), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
+
+
+def test_killed_and_restarted_it_ends_in_the_same_weights(taught, student_settings, tmp_path):
+    options = student_settings.train_student.model_copy(update={"epochs": 20, "checkpoint_every": 3})
+    settings = student_settings.model_copy(update={"train_student": options})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = [sys.executable, "-m", "elite_pipeline.stages.train_student", *command(taught, killed, settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment)
+    while process.poll() is None and not list(killed.glob("run/*/checkpoint.pt")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "student.safetensors").exists()
+    (log,) = killed.glob("run/*/training.jsonl")
+    assert 3 <= len(log.read_text().splitlines()) < 30
+    subprocess.run(words, check=True, env=environment, capture_output=True)
+    train_student.main(command(taught, whole, settings))
+    assert (whole / "student.safetensors").read_bytes() == (killed / "student.safetensors").read_bytes()
+    assert len((killed / "training.jsonl").read_text().splitlines()) == 30
+    assert list(killed.glob("run/*")) == []
+
+
+def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path):
+    out = tmp_path / "models" / "demo"
+    train_student.main(command(taught, out, student_settings))
+    config = json.loads((out / "config.json").read_text())
+    assert config["experiment"] == "demo"
+    assert config["classes"][9] == "road"
+    assert (config["scans"], config["labelled_scans"], config["taught"], config["trained_on"]) == (3, 2, True, ["00"])
+    assert config["settings"] == json.loads(json.dumps(student_settings.model_dump()))
+    assert set(config["inputs"]) == {
+        str(taught["frames"]),
+        *(f"{taught[n]}/zarr.json" for n in ("projection", "targets")),
+    }
+    assert config["parameters"] == sum(p.numel() for n, p in load_file(out / "student.safetensors").items()
+                                       if not any(word in n for word in ("running", "batches")))  # fmt: skip
+    assert "car, bicycle" in (out / "README.md").read_text()
+    assert not list(out.glob("*.partial"))
+
+
+def test_needs_neither_images_nor_a_teacher(taught, student_settings, tmp_path):
+    for path in (taught["sequences"] / "image_2").iterdir():
+        path.unlink()
+    train_student.main(command(taught, tmp_path / "taught", student_settings))
+    labels_alone = {name: taught[name] for name in ("sequences", "frames")}
+    train_student.main(command(labels_alone, tmp_path / "untaught", student_settings))
+    config = json.loads((tmp_path / "untaught/config.json").read_text())
+    assert (config["scans"], config["taught"]) == (2, False)
+    steps = [json.loads(line) for line in (tmp_path / "untaught/training.jsonl").read_text().splitlines()]
+    assert all(step["distillation"] == 0 for step in steps)
+
+
+def test_a_failure_leaves_nothing_that_looks_finished(taught, student_settings, tmp_path):
+    (taught["sequences"] / "velodyne/000001.bin").write_bytes(b"short")
+    with pytest.raises(InputError, match=r"000001\.bin"):
+        train_student.main(command(taught, tmp_path / "out", student_settings))
+    assert not (tmp_path / "out/student.safetensors").exists()
+
+
+def test_unknown_settings_are_refused_by_their_path(taught, student_settings, tmp_path):
+    with pytest.raises(InputError, match=r"train_student\.momentum"):
+        train_student.main([*command(taught, tmp_path / "out", student_settings), "train_student.momentum=0.9"])

@@ -1,0 +1,118 @@
+"""The student against the published parameter counts, and on input that breaks networks."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from elite_pipeline.config import Network
+from elite_pipeline.student.spvcnn import SPVCNN, StageHeads, parameters
+
+VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
+
+
+def student(scales=(2, 4, 8, 16), width=8, classes=20, voxel_size=0.2):
+    torch.manual_seed(0)
+    return SPVCNN(voxel_size=voxel_size, volume=VOLUME, scales=scales, width=width, classes=classes)
+
+
+def cloud(points=4000, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(points, 4, generator=generator) * torch.tensor([40.0, 40.0, 5.0, 1.0]) - torch.tensor(
+        [20.0, 20, 3, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("scales", "width", "classes", "count"),
+    [
+        ([2, 4, 8, 16], 64, 20, 1_933_460),
+        ([2, 4, 8, 16, 16, 16], 256, 20, 45_615_252),
+        ([2, 4, 8, 16, 16, 16], 128, 17, 11_462_673),
+    ],
+    ids=["ELiTe", "2DPASS", "2DPASS on nuScenes"],
+)
+def test_published_parameter_counts(scales, width, classes, count):
+    with torch.device("meta"):
+        network = SPVCNN(voxel_size=0.1, volume=VOLUME, scales=scales, width=width, classes=classes)
+    assert parameters(network) == count
+
+
+def test_every_parameter_learns():
+    network = student()
+    heads = StageHeads(stages=4, width=8, classes=20)
+    logits, stages = network(network.voxelise(cloud()))
+    (logits.square().sum() + sum(head.square().sum() for head in heads(stages))).backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_a_batch_is_its_scans_one_by_one():
+    network = student().eval()
+    scans = [cloud(3000, 1), cloud(1000, 2)]
+    scan = torch.repeat_interleave(torch.arange(2), torch.tensor([3000, 1000]))
+    pyramid = network.voxelise(torch.cat(scans), scan, 2)
+    together = network(pyramid).logits[pyramid[2].of_point]
+    apart = [network(p).logits[p[2].of_point] for p in map(network.voxelise, scans)]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_points_does_not_matter():
+    network, points = student().eval(), cloud()
+    order = torch.randperm(len(points))
+    a, b = network.voxelise(points), network.voxelise(points[order])
+    torch.testing.assert_close(
+        network(a).logits[a[2].of_point][order], network(b).logits[b[2].of_point], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_scale_that_repeats_shares_its_kernel_map(monkeypatch):
+    from spconv.pytorch import ops
+
+    built, original = [], ops.get_indice_pairs
+    monkeypatch.setattr(ops, "get_indice_pairs", lambda *a, **k: built.append(a[2]) or original(*a, **k))
+    network = student([2, 4, 8, 16, 16, 16])
+    logits, stages = network(network.voxelise(cloud()))
+    assert len(stages) == 6
+    assert logits.isfinite().all()
+    assert len(built) == 5  # strides 1, 2, 4, 8 and 16, although six stages convolve twelve times and more
+
+
+@pytest.mark.parametrize(
+    "points",
+    [torch.zeros(1, 4), cloud(1).repeat(300, 1), cloud(50) + 1e3, cloud(2) * 1e6],
+    ids=["one point", "duplicates", "all outside", "two, far apart"],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_degenerate_scans_give_finite_logits_and_gradients(points, training):
+    network = student().train(training)
+    pyramid = network.voxelise(points)
+    logits = network(pyramid).logits
+    logits.square().sum().backward()
+    assert logits[pyramid[2].of_point].shape == (len(points), 20)
+    assert logits.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_networks_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        student([2, 3])
+    good = {"voxel_size": 0.2, "volume": VOLUME, "scales": [2, 4, 4], "width": 32}
+    Network.model_validate(good)
+    for bad in ({"scales": [2, 3]}, {"width": 12}, {"volume": ((5.0, -5.0), (-5.0, 5.0), (-4.0, 2.0))}):
+        with pytest.raises(ValidationError, match=next(iter(bad))):
+            Network.model_validate({**good, **bad})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_equals_cpu_and_half_is_close():
+    network, points = student(width=32).eval(), cloud()
+    with torch.inference_mode():
+        on_cpu = network(network.voxelise(points)).logits
+        network.cuda()
+        on_gpu = network(network.voxelise(points.cuda())).logits
+        network.half()
+        half = network(network.voxelise(points.cuda())).logits
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
+    assert half.dtype == torch.float16
+    assert (half.float().cpu() - on_cpu).abs().max() < 0.05 * on_cpu.abs().max()

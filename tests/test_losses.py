@@ -1,0 +1,129 @@
+"""Losses against plain versions written out, and where nothing is labelled or taught."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from elite_pipeline.losses import class_weights, cross_entropy, distillation, lovasz_softmax
+
+CLASSES = 6
+
+
+def case(points=200, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (3 * torch.randn(points, CLASSES, generator=generator)).requires_grad_()
+    # Class 4 is absent, 0 is to be ignored.
+    labels = torch.tensor([0, 1, 1, 1, 2, 3, 5])[torch.randint(7, (points,), generator=generator)]
+    return logits, labels
+
+
+def jaccard_loss(wrong, truth):
+    """1 - IoU of a class whose points are `truth` where the points `wrong` are on the wrong side."""
+    predicted = truth ^ wrong
+    return 1 - (predicted & truth).sum().item() / (predicted | truth).sum().item()
+
+
+def plain_lovasz(probabilities, labels):
+    """The Lovász extension by its definition: errors, falling, times the loss that each adds to those before."""
+    keep = labels != 0
+    probabilities, labels = probabilities[keep], labels[keep]
+    losses = []
+    for c in labels.unique().tolist():
+        truth = labels == c
+        errors = torch.where(truth, 1 - probabilities[:, c], probabilities[:, c])
+        wrong, before, total = torch.zeros_like(truth), 0.0, 0.0
+        for i in errors.argsort(descending=True).tolist():
+            wrong[i] = True
+            after = jaccard_loss(wrong, truth)
+            total, before = total + errors[i] * (after - before), after
+        losses.append(total)
+    return torch.stack(losses).mean()
+
+
+def test_lovasz_equals_its_definition_with_gradients():
+    logits, labels = case()
+    values = [loss(logits.softmax(dim=1), labels) for loss in (lovasz_softmax, plain_lovasz)]
+    torch.testing.assert_close(*values, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_lovasz_of_certain_answers_is_one_minus_iou():
+    truth = torch.tensor([1, 1, 1, 2, 2, 0])
+    answer = functional.one_hot(torch.tensor([1, 1, 2, 2, 2, 1]), 3).float()
+    assert lovasz_softmax(answer, truth).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("loss", [lambda x, y, *r: lovasz_softmax(x.softmax(dim=1), y, *r), None], ids=["lovasz", "ce"])
+def test_repeats_equal_repeated_rows(loss):
+    weights = torch.rand(CLASSES) + 0.5
+    loss = loss or (lambda x, y, *r: cross_entropy(x, y, weights, *r))
+    logits, labels = case(60)
+    repeats = torch.arange(60) % 4 + 1
+    few = loss(logits, labels, repeats.float())
+    many = loss(logits.repeat_interleave(repeats, dim=0), labels.repeat_interleave(repeats))
+    torch.testing.assert_close(few, many)
+    torch.testing.assert_close(torch.autograd.grad(few, logits)[0], torch.autograd.grad(many, logits)[0])
+
+
+def test_cross_entropy_equals_torch_where_that_is_defined():
+    logits, labels = case()
+    weights = torch.rand(CLASSES)
+    expected = functional.cross_entropy(logits, labels, weights, ignore_index=0)
+    torch.testing.assert_close(cross_entropy(logits, labels, weights), expected)
+
+
+@pytest.mark.parametrize("points", [0, 1, 7])
+@pytest.mark.parametrize("name", ["ce", "lovasz"])
+def test_zero_with_zero_gradients_where_all_is_ignored(points, name):
+    logits, labels = torch.randn(points, CLASSES, requires_grad=True), torch.zeros(points, dtype=torch.int64)
+    if name == "ce":
+        loss = cross_entropy(logits, labels, torch.ones(CLASSES))
+    else:
+        loss = lovasz_softmax(logits.softmax(dim=1), labels)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
+def test_cross_entropy_is_zero_where_all_weights_are():
+    logits, labels = case(5)
+    assert cross_entropy(logits, labels, torch.zeros(CLASSES)).item() == 0
+
+
+def test_distillation_equals_torch_in_both_reductions():
+    student, teacher = torch.randn(50, CLASSES), torch.randn(50, CLASSES)
+    for temperature in (1.0, 3.0):
+        log_q, p = (student / temperature).log_softmax(1), (teacher / temperature).softmax(1)
+        for reduction in ("mean", "batchmean"):
+            expected = temperature**2 * functional.kl_div(log_q, p, reduction=reduction)
+            torch.testing.assert_close(
+                distillation(student, teacher, temperature=temperature, reduction=reduction), expected
+            )
+
+
+def test_distillation_goes_one_way_and_is_zero_for_equals():
+    student, teacher = (torch.randn(9, CLASSES, requires_grad=True) for _ in range(2))
+    distillation(student, teacher, temperature=2.0, reduction="mean").backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.any()
+    same = distillation(student, student, temperature=2.0, reduction="mean")
+    assert same.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_of_nothing_is_zero():
+    student = torch.zeros(0, CLASSES, requires_grad=True)
+    loss = distillation(student, torch.zeros(0, CLASSES), temperature=1.0, reduction="batchmean")
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_class_weights_of_the_published_recipe():
+    weights = class_weights(torch.tensor([10**9, 8_000_000, 1_000_000, 0, 1]))
+    assert weights.tolist() == pytest.approx([0, 1, 2, 0, 200])
+    assert not class_weights(torch.zeros(4, dtype=torch.int64)).any()
+    assert all(math.isfinite(w) for w in weights.tolist())

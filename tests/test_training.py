@@ -1,0 +1,138 @@
+"""The loop: same bits after an interruption, each loss by its formula, finite whatever is missing."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional
+
+from elite_pipeline import losses, training
+from elite_pipeline.errors import InputError
+from elite_pipeline.examples import Examples, collate, open_recorded
+from elite_pipeline.student.model import build
+from elite_pipeline.training import Learner, draw, fingerprint, learning_rate, total_loss, train
+
+
+@pytest.fixture
+def examples(taught):
+    return Examples(open_recorded(*([path] for path in taught.values())))
+
+
+def changed(settings, section, **values):
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def weights_of(trained):
+    return trained.student.state_dict()
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_settings, tmp_path, monkeypatch):
+    whole = train(examples, student_settings, tmp_path / "whole")
+    original, calls = training._step, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "_step", failing)
+    with pytest.raises(KeyboardInterrupt):
+        train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
+    monkeypatch.setattr(training, "_step", original)
+    resumed = train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
+    assert equal(weights_of(whole), weights_of(resumed))
+    logs = [[json.loads(line) for line in trained.log.read_text().splitlines()] for trained in (whole, resumed)]
+    assert [line["step"] for line in logs[1]] == list(range(whole.steps)) == [0, 1, 2]
+    assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
+
+
+def test_goes_on_only_where_settings_and_data_are_the_same(examples, student_settings, tmp_path):
+    first = train(examples, student_settings, tmp_path)
+    again = train(examples, student_settings, tmp_path)
+    assert first.log == again.log
+    assert equal(weights_of(first), weights_of(again))
+    other = train(examples, changed(student_settings, "train_student", seed=1), tmp_path)
+    assert other.log.parent != first.log.parent
+    assert not equal(weights_of(first), weights_of(other))
+    assert fingerprint(student_settings, "a") != fingerprint(student_settings, "b")
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_learns_what_it_is_shown(examples, student_settings, tmp_path, optimiser):
+    rate = {"sgd": 0.1, "adamw": 0.02}[optimiser]
+    still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
+    settings = changed(student_settings, "train_student", optimiser=optimiser, epochs=20, learning_rate=rate)
+    trained = train(examples, changed(settings, "augmentation", **still), tmp_path)
+    values = [json.loads(line)["cross_entropy"] for line in trained.log.read_text().splitlines()]
+    assert sum(values[-4:]) < 0.8 * sum(values[:4])
+
+
+@pytest.mark.parametrize("scans", [[0], [1], [2], [0, 1, 2]], ids=["both", "labels", "teacher", "mixed"])
+def test_total_loss_is_its_formula(examples, student_settings, scans):
+    torch.manual_seed(0)
+    student = build(student_settings.network, 20)
+    learner = Learner(student, 20)
+    batch = collate([examples[i] for i in scans])
+    weights = losses.class_weights(examples.label_counts())
+    output = learner(batch.points, batch.scan, batch.scans)
+    total, parts = total_loss(output, batch, student, weights, student_settings.losses)
+    pyramid, logits, stages = output
+    points = logits[pyramid[2].of_point]
+    labelled = bool(batch.labels.any())
+    expected = (
+        functional.cross_entropy(points, batch.labels, weights, ignore_index=0) if labelled else torch.tensor(0.0)
+    )
+    torch.testing.assert_close(parts["cross_entropy"], expected)
+    torch.testing.assert_close(parts["lovasz"], losses.lovasz_softmax(points.softmax(1), batch.labels))
+    divergence = torch.tensor(0.0)
+    for s, stride in enumerate((1, 2, 4, 8)):
+        seen = stages[s][pyramid[stride].of_point[batch.taught]].log_softmax(1)
+        if len(seen):
+            divergence += functional.kl_div(seen, batch.teacher[:, s].softmax(1), reduction="batchmean") / 4
+    torch.testing.assert_close(parts["distillation"], 0.25 * divergence)
+    torch.testing.assert_close(total, sum(parts.values()))
+    assert bool(parts["auxiliary"] > 0) == labelled
+    total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters())
+
+
+def test_every_epoch_shows_every_scan_once(examples, student_settings, monkeypatch):
+    shown = []
+    original = Examples.__getitem__
+    monkeypatch.setattr(Examples, "__getitem__", lambda self, i: shown.append(i) or original(self, i))
+    for position in range(0, 12, 2):
+        draw(examples, student_settings, position)
+    assert [sorted(shown[i : i + 3]) for i in range(0, 12, 3)] == [[0, 1, 2]] * 4
+    assert len({tuple(shown[i : i + 3]) for i in range(0, 12, 3)}) > 1
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing():
+    rates = [learning_rate(step, 100, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert rates[10] == 1
+    assert rates == rates[:10] + sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    assert learning_rate(0, 1, 0) == 1
+
+
+def test_faults_name_their_remedy(examples, student_settings, tmp_path):
+    with pytest.raises(InputError, match="4 stages and the student 3"):
+        train(examples, changed(student_settings, "network", scales=[2, 4, 8]), tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="32-true"):
+            train(examples, changed(student_settings, "train_student", precision="16-mixed"), tmp_path)
+    wild = changed(student_settings, "train_student", optimiser="sgd", learning_rate=1e30, clip=1e30, warmup=0)
+    with pytest.raises(InputError, match="learning_rate"):
+        train(examples, changed(wild, "train_student", epochs=10), tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_mixed_precision_on_a_gpu(examples, student_settings, tmp_path):
+    trained = train(examples, changed(student_settings, "train_student", precision="16-mixed", epochs=4), tmp_path)
+    assert all(value.isfinite().all() for value in weights_of(trained).values())
