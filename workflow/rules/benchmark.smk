@@ -8,7 +8,7 @@ rule evaluate_miou:
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("evaluate_miou", "metrics", "student/model"),
+        code=stage("evaluate_miou", "metrics", "examples", "student/*"),
     output:
         result="results/{experiment}_miou.json",
         table=report(
@@ -44,7 +44,7 @@ rule measure_latency:
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("measure_latency", "latency", "student/model"),
+        code=stage("measure_latency", "latency", "examples", "student/*"),
     output:
         result="results/{experiment}_latency.json",
         table=report(

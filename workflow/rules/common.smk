@@ -135,6 +135,8 @@ def checkpoint_of(kind):
             labels = dataset(wildcards.dataset)["label_images"]
             sam = labels["sam"] if labels["labeller"] == "sam" else {}
         weights = sam.get("checkpoint")
+        if sam.get("encoder") == "sam_tiny" and not weights:
+            weights = f"{workflow.basedir}/elite_pipeline/teacher/weights/sam_tiny.safetensors"
         if weights and not Path(weights).exists():
             raise WorkflowError(
                 f"{weights}: missing SAM weights for encoder {sam['encoder']}. Get them:\n"

@@ -16,10 +16,10 @@ rule train_student:
         code=stage(
             "train_student",
             "training",
+            "examples",
             "losses",
             "augmentation",
-            "student/spvcnn",
-            "student/voxels",
+            "student/*",
         ),
     output:
         weights="models/{experiment}/student.safetensors",

@@ -11,7 +11,7 @@ rule label_images:
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
         checkpoint=checkpoint_of("labeller"),
-        code=stage("label_images", "teacher/pseudo_labels"),
+        code=stage("label_images", "teacher/pseudo_labels", "teacher/prompts"),
     output:
         directory("cache/{dataset}/pseudo_labels/{sequence}.zarr"),
     log:
@@ -44,10 +44,13 @@ rule tune_teacher:
         checkpoint=checkpoint_of("teacher"),
         code=stage(
             "tune_teacher",
-            *(
-                f"teacher/{module}"
-                for module in ("sam", "heads", "adapters", "tuning")
-            ),
+            "teacher/tuning",
+            "teacher/samples",
+            "teacher/adapters",
+            "teacher/heads",
+            "teacher/sam",
+            "teacher/vit",
+            "teacher/tiny",
         ),
     output:
         directory("cache/{dataset}/{teacher}/adapter"),
@@ -78,7 +81,14 @@ rule cache_teacher:
         projection="cache/{dataset}/projection/{sequence}.zarr",
         adapter="cache/{dataset}/{teacher}/adapter",
         checkpoint=checkpoint_of("teacher"),
-        code=stage("cache_teacher", "teacher/sam", "teacher/heads"),
+        code=stage(
+            "cache_teacher",
+            "teacher/targets",
+            "teacher/heads",
+            "teacher/sam",
+            "teacher/vit",
+            "teacher/tiny",
+        ),
     output:
         directory("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
     log:
@@ -103,7 +113,14 @@ rule cache_teacher:
 rule pretrain_sam:
     """Remake the packaged sam_tiny weights: `snakemake --cores 2 pretrain_sam` (not part of any other target)."""
     input:
-        code=stage("pretrain_sam", "teacher/tiny", "teacher/pretraining"),
+        code=stage(
+            "pretrain_sam",
+            "teacher/tiny",
+            "teacher/pretraining",
+            "teacher/masks",
+            "teacher/batches",
+            "teacher/views",
+        ),
     log:
         "logs/pretrain_sam.log",
     benchmark:
