@@ -46,7 +46,7 @@ def finished(tmp_path_factory, snakemake):
         shutil.copy(ROOT / name, folder)
     for name in ("workflow", "envs"):
         shutil.copytree(ROOT / name, folder / name)
-    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "elite_pipeline", folder / "elite_pipeline", ignore=ignored)
     for stage in (folder / "elite_pipeline/stages").glob("[!_]*.py"):
         stage.write_text(STUB)

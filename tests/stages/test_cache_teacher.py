@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from elite_pipeline import store
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import cache_teacher, tune_teacher
+
+TUNE = [
+    "longest_side=64",
+    "upscaler=8",
+    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
+    'tune_teacher={"steps": 3, "batch": 2, "learning_rate": 0.01, "weight_decay": 0.01, "warmup": 1, "lovasz": 1.0,'
+    '"seed": 0}',
+]
+
+
+@pytest.fixture
+def tuned(labelled, random_sam, tmp_path):
+    folders = {"sequences" if name == "sequence-folder" else name: path for name, path in labelled.items()}
+    words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
+    tune_teacher.main([*words, "--out", str(tmp_path / "adapter"), *random_sam, *TUNE])
+    return [
+        *(word for name in ("sequence-folder", "frames", "projection") for word in (f"--{name}", str(labelled[name]))),
+        "--adapter",
+        str(tmp_path / "adapter"),
+        *random_sam,
+        "longest_side=64",
+    ]
+
+
+def cache(tuned, out, targets, batch=2):
+    names = ", ".join(f'"{name}"' for name in targets)
+    cache_teacher.main([*tuned, "--out", str(out), f"cache_teacher.targets=[{names}]", f"cache_teacher.batch={batch}"])
+    return store.open_store(out, "targets")
+
+
+def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, capsys):
+    from elite_pipeline.config import View
+    from elite_pipeline.datasets import open_recording
+    from elite_pipeline.teacher import tuning
+
+    group = cache(tuned, tmp_path / "targets.zarr", ["logits", "features"])
+    projection = store.Projection(labelled["projection"])
+    logits = store.read(group, "logits")
+    assert logits.shape == (projection.offsets[-1], 4, 20)
+    assert logits.dtype == np.float16
+    assert np.isfinite(logits).all()
+    assert capsys.readouterr().out.count("at visible labelled points: coverage 1.000") == 4
+
+    # One frame and camera by hand, hidden points included.
+    checkpoint = store.open_store(tmp_path / "targets.zarr", "targets").attrs["provenance"]["settings"]["checkpoint"]
+    teacher, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64))
+    image = open_recording(labelled["sequence-folder"]).image("000002", "image_0")
+    rows = projection.rows(2, 0)
+    pixel = torch.from_numpy(view.pixels(projection.read("pixel", rows), image.shape[:2]))
+    with torch.no_grad():
+        expected = teacher.point_logits(view.prepare(image)[None], [pixel]).numpy()
+    assert len(expected) > 10
+    assert np.allclose(logits[rows], expected, atol=2e-2, rtol=2e-3)
+
+    offsets, patches = store.read(group, "patch_offsets"), store.read(group, "patch_index")
+    assert len(offsets) == 3 * 2 + 1
+    assert (offsets[1:] - offsets[:-1] > 0).tolist() == [False, True, True, False, True, True]
+    assert store.read(group, "patch_feature").shape == (offsets[-1], 4, 400)
+    assert store.read(group, "patch_scale").shape == (4, 400)
+    columns = view.padded(*image.shape[:2])[1] // 16
+    hit = {int(v // 16) * columns + int(u // 16) for u, v in pixel.tolist()}
+    assert set(patches[offsets[4] : offsets[5]].tolist()) == hit
+
+
+def test_only_what_the_students_read_is_written(tuned, tmp_path):
+    assert set(cache(tuned, tmp_path / "logits.zarr", ["logits"]).array_keys()) == {"logits"}
+    features = cache(tuned, tmp_path / "features.zarr", ["features"])
+    assert set(features.array_keys()) == {"patch_offsets", "patch_index", "patch_feature", "patch_scale"}
+
+
+def test_the_batch_changes_nothing(tuned, tmp_path):
+    """Images of two sizes, one of them padded in a batch of three."""
+    one, three = (
+        store.read(cache(tuned, tmp_path / f"{n}.zarr", ["logits"], n), "logits").astype(float) for n in (1, 3)
+    )
+    assert np.abs(one).max() > 0.1
+    assert np.allclose(one, three, atol=1e-2)
+
+
+def test_a_vanished_image_is_named(tuned, labelled, tmp_path):
+    (labelled["sequence-folder"] / "image_0/000002.png").unlink()
+    with pytest.raises(InputError, match=r"image_0/000002\.png: missing"):
+        cache(tuned, tmp_path / "targets.zarr", ["logits"])
+    assert not (tmp_path / "targets.zarr").exists()
