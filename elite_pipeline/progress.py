@@ -1,6 +1,7 @@
 """Progress bars on a terminal, a line every few seconds in a log."""
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(iterable=None, *, label, total=None, unit="frame", initial=0):
+def progress(iterable=None, *, label, total=None, unit="frame", initial=0) -> Any:
     """A `tqdm` over `iterable` (or a manual one with `total`), readable both live and in a log file."""
     if sys.stderr.isatty():
         return tqdm(iterable, desc=label, total=total, unit=unit, initial=initial)

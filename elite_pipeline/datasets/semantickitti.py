@@ -150,7 +150,7 @@ class SemanticKitti:
         path = self.image_path(frame, camera)
         try:
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
+                return np.array(image.convert("RGB"))
         except FileNotFoundError:
             raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
         except (OSError, SyntaxError) as error:

@@ -44,9 +44,8 @@ def test_sample_stays_at_the_border_cell_beyond_its_centre():
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
-def test_upscaled_features_have_stride_four(stride):
+def test_dense_logits_have_stride_four(stride):
     head = StageHead(channels=16, stride=stride, width=6, classes=3)
-    assert head.features(torch.randn(2, 16, 32 // stride, 64 // stride)).shape == (2, 6, 8, 16)
     assert head(torch.randn(2, 16, 32 // stride, 64 // stride)).shape == (2, 3, 8, 16)
 
 

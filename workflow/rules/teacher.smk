@@ -11,7 +11,14 @@ rule label_images:
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
         checkpoint=checkpoint_of("labeller"),
-        code=stage("label_images", "teacher/pseudo_labels", "teacher/prompts"),
+        code=stage(
+            "label_images",
+            "teacher/pseudo_labels",
+            "teacher/prompts",
+            "teacher/sam",
+            "teacher/vit",
+            "teacher/tiny",
+        ),
     output:
         directory("cache/{dataset}/pseudo_labels/{sequence}.zarr"),
     log:
@@ -44,6 +51,7 @@ rule tune_teacher:
         checkpoint=checkpoint_of("teacher"),
         code=stage(
             "tune_teacher",
+            "losses",
             "teacher/tuning",
             "teacher/samples",
             "teacher/adapters",
@@ -84,6 +92,7 @@ rule cache_teacher:
         code=stage(
             "cache_teacher",
             "teacher/targets",
+            "teacher/adapters",
             "teacher/heads",
             "teacher/sam",
             "teacher/vit",

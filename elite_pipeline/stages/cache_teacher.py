@@ -1,0 +1,88 @@
+"""Cache what the tuned teacher says about one sequence: soft labels of every projected point, features of patches."""
+
+from pathlib import Path
+
+from elite_pipeline.config import TeacherToCache
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    stage = parser(__doc__)
+    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
+    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
+    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    stage.add_argument("--adapter", type=Path, required=True, help="the tuned teacher, from tune_teacher")
+    stage.add_argument("--out", type=Path, required=True, help="targets store to write")
+    args, settings = parse(stage, TeacherToCache, argv)
+
+    import numpy as np
+    import torch
+
+    from elite_pipeline import index, store
+    from elite_pipeline.datasets import open_recording
+    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.progress import progress
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.teacher import targets, tuning
+    from elite_pipeline.teacher.agreement import Agreement
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    recording = open_recording(args.sequence_folder)
+    frames = index.read(args.frames)
+    projection = store.Projection(args.projection)
+    teacher, view = tuning.load(args.adapter, settings)
+    teacher.to(device)
+    channels, rule = teacher.encoder.channels, settings.cache_teacher
+    agreements = [Agreement() for _ in channels]
+
+    with store.create(
+        args.out,
+        "targets",
+        sequence=recording.sequence,
+        frames=frames.frames,
+        provenance=provenance(settings, args.frames, args.projection, args.adapter / "teacher.json"),
+        cameras=projection.cameras,
+        classes=list(CLASSES),
+        stages=len(channels),
+        quantisation=targets.QUANTISATION,
+    ) as group:
+        arrays = {}
+        if "logits" in rule.targets:
+            arrays["logits"] = store.Rows(group, "logits", (len(channels), len(CLASSES)), np.float16)
+        if features := "features" in rule.targets:
+            arrays["patch_index"] = store.Rows(group, "patch_index", (), np.uint16)
+            arrays["patch_feature"] = store.Rows(group, "patch_feature", (len(channels), max(channels)), np.int8)
+        patches = np.zeros(len(projection.offsets), dtype=np.int64)
+        seen = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
+        seen = [(f, c) for f, c in seen if projection.rows(f, c).start < projection.rows(f, c).stop]
+        bar = progress(total=len(seen), label=f"cache_teacher {recording.sequence}", unit="image")
+        for batch in (seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)):
+            images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
+            pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
+            answers = targets.answer(teacher, view, images, pixels, features=features, device=device)
+            for (f, c), answer in zip(batch, answers, strict=True):
+                for name, rows in arrays.items():
+                    rows.append(answer[name])
+                patches[f * len(projection.cameras) + c + 1] = len(answer.get("patch_index", ()))
+                if frames.labelled[f]:
+                    visible = projection.read("visible", projection.rows(f, c))
+                    point = projection.read("point", projection.rows(f, c))[visible]
+                    labels = recording.labels(frames.frames[f], int(frames.points[f]))[point]
+                    for s, agreement in enumerate(agreements):
+                        agreement.add(labels, targets.predicted_class(answer["logits"][visible, s]))
+            bar.update(len(batch))
+        bar.close()
+        for rows in arrays.values():
+            rows.close()
+        if features:
+            store.write_array(group, "patch_offsets", np.cumsum(patches))
+            store.write_array(group, "patch_scale", targets.patch_scale(channels))
+    print(f"{args.out}: {int(projection.offsets[-1])} points in {len(seen)} images")
+    # A student cannot learn what its teacher does not know.
+    for s, agreement in enumerate(agreements):
+        print(f"stage {s} at visible labelled points: {agreement}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,85 @@
+"""Spread the labels of one sequence's projected points over its images: dense pseudo-labels."""
+
+from pathlib import Path
+
+from elite_pipeline.config import LabelImages
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    stage = parser(__doc__)
+    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
+    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
+    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    stage.add_argument("--out", type=Path, required=True, help="pseudo-label store to write")
+    args, settings = parse(stage, LabelImages, argv)
+
+    import numpy as np
+
+    from elite_pipeline import index, store
+    from elite_pipeline.datasets import open_recording
+    from elite_pipeline.progress import progress
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.teacher.agreement import Agreement
+    from elite_pipeline.teacher.pseudo_labels import build_labeller, paint
+
+    recording = open_recording(args.sequence_folder)
+    frames = index.read(args.frames)
+    projection = store.Projection(args.projection)
+    largest = tuple(np.max([frames.sizes[camera].max(axis=0) for camera in projection.cameras], axis=0))
+    label_image = build_labeller(settings)
+    against_truth = Agreement()
+
+    with store.create(
+        args.out,
+        "pseudo_labels",
+        sequence=recording.sequence,
+        frames=frames.frames,
+        provenance=provenance(settings, args.frames, args.projection),
+        cameras=projection.cameras,
+        image_sizes=projection.image_sizes,
+    ) as group:
+        arrays = [
+            store.Rows(group, name, (len(projection.cameras), *largest), np.uint8, compress=True)
+            for name in ("label", "confidence")
+        ]
+        for f, frame in enumerate(progress(frames.frames, label=f"label_images {recording.sequence}")):
+            dense = np.zeros((2, 1, len(projection.cameras), *largest), dtype=np.uint8)
+            for c, camera in enumerate(projection.cameras):
+                height, width = frames.sizes[camera][f]
+                if height == 0 or not frames.labelled[f]:
+                    continue
+                rows = projection.rows(f, c)
+                seen = projection.read("visible", rows)
+                point = projection.read("point", rows)[seen]
+                pixel, depth = projection.read("pixel", rows)[seen], projection.read("depth", rows)[seen]
+                label = recording.labels(frame, frames.points[f])[point]
+                instance = recording.instances(frame, frames.points[f])[point]
+                sparse, instances = paint(pixel, depth, label, instance, (height, width))
+                image = lambda frame=frame, camera=camera: recording.image(frame, camera)  # noqa: E731
+                dense[:, 0, c, :height, :width] = label_image(sparse, instances, image)
+                if (truth := _truth(recording, frame, camera)) is not None:
+                    against_truth.add(truth, dense[0, 0, c, :height, :width])
+            for rows, values in zip(arrays, dense, strict=True):
+                rows.append(values)
+        for rows in arrays:
+            rows.close()
+    print(f"{args.out}: {len(frames.frames)} frames labelled by '{settings.labeller}'")
+    if against_truth.confusion.any():
+        print(f"against the dense truth: {against_truth}")
+
+
+def _truth(recording, frame, camera):
+    """(H, W) uint8 training ids of a simulated image, None where the recording has no such truth."""
+    import numpy as np
+    from PIL import Image
+
+    from elite_pipeline.datasets.semantickitti import training_ids
+
+    path = recording.folder / "truth" / camera / "semantic" / f"{frame}.png"
+    return training_ids(np.asarray(Image.open(path))) if path.exists() else None
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,39 @@
+"""Remake the packaged `sam_tiny` weights: SAM with a small encoder, trained on views of random simulated places."""
+
+import json
+from pathlib import Path
+
+from elite_pipeline import errors, stages
+from elite_pipeline.config import PretrainSam
+
+
+def main(argv=None):
+    stage = stages.parser(__doc__)
+    stage.add_argument("--run", type=Path, required=True, help="folder of rendered views and resumable checkpoints")
+    stage.add_argument("--out", type=Path, required=True, help=".safetensors to write")
+    stage.add_argument("--processes", type=int, default=2, help="that render views")
+    arguments, settings = stages.parse(stage, PretrainSam, argv)
+
+    import torch
+
+    from elite_pipeline.provenance import commit, versions
+    from elite_pipeline.teacher import views
+    from elite_pipeline.teacher.pretraining import pretrain
+    from elite_pipeline.teacher.sam import save_sam
+
+    rendered = views.render(
+        arguments.run / "views",
+        worlds=settings.worlds,
+        views_per_world=settings.views_per_world,
+        height=settings.image_height,
+        width=settings.image_width,
+        seed=settings.seed,
+        processes=arguments.processes,
+    )
+    sam = pretrain(rendered, settings, arguments.run, device="cuda" if torch.cuda.is_available() else "cpu")
+    facts = {"settings": settings.model_dump(mode="json"), "versions": versions(), "commit": commit()}
+    save_sam(sam, arguments.out, {key: json.dumps(value) for key, value in facts.items()})
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,64 @@
+"""Tune the teacher on the pseudo-labels of the training sequences: adapters on SAM's image encoder, and 2D heads.
+
+Resumable: a run that was killed goes on from its last checkpoint in `run/` beside the output.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from elite_pipeline.config import TeacherToTune
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    stage = parser(__doc__)
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
+    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
+    stage.add_argument("--pseudo-labels", type=Path, nargs="+", required=True, help="their pseudo-label stores")
+    stage.add_argument("--out", type=Path, required=True, help="folder of the tuned teacher to write")
+    args, settings = parse(stage, TeacherToTune, argv)
+
+    import torch
+
+    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.teacher import tuning
+    from elite_pipeline.teacher.sam import PACKAGED
+    from elite_pipeline.teacher.samples import LabelledImages
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = LabelledImages(args.sequences, args.frames, args.projection, args.pseudo_labels)
+    packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
+    made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
+    run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"])
+
+    teacher, view = tuning.build_teacher(settings)
+    sizes = tuning.trainable_parameters(teacher)
+    print(f"{len(images)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
+    tuning.tune(teacher, view, images, settings, run_folder, device=device)
+    stages = tuning.agreement_at_points(teacher, view, images, device=device)
+    for s, agreement in enumerate(stages):
+        print(f"stage {s} at visible training points: {agreement}")
+
+    description = {
+        "settings": made_by["settings"],
+        "classes": CLASSES,
+        "trainable_parameters": sizes,
+        "train_points": [{"accuracy": a.accuracy, "miou": a.miou, "iou": a.iou} for a in stages],
+        "provenance": made_by,
+    }
+    partial = args.out.with_name(args.out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tuning.save(teacher.cpu(), partial, description)
+    (partial / "README.md").write_text(tuning.model_card(description))
+    shutil.rmtree(args.out, ignore_errors=True)
+    os.rename(partial, args.out)
+    shutil.rmtree(run_folder, ignore_errors=True)
+    print(f"{args.out}: tuned teacher")
+
+
+if __name__ == "__main__":
+    run(main)

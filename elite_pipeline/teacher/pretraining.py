@@ -1,0 +1,164 @@
+"""Pre-training of `sam_tiny` without class names: what a surface is, where it is, and which pixels are one region.
+
+First the encoder with dense targets, low resolution before full and one learning rate schedule over both; then, with
+the encoder frozen, what turns a click into a mask (`masks.py`). Every step draws from its own random stream, so that a
+run that was killed ends in the same weights.
+"""
+
+import math
+import os
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.progress import progress
+from elite_pipeline.teacher.batches import sample
+from elite_pipeline.teacher.tiny import FUSED, SHARPNESS, TinySam
+
+PIXELS = 2048
+"""Pixels of each image at which the loss is taken."""
+COMPARED = 384
+"""Pixels of each image of which every two are compared."""
+CHECKPOINT_EVERY = 100
+"""Steps."""
+
+
+class Tasks(nn.Module):
+    """What the fused features are trained to tell at a pixel; left behind after pre-training."""
+
+    def __init__(self, materials):
+        super().__init__()
+        self.material = nn.Linear(FUSED, materials)
+        self.normal = nn.Linear(FUSED, 3)
+        self.log_depth = nn.Linear(FUSED, 1)
+        self.border = nn.Linear(FUSED, 1)
+
+    def losses(self, encoder, batch):
+        """Name -> scalar loss of `encoder` (`TinyEncoder`) on `batch` (`batches.Batch`)."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16):
+            fused = encoder.fused(*encoder.maps(batch.images))
+        # Linear heads commute with the interpolation, so they are applied to the sampled pixels only.
+        x = F.grid_sample(fused.float(), batch.place[:, None], align_corners=False, padding_mode="border")
+        x = x[:, :, 0].transpose(1, 2)  # (B, P, FUSED)
+        solid = batch.depth > 0
+        normal = F.cosine_similarity(self.normal(x), batch.normal, dim=-1)
+        depth = F.smooth_l1_loss(self.log_depth(x)[..., 0], batch.depth.clamp(min=0.1).log(), reduction="none")
+        regions = encoder.regions(x)
+        return {
+            "material": F.cross_entropy(self.material(x).flatten(0, 1), batch.material.flatten()),
+            "normal": (1 - normal)[solid].mean(),
+            "depth": depth[solid].mean(),
+            "border": F.binary_cross_entropy_with_logits(self.border(x)[..., 0], batch.border),
+            "region": _pair_loss(regions, batch.region),
+        }
+
+
+def _pair_loss(regions, region):
+    """Binary cross entropy of "same region" for pairs of pixels: many far apart, and those that `sample` put near.
+
+    `regions`: (B, P, E) unit vectors; `region`: (B, P). Same and different pairs weigh the same.
+    """
+    stride = max(1, regions.shape[1] // COMPARED)
+    some, ids = regions[:, ::stride], region[:, ::stride]
+    quarter = regions.shape[1] // 4
+    far = _same_loss(some @ some.transpose(1, 2), ids[:, :, None] == ids[:, None])
+    near = _same_loss(
+        (regions[:, 2 * quarter : 3 * quarter] * regions[:, 3 * quarter : 4 * quarter]).sum(-1),
+        region[:, 2 * quarter : 3 * quarter] == region[:, 3 * quarter : 4 * quarter],
+    )
+    return far + near
+
+
+def _same_loss(cosine, same):
+    loss = F.binary_cross_entropy_with_logits(SHARPNESS * (cosine - 0.5), same.float(), reduction="none")
+    return (loss[same].mean() + loss[~same].mean()) / 2
+
+
+def pretrain(views, settings, run, *, device="cpu"):
+    """`TinySam` trained on `views` (`views.Views`) as `settings` (`config.PretrainSam`) say.
+
+    Checkpoints lie in the folder `run`, from which an interrupted run goes on.
+    """
+    from elite_pipeline.teacher.masks import calibrate_thresholds, train_masks
+
+    torch.manual_seed(settings.seed)
+    sam = TinySam().to(device)
+    tasks = Tasks(int(views.material.max()) + 1).to(device)
+    encoder = sam.image_encoder
+    weights = {"material": 1.0, "normal": 1.0, "depth": 0.5, "border": 0.5, "region": 1.0}
+
+    def loss(step, rng):
+        low = step < settings.low_resolution_steps
+        batch = sample(views, rng, settings.batch * (2 if low else 1), pixels=PIXELS, halve=low)
+        losses = tasks.losses(encoder, batch.to(device))
+        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+
+    fit(
+        nn.ModuleList([encoder, tasks]),
+        loss,
+        settings,
+        steps=settings.low_resolution_steps + settings.steps,
+        checkpoint=run / "dense.pt",
+        label="pretrain dense",
+    )
+    calibrate_thresholds(sam.eval(), views, settings)
+    if settings.mask_steps:
+        train_masks(sam, views, settings, run)
+    return sam.cpu().eval()
+
+
+def fit(module, loss, settings, *, steps, checkpoint, label, learning_rate=None):
+    """Train what requires a gradient in `module` for `steps` AdamW steps at a cosine rate, after a linear warm-up.
+
+    `loss(step, rng)` returns the scalar to descend. State is kept in `checkpoint`, from which an interrupted run with
+    the same `settings` goes on.
+    """
+    peak = learning_rate or settings.learning_rate
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for _, p in named if p.ndim > 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed}, {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0}],
+        lr=peak,
+        betas=(0.9, 0.98),
+        weight_decay=settings.weight_decay,
+    )
+    identity = settings.model_dump(mode="json")
+    start = _resume(checkpoint, identity, module, optimiser)
+    module.train()
+    bar = progress(label=label, total=steps, unit="step", initial=start)
+    for step in range(start, steps):
+        rate = peak * min((step + 1) / max(1, settings.warmup), 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        total = loss(step, np.random.default_rng((settings.seed, *label.encode(), step)))
+        optimiser.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        optimiser.step()
+        bar.set_postfix(loss=f"{total.item():.3f}", refresh=False)
+        bar.update()
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            state = {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
+            _save(checkpoint, {"settings": identity, "step": step + 1, **state})
+    bar.close()
+
+
+def _resume(checkpoint, identity, module, optimiser):
+    """The step to go on from: 0 where `checkpoint` is missing or of other settings."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    if state["settings"] != identity:
+        return 0
+    module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"]
+
+
+def _save(path, state):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)

@@ -1,0 +1,232 @@
+"""SAM built from `segment_anything`'s modules, its checkpoints verified, and how images enter it."""
+
+import hashlib
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.errors import InputError
+from elite_pipeline.teacher.prompts import PromptableSam
+from elite_pipeline.teacher.tiny import TinySam
+from elite_pipeline.teacher.vit import ImageEncoder
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+"""ImageNet's, on 0..255, as in SAM."""
+
+PACKAGED = Path(__file__).parent / "weights/sam_tiny.safetensors"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells one published SAM from another, and where its weights are."""
+
+    dim: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    url: str
+    sha256: str
+    image_size: int = 1024
+    patch: int = 16
+    window: int = 14
+    prompt: int = 256
+
+
+_PUBLISHED = "https://dl.fbaipublicfiles.com/segment_anything/"
+ARCHITECTURES = {
+    "vit_b": Architecture(
+        768, 12, 12, (2, 5, 8, 11),
+        _PUBLISHED + "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    "vit_l": Architecture(
+        1024, 24, 16, (5, 11, 17, 23),
+        _PUBLISHED + "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "vit_h": Architecture(
+        1280, 32, 16, (7, 15, 23, 31),
+        _PUBLISHED + "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+}  # fmt: skip
+
+
+def build_sam(encoder, checkpoint=None, sha256=None):
+    """SAM in eval mode with the weights of `checkpoint`, whose every key is accounted for.
+
+    `encoder`: `vit_b`, `vit_l` or `vit_h` with the file that Meta published, or `sam_tiny`, whose weights ship with the
+    package (`checkpoint` None). `sha256`: of the file, checked unless None.
+    """
+    sam = untrained_sam(encoder)
+    path = PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint
+    if path is None or not Path(path).is_file():
+        raise InputError(f"{path}: the checkpoint of {encoder} is missing. {_where_from(encoder, path)}")
+    path = Path(path)
+    if sha256 is not None and (found := _sha256(path)) != sha256:
+        raise InputError(
+            f"{path}: sha256 is {found}, but the configuration expects {sha256}."
+            f" The file is damaged or another one. {_where_from(encoder, path)}"
+        )
+    _load(sam, _read(path), path, encoder)
+    return sam.eval()
+
+
+def untrained_sam(encoder):
+    """SAM of an architecture with random weights: what `build_sam` fills, and a control to measure against."""
+    if encoder == "sam_tiny":
+        return TinySam()
+    a = ARCHITECTURES[encoder]
+    side = a.image_size // a.patch
+    return PromptableSam(
+        image_encoder=ImageEncoder(
+            dim=a.dim,
+            depth=a.depth,
+            heads=a.heads,
+            stage_blocks=a.global_blocks,
+            image_size=a.image_size,
+            patch=a.patch,
+            window=a.window,
+            neck=a.prompt,
+            relative_positions=True,
+        ),
+        prompt_encoder=PromptEncoder(a.prompt, (side, side), (a.image_size, a.image_size), mask_in_chans=16),
+        mask_decoder=MaskDecoder(
+            transformer_dim=a.prompt,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=a.prompt, num_heads=8, mlp_dim=8 * a.prompt),
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    )
+
+
+def _where_from(encoder, path):
+    if encoder == "sam_tiny":
+        return "Remake it with: snakemake --cores 2 pretrain_sam"
+    a = ARCHITECTURES[encoder]
+    return f"Get it with: curl -L --create-dirs -o {path} {a.url} (sha256 {a.sha256})"
+
+
+def _sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path):
+    """The state dict of a `.safetensors` or `.pth` file; a `.pth` that would run code is refused."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} holds no plain weights, and nothing else is loaded from it ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict (names -> tensors)")
+    return state
+
+
+def _load(module, state, path, encoder):
+    expected = module.state_dict()
+    faults = [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
+    faults += [f"unexpected {key}" for key in sorted(state.keys() - expected.keys())]
+    faults += [
+        f"{key} is {tuple(state[key].shape)}, {encoder} has {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    if faults:
+        shown = "\n  ".join([*faults[:10], *([f"and {len(faults) - 10} more"] if len(faults) > 10 else [])])
+        raise InputError(f"{path} does not hold the weights of {encoder}:\n  {shown}")
+    module.load_state_dict(state)
+
+
+def save_sam(sam, path, metadata):
+    """Write `sam`'s weights in float16, with `metadata` (str -> str) in the file's header."""
+    weights = sam.state_dict().items()
+    state = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in weights}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(safetensors.torch.save(state, metadata))
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image enters an encoder: scaled to `longest_side` pixels, padded at the bottom and right to whole patches.
+
+    SAM pads to a square; a camera image of 1241 x 376 would then be 70 % padding.
+    """
+
+    longest_side: int
+    patch: int
+
+    def size(self, height, width):
+        """(rows, columns) of the scaled image, without padding."""
+        scale = self.longest_side / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def padded(self, height, width):
+        """(rows, columns) of what `prepare` returns."""
+        rows, columns = self.size(height, width)
+        return -(-rows // self.patch) * self.patch, -(-columns // self.patch) * self.patch
+
+    def pixels(self, pixel, image_size):
+        """Points of the image in the view.
+
+        `pixel`: (N, 2) float32, (u right, v down), where pixel k of the image covers [k, k + 1).
+        `image_size`: (height, width). Returns (N, 2) in the view, where pixels cover the same.
+        """
+        height, width = image_size
+        rows, columns = self.size(height, width)
+        return pixel * np.array([columns / width, rows / height], np.float32)
+
+    def prepare(self, image):
+        """`image` (height, width, 3) uint8 RGB -> (3, *padded) float32, normalised, zero where padded."""
+        height, width = image.shape[:2]
+        size = self.size(height, width)
+        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        if size != (height, width):
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        x = normalise(x)[0]
+        rows, columns = self.padded(height, width)
+        return F.pad(x, (0, columns - size[1], 0, rows - size[0]))
+
+
+def normalise(images):
+    """RGB (B, 3, h, w), 0..255 -> mean 0 and deviation 1 over ImageNet."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    return (images - mean) / std
+
+
+class StageEncoder(nn.Module):
+    """The S feature maps of an image encoder that a student is taught from; adapters go onto this module.
+
+    Batch normalisation keeps its statistics in every mode: an adapter stores only its own weights.
+    """
+
+    def __init__(self, encoder):
+        """`encoder`: the `image_encoder` of `build_sam`."""
+        super().__init__()
+        self.encoder = encoder
+        self.channels: tuple[int, ...] = encoder.channels
+        self.strides: tuple[int, ...] = encoder.strides
+        self.patch: int = encoder.patch
+
+    def forward(self, images):
+        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
+        return self.encoder.stages(images)
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self

@@ -1,0 +1,198 @@
+"""`sam_tiny`: SAM with a small image encoder that learns in minutes on a CPU, for demos and tests.
+
+A plain ViT needs far more images than a demo can show it. This one's patch embedding is a small convolutional pyramid
+whose finer maps are handed out beside the tokens, and a clicked region is first found by comparing embeddings, which
+the mask decoder then corrects.
+"""
+
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.teacher.prompts import Embedding, PromptableSam
+from elite_pipeline.teacher.vit import ImageEncoder
+
+DIM, DEPTH, HEADS, PATCH = 160, 4, 5, 16
+WIDTHS = (24, 40, 80)
+"""Channels of the pyramid at strides 2, 4 and 8."""
+GRID = (10, 32)
+"""Patches (rows, columns) of the 512 x 160 images that it is trained on; positions are interpolated to other grids."""
+LONGEST_SIDE = 512
+FUSED = 64
+"""Channels of the map at stride 4 in which tokens and pyramid meet."""
+REGION = 16
+"""Channels of the region embedding."""
+PROMPT = 64
+"""Channels of the prompt encoder and mask decoder (SAM: 256)."""
+THRESHOLDS = (0.5, 0.7, 0.9)
+"""Cosines to the click's region embedding at which the three masks start, until `calibrate_thresholds` knows better."""
+SHARPNESS = 10.0
+"""Mask logits per unit of cosine."""
+
+
+class Residual(nn.Sequential):
+    """x + f(x) for f = BN(conv(GELU(BN(conv(x))))), 3 x 3, then GELU."""
+
+    def __init__(self, channels):
+        super().__init__(*_convolution(channels, channels), nn.GELU(), *_convolution(channels, channels))
+
+    def forward(self, input):
+        return F.gelu(input + super().forward(input))
+
+
+def _convolution(channels_in, channels, *, kernel=3, stride=1):
+    return (
+        nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+class Pyramid(nn.Module):
+    """Images (B, 3, h, w) -> maps at strides 4, 8 and 16 with 40, 80 and `DIM` channels."""
+
+    def __init__(self):
+        super().__init__()
+        half, quarter, eighth = WIDTHS
+        self.quarter = nn.Sequential(
+            *_convolution(3, half, stride=2),
+            nn.GELU(),
+            *_convolution(half, quarter, stride=2),
+            nn.GELU(),
+            Residual(quarter),
+            Residual(quarter),
+        )
+        self.eighth = nn.Sequential(
+            *_convolution(quarter, eighth, stride=2),
+            nn.GELU(),
+            Residual(eighth),
+            Residual(eighth),
+        )
+        self.proj = nn.Conv2d(eighth, DIM, 3, 2, 1)
+
+    def forward(self, images):
+        quarter = self.quarter(images)
+        eighth = self.eighth(quarter)
+        return quarter, eighth, self.proj(eighth)
+
+
+class TinyEncoder(ImageEncoder):
+    """SAM's ViT behind a convolutional pyramid, with the pyramid's finer maps handed out.
+
+    Every one of its four stages is the tokens of one block beside the *same* maps at stride 4 and 8: a stage's own 2D
+    head teaches one scale of the student, and poles and people are narrower than a patch, so each head needs them.
+    """
+
+    pos_embed: nn.Parameter
+
+    def __init__(self):
+        super().__init__(
+            dim=DIM,
+            depth=DEPTH,
+            heads=HEADS,
+            stage_blocks=range(DEPTH),
+            image_size=LONGEST_SIDE,
+            patch=PATCH,
+            window=0,
+            neck=PROMPT,
+            relative_positions=False,
+        )
+        _, quarter, eighth = WIDTHS
+        self.patch_embed = Pyramid()
+        self.pos_embed = nn.Parameter(torch.empty(1, *GRID, DIM).normal_(std=0.02))
+        self.channels = (DIM + eighth + 4 * quarter,) * DEPTH
+        self.strides = (8,) * DEPTH
+        self.from_tokens = nn.Conv2d(2 * DIM, FUSED, 1)
+        self.from_eighth = nn.Conv2d(eighth, FUSED, 1)
+        self.from_quarter = nn.Conv2d(quarter, FUSED, 1)
+        self.fuse_eighth = nn.Sequential(*_convolution(FUSED, FUSED), nn.GELU())
+        self.fuse_quarter = nn.Sequential(*_convolution(FUSED, FUSED), nn.GELU())
+        self.region = nn.Linear(FUSED, REGION)
+
+    def maps(self, images):
+        """Prepared `images` (B, 3, h, w) -> the pyramid at strides 4 and 8, and all blocks' tokens (B, DIM, ...)."""
+        quarter, eighth, x = self.patch_embed(images)
+        x = x.permute(0, 2, 3, 1)
+        x = x + self.positions(*x.shape[1:3])
+        tokens = []
+        for block in self.blocks:
+            x = block(x)
+            tokens.append(x.permute(0, 3, 1, 2))
+        return quarter, eighth, tokens
+
+    def positions(self, rows, columns):
+        """(1, rows, columns, DIM): stretched over the view, since a street's layout scales with the image."""
+        if (rows, columns) == GRID:
+            return self.pos_embed
+        grid = self.pos_embed.permute(0, 3, 1, 2)
+        return F.interpolate(grid, (rows, columns), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+
+    def stages(self, images):
+        quarter, eighth, tokens = self.maps(images)
+        fine = [eighth, F.pixel_unshuffle(quarter, 2)]
+        return [torch.cat([_double(block), *fine], 1) for block in tokens]
+
+    def forward(self, x):
+        return self.neck(self.maps(x)[2][-1])
+
+    def fused(self, quarter, eighth, tokens):
+        """What `maps` returns -> (B, FUSED, h / 4, w / 4)."""
+        x = _double(self.from_tokens(torch.cat([tokens[1], tokens[3]], 1)))
+        x = _double(self.fuse_eighth(x + self.from_eighth(eighth)))
+        return self.fuse_quarter(x + self.from_quarter(quarter))
+
+    def regions(self, fused):
+        """Fused features (..., FUSED) -> unit vectors (..., REGION) that agree inside a region."""
+        return F.normalize(self.region(fused), dim=-1)
+
+
+def _double(x):
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class TinySam(PromptableSam):
+    """SAM whose mask prompt is the similarity of region embeddings to the click's, and which corrects that mask."""
+
+    image_encoder: TinyEncoder
+
+    def __init__(self):
+        side = LONGEST_SIDE // PATCH
+        super().__init__(
+            image_encoder=TinyEncoder(),
+            prompt_encoder=PromptEncoder(PROMPT, (side, side), (LONGEST_SIDE, LONGEST_SIDE), mask_in_chans=16),
+            mask_decoder=MaskDecoder(
+                transformer_dim=PROMPT,
+                transformer=TwoWayTransformer(depth=2, embedding_dim=PROMPT, num_heads=4, mlp_dim=4 * PROMPT),
+                iou_head_hidden_dim=PROMPT,
+            ),
+        )
+        self.thresholds = nn.Parameter(torch.tensor(THRESHOLDS), requires_grad=False)
+        # At zero the masks are those of the embedding alone: the decoder starts from them and not from noise.
+        self.gate = nn.Parameter(torch.zeros(3))
+
+    @torch.no_grad()
+    def embed(self, view):
+        encoder = self.image_encoder
+        quarter, eighth, tokens = encoder.maps(view[None])
+        regions = encoder.regions(encoder.fused(quarter, eighth, tokens).permute(0, 2, 3, 1))
+        return Embedding(encoder.neck(tokens[-1]), regions[0].permute(2, 0, 1))
+
+    def decode(self, embedding, clicks, mask_prompts):
+        """Logits are `SHARPNESS * (cosine - threshold)` plus the decoder's, gated.
+
+        The decoder's mask prompt is the similarity, to which given `mask_prompts` are added.
+        """
+        cosine = similarity(embedding.regions, clicks, embedding.image.shape[3] * PATCH)[:, None]
+        similar = SHARPNESS * (cosine - 0.5)
+        logits, iou = super().decode(embedding, clicks, similar if mask_prompts is None else similar + mask_prompts)
+        return SHARPNESS * (cosine - self.thresholds[:, None, None]) + self.gate[:, None, None] * logits, iou
+
+
+def similarity(regions, clicks, width):
+    """Cosine (N, h, w) of `regions` (E, h, w) to its value at `clicks` (N, 2), pixels of a view `width` pixels wide."""
+    _, rows, columns = regions.shape
+    place = clicks * (columns / width)
+    size = place.new_tensor([columns, rows])
+    at = F.grid_sample(regions[None], (2 * place / size - 1)[None, None], align_corners=False, padding_mode="border")
+    at = F.normalize(at[0, :, 0], dim=0)  # (E, N)
+    return torch.einsum("en,ehw->nhw", at, regions)

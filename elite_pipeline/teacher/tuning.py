@@ -1,0 +1,235 @@
+"""Tuning a teacher on pseudo-labels, resumable to the bit on a CPU, and the folder in which it is kept."""
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.errors import InputError
+from elite_pipeline.losses import class_weights, cross_entropy, lovasz_softmax
+from elite_pipeline.progress import progress
+from elite_pipeline.teacher import adapters
+from elite_pipeline.teacher.agreement import Agreement
+from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.teacher.sam import StageEncoder, View, build_sam
+from elite_pipeline.teacher.targets import predicted_class
+
+STATISTICS_IMAGES = 100
+"""Images, spread over all, on which features are standardised and the result is measured."""
+
+COUNTED_IMAGES = 1000
+"""Images, spread over all, in which classes are counted for their weights: more, because some classes are rare."""
+
+CLIP = 1.0
+"""Largest gradient norm, as in ELiTe."""
+
+
+MODEL_CARD = """\
+---
+library_name: peft
+tags: [image-segmentation, segment-anything, lidar]
+---
+# Teacher: {encoder} with {method} and 2D heads
+
+An image encoder that names the class of any pixel, made by `elite_pipeline` (rule `tune_teacher`) to teach a LiDAR
+network. It saw pseudo-labels spread from the labelled LiDAR points of the training sequences.
+
+- Input: RGB images scaled to {side} pixels on the longest side
+- Trainable parameters: {sizes}
+- Classes: {names}
+
+Measured at visible labelled points of the *training* images: how well it learnt, not how well it generalises. mIoU is
+over the classes that occur.
+
+| stage | accuracy | mIoU |
+|---|---|---|
+{stages}
+
+| class, last stage | IoU |
+|---|---|
+{classes}
+
+Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there is an adapter), `heads.safetensors`
+(heads, and the standardisation of their inputs), `teacher.json` (settings, classes, versions, digests of inputs).
+"""
+
+
+def build_teacher(settings):
+    """An untuned teacher and its view. settings: a `config.TeacherToTune`."""
+    torch.manual_seed(settings.tune_teacher.seed)
+    encoder = StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
+    view = View(settings.longest_side, encoder.patch)
+    encoder = adapters.attach(encoder, settings.peft, settings.tune_teacher.steps)
+    return Teacher(encoder, width=settings.upscaler, classes=len(CLASSES)), view
+
+
+def tune(teacher, view, images, settings, run, *, device="cpu"):
+    """Train adapter and heads of `teacher` on `images`, a `samples.LabelledImages`.
+
+    settings: a `config.TeacherToTune`. run: folder for the checkpoint; where it holds one, training goes on from it.
+    """
+    rule, folder = settings.tune_teacher, Path(run)
+    teacher.to(device).train()
+    trained = {name: p for name, p in teacher.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW(trained.values(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
+    checkpoint = folder / "checkpoint.pt"
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        teacher.load_state_dict(state["teacher"], strict=False)
+        optimiser.load_state_dict(state["optimiser"])
+        adapters.restore_allocator(teacher.encoder, state["allocator"])
+        start, weights = state["step"], state["weights"]
+    else:
+        some = progress(images.spread(STATISTICS_IMAGES), label="standardise features", unit="image")
+        teacher.calibrate(view.prepare(images.image(i))[None].to(device) for i in some)
+        weights = class_weights(torch.from_numpy(_count(images))).to(device)
+
+    every = max(10, rule.steps // 40)
+    bar = progress(total=rule.steps, label="tune_teacher", unit="step", initial=start)
+    for step, batch in _prefetch(images, view, rule, start):
+        for group in optimiser.param_groups:
+            group["lr"] = rule.learning_rate * schedule(step, rule.steps, rule.warmup)
+        batch = batch.to(device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            logits = teacher.point_logits(batch.images, batch.pixels)
+        loss = segmentation_loss(logits.float(), batch.labels, weights, rule.lovasz)
+        loss = loss + adapters.orthogonality(teacher.encoder, settings.peft)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), CLIP)
+        optimiser.step()
+        adapters.allocate_ranks(teacher.encoder, settings.peft, step)
+        optimiser.zero_grad()
+        bar.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
+        bar.update()
+        if (step + 1) % every == 0:
+            state = {name: value for name, value in teacher.state_dict().items() if not name.startswith("encoder.")}
+            _save_checkpoint(
+                checkpoint,
+                step=step + 1,
+                teacher={**state, **{name: p.detach() for name, p in trained.items()}},
+                optimiser=optimiser.state_dict(),
+                allocator=adapters.allocator_state(teacher.encoder, settings.peft),
+                weights=weights,
+            )
+    bar.close()
+    teacher.eval()
+
+
+def trainable_parameters(teacher):
+    """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ...}."""
+    parts = teacher.named_children()
+    return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts}
+
+
+def segmentation_loss(logits, labels, weights, lovasz):
+    """Mean over stages of cross entropy + `lovasz` * Lovasz. logits: (n, S, K). labels: (n,). weights: (K,)."""
+    stages = logits.unbind(1)
+    losses = [cross_entropy(x, labels, weights) + lovasz * lovasz_softmax(x.softmax(1), labels) for x in stages]
+    return torch.stack(losses).mean()
+
+
+def schedule(step, steps, warmup):
+    """Share of the learning rate at `step`: linear warm-up, then a half cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+@torch.no_grad()
+def agreement_at_points(teacher, view, images, *, device="cpu"):
+    """One `Agreement` per stage between the labels of visible points and the teacher there, on some images."""
+    stages = [Agreement() for _ in teacher.heads]
+    for item in progress(images.spread(STATISTICS_IMAGES), label="measure the teacher", unit="image"):
+        image = images.image(item)
+        pixel, label = images.points(item)
+        pixel = torch.from_numpy(view.pixels(pixel, image.shape[:2])).to(device)
+        logits = teacher.point_logits(view.prepare(image)[None].to(device), [pixel])
+        for s, agreement in enumerate(stages):
+            agreement.add(label, predicted_class(logits[:, s]).cpu().numpy())
+    return stages
+
+
+def save(teacher, folder, description):
+    """Keep adapter, heads and `description` (JSON values) of a tuned teacher in the new `folder`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    if hasattr(teacher.encoder, "save_pretrained"):
+        with warnings.catch_warnings():
+            # AdaLoRA may leave a module no rank at all, which peft takes for a broken adapter.
+            warnings.filterwarnings("ignore", message=".*invalid shape")
+            teacher.encoder.save_pretrained(folder)
+    heads = {name: value.contiguous().cpu() for name, value in teacher.heads.state_dict().items()}
+    save_file(heads, folder / "heads.safetensors")
+    (folder / "teacher.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def fingerprint(*values):
+    """16 hex digits of JSON values: the name of the folder in which a run with these settings and inputs resumes."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def model_card(description):
+    """`README.md` of a folder that `save` wrote."""
+    tuned, sizes, stages = (description[key] for key in ("settings", "trainable_parameters", "train_points"))
+    return MODEL_CARD.format(
+        encoder=tuned["encoder"],
+        method=tuned["peft"]["method"],
+        side=tuned["longest_side"],
+        sizes=f"{sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads",
+        names=", ".join(description["classes"][1:]),
+        stages="\n".join(f"| {s} | {stage['accuracy']:.3f} | {stage['miou']:.3f} |" for s, stage in enumerate(stages)),
+        classes="\n".join(f"| {name} | {iou:.3f} |" for name, iou in stages[-1]["iou"].items()),
+    )
+
+
+def load(folder, settings):
+    """(teacher, view) of a folder that `save` wrote, its adapter merged. settings: a `config.View`."""
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / "teacher.json").read_text())
+        heads = load_file(folder / "heads.safetensors")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no tuned teacher ({error}). Delete it and run snakemake again.") from None
+    tuned = description["settings"]
+    for key in ("encoder", "sha256", "longest_side"):
+        if tuned[key] != getattr(settings, key):
+            wanted = getattr(settings, key)
+            raise InputError(f"{folder} was tuned with {key}={tuned[key]!r}, not {wanted!r}. Run tune_teacher again.")
+    encoder = StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
+    adapters.merge(encoder, folder)
+    teacher = Teacher(encoder, width=tuned["upscaler"], classes=len(description["classes"]))
+    teacher.heads.load_state_dict(heads)
+    return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch)
+
+
+def _count(images):
+    items = images.spread(COUNTED_IMAGES)
+    return np.sum([np.bincount(images.labels(i).ravel(), minlength=len(CLASSES)) for i in items], axis=0)
+
+
+def _prefetch(images, view, rule, start, ahead=3):
+    """(step, batch) from `start` on, the next batches being read meanwhile."""
+    with ThreadPoolExecutor(ahead) as pool:
+        waiting = deque()
+        for step in range(start - ahead, rule.steps):
+            if step + ahead < rule.steps:
+                waiting.append(pool.submit(images.batch, view, step + ahead, rule.batch, rule.seed))
+            if step >= start:
+                yield step, waiting.popleft().result()
+
+
+def _save_checkpoint(path, **state):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)

@@ -1,0 +1,77 @@
+"""Views of random simulated places, rendered once into a folder. Without torch, so that renderers start quickly."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+
+import numpy as np
+
+from elite_pipeline.progress import progress
+
+
+@dataclass(frozen=True)
+class Views:
+    """N views with what a renderer knows of each pixel, and no class name."""
+
+    rgb: np.ndarray
+    """(N, H, W, 3) uint8."""
+    material: np.ndarray
+    """(N, H, W) uint8."""
+    normal: np.ndarray
+    """(N, H, W, 3) int8: 127 times the unit normal, camera frame (x right, y down, z forward)."""
+    depth: np.ndarray
+    """(N, H, W) float16 metres; 0 = sky."""
+    region: np.ndarray
+    """(N, H, W) uint16."""
+
+    def __len__(self):
+        return len(self.rgb)
+
+    @property
+    def size(self):
+        """(H, W)."""
+        return self.rgb.shape[1:3]
+
+
+def render(folder, *, worlds, views_per_world, height, width, seed, processes):
+    """`Views` of the worlds with seeds `seed` .. `seed + worlds - 1`; those that lie in `folder` already are read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (folder / f"{seed + i}_{views_per_world}_{height}x{width}.npz", seed + i, views_per_world, height, width)
+        for i in range(worlds)
+    ]
+    missing = [job for job in jobs if not job[0].exists()]
+    if missing:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            for _ in progress(pool.map(_render_world, missing), label="render views", total=len(missing), unit="world"):
+                pass
+    return read([job[0] for job in jobs])
+
+
+def read(paths):
+    """`Views` of files that `render` wrote, in order."""
+    files = [np.load(path) for path in paths]
+    return Views(**{field.name: np.concatenate([file[field.name] for file in files]) for field in fields(Views)})
+
+
+def _render_world(job):
+    path, seed, count, height, width = job
+    from elite_pipeline.simulation import random_views
+
+    views = pack(random_views(seed, count, width, height))
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **{field.name: getattr(views, field.name) for field in fields(Views)})
+    os.replace(partial, path)
+
+
+def pack(views):
+    """`Views` of simulated views (`elite_pipeline.simulation.View`)."""
+    views = list(views)
+    return Views(
+        rgb=np.stack([view.rgb for view in views]),
+        material=np.stack([view.material for view in views]),
+        normal=np.stack([np.rint(127 * view.normal.astype(np.float32)).astype(np.int8) for view in views]),
+        depth=np.stack([view.depth.astype(np.float16) for view in views]),
+        region=np.stack([view.region for view in views]),
+    )

@@ -1,0 +1,98 @@
+"""SAM's image encoder on images of any rectangular size: `segment_anything`'s modules without the square padding."""
+
+from functools import partial
+
+import torch
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import Attention
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.errors import InputError
+
+
+class RectangularAttention(Attention):
+    """SAM's attention, where a smaller grid takes the middle of the relative position tables.
+
+    An offset of k patches then has the bias that it was trained with. SAM's own `get_rel_pos` would stretch the
+    tables over the smaller grid instead, which is another network.
+    """
+
+    def forward(self, x):
+        """Tokens (B, h, w, C) -> (B, h, w, C)."""
+        b, h, w, _ = x.shape
+        q, k, v = self.qkv(x).view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, hw, C / heads)
+        bias = None
+        if self.use_rel_pos:
+            grid = q.unflatten(2, (h, w))
+            rows = torch.einsum("bnhwc,hkc->bnhwk", grid, _offsets(self.rel_pos_h, h))
+            columns = torch.einsum("bnhwc,wkc->bnhwk", grid, _offsets(self.rel_pos_w, w))
+            bias = (rows[..., :, None] + columns[..., None, :]).reshape(b, self.num_heads, h * w, h * w)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(b, h, w, -1))
+
+
+def _offsets(table, size):
+    """(size, size, C): for every two of `size` places, the row of `table` (2 n - 1, C) that belongs to their offset."""
+    place = torch.arange(size, device=table.device)
+    return table[place[:, None] - place[None, :] + len(table) // 2]
+
+
+class ImageEncoder(ImageEncoderViT):
+    """`ImageEncoderViT` with the same parameters for images whose sides are any multiples of the patch.
+
+    Its stages, which a student is taught from, are the outputs of the blocks with global attention.
+    """
+
+    def __init__(self, *, dim, depth, heads, stage_blocks, image_size, patch, window, neck, relative_positions):
+        """`image_size`: largest side in pixels; `window`: side in patches of the attention of all but `stage_blocks`;
+        `neck`: channels that `forward` returns."""
+        super().__init__(
+            img_size=image_size,
+            patch_size=patch,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            out_chans=neck,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),  # pyright: ignore[reportArgumentType]
+            use_rel_pos=relative_positions,
+            window_size=window,
+            global_attn_indexes=stage_blocks,
+        )
+        for i, block in enumerate(self.blocks):
+            size = image_size // patch if window == 0 or i in stage_blocks else window
+            block.attn = RectangularAttention(dim, heads, use_rel_pos=relative_positions, input_size=(size, size))
+        self.patch = patch
+        self.stage_blocks = tuple(stage_blocks)
+        self.channels = (dim,) * len(self.stage_blocks)
+        self.strides = (patch,) * len(self.stage_blocks)
+
+    def stages(self, images):
+        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
+        outputs = self.tokens(images)
+        return [outputs[i].permute(0, 3, 1, 2) for i in self.stage_blocks]
+
+    def forward(self, x):
+        """Prepared images (B, 3, h, w) -> image embeddings (B, neck, h / patch, w / patch) for SAM's mask decoder."""
+        return self.neck(self.tokens(x)[-1].permute(0, 3, 1, 2))
+
+    def tokens(self, images):
+        """The outputs (B, h / patch, w / patch, dim) of all blocks."""
+        x = self.patch_embed(images)
+        x = x + self.positions(*x.shape[1:3])
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+    def positions(self, rows, columns):
+        """Position embeddings (1, rows, columns, dim): the top left corner, since SAM pads at the bottom and right."""
+        assert self.pos_embed is not None
+        limit = self.pos_embed.shape[1]
+        if max(rows, columns) > limit:
+            raise InputError(
+                f"a view of {columns * self.patch} x {rows * self.patch} pixels is too large for this encoder;"
+                f" set longest_side to {limit * self.patch} or less"
+            )
+        return self.pos_embed[:, :rows, :columns]
