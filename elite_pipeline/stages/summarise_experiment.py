@@ -8,6 +8,12 @@ from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
 
 
+class SummariseExperiment(Section):
+    """What the page says of the configuration."""
+
+    labeller: str
+
+
 def main(argv=None):
     stage = parser(__doc__)
     stage.add_argument(
@@ -16,7 +22,7 @@ def main(argv=None):
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
     stage.add_argument("--figures", type=Path, nargs="+", required=True, help="figures to list")
     stage.add_argument("--out", type=Path, required=True, help="Markdown file to write")
-    args, _ = parse(stage, Section, argv)
+    args, settings = parse(stage, SummariseExperiment, argv)
 
     miou, latency = json.loads(args.miou.read_text()), json.loads(args.latency.read_text())
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
@@ -29,6 +35,8 @@ def main(argv=None):
         f"latency: {total['p50']:.1f} ms per scan at the median, {total['p99']:.1f} ms at the 99th percentile:"
         f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
         f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
+        "",
+        f"pseudo-labels: by the labeller '{settings.labeller}' (benchmarks/results/labellers.json compares them)",
         "",
         "figures:",
         *(f"    {figure}" for figure in args.figures),

@@ -14,10 +14,13 @@ def test_page(miou_result, latency_result, tmp_path, hz, verdict):
     (tmp_path / "x_miou.md").write_text("| class | IoU |\n")
     (tmp_path / "x_latency.json").write_text(json.dumps({**latency_result, "hz": hz}))
     results = ["--miou", str(tmp_path / "x_miou.json"), "--latency", str(tmp_path / "x_latency.json")]
-    main([*results, "--figures", "results/a.png", "results/b.png", "--out", str(tmp_path / "x.md")])
+    main(
+        [*results, "--figures", "results/a.png", "results/b.png", "--out", str(tmp_path / "x.md"), 'labeller="nearest"']
+    )
     page = (tmp_path / "x.md").read_text()
     assert "| class | IoU |" in page
     assert f"{hz:.1f} Hz, which {verdict} the budget of 24 Hz" in page
+    assert "by the labeller 'nearest'" in page
     assert "results/a.png\n    results/b.png" in page
 
 

@@ -224,6 +224,11 @@ def student_threads(wildcards):
     ]
 
 
+def chosen_labeller(wildcards):
+    """Param: the labeller that made the pseudo-labels of the experiment's data set."""
+    return f'labeller="{dataset(dataset_name(wildcards))["label_images"]["labeller"]}"'
+
+
 def is_training(wildcards):
     """Param: whether images are needed, as they are for the sequences of the training split."""
     return f"images={str(wildcards.sequence in dataset(wildcards.dataset)['train']).lower()}"

@@ -169,7 +169,9 @@ rule summarise_experiment:
     resources:
         mem_mb=1000,
         runtime="10m",
+    params:
+        chosen_labeller,
     shell:
         "python -m elite_pipeline.stages.summarise_experiment --miou {input.miou:q} --latency {input.latency:q}"
         " --figures {input.projection:q} {input.labels:q} {input.predictions:q} {input.miou_figure:q}"
-        " {input.latency_figure:q} --out {output:q} 2>&1 | tee {log:q}"
+        " {input.latency_figure:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

@@ -124,11 +124,13 @@ rule pretrain_sam:
     input:
         code=stage(
             "pretrain_sam",
-            "teacher/tiny",
             "teacher/pretraining",
-            "teacher/masks",
             "teacher/batches",
             "teacher/views",
+            "teacher/masks",
+            "teacher/prompts",
+            "teacher/vit",
+            "teacher/tiny",
         ),
     log:
         "logs/pretrain_sam.log",

@@ -1,0 +1,181 @@
+"""How good the packaged `sam_tiny` is: the gates of its model card, about two minutes on two cores.
+
+    python benchmarks/sam_tiny.py [--checkpoint X.safetensors] [--out benchmarks/results/sam_tiny.json]
+
+1. A linear head on the frozen, standardised features, trained at the LiDAR points of 10 labelled frames of the demo's
+   drives and scored on two other drives, beside the same head on the features of a *random* encoder.
+2. Masks for single clicks on held-out random worlds: IoU of the best of the three masks, and of the one ranked first,
+   with clicks spread evenly over the regions and over the pixels.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from elite_pipeline.config import read
+from elite_pipeline.datasets.semantickitti import CLASSES, SemanticKitti, training_ids
+from elite_pipeline.projection import project
+from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.teacher.heads import sample
+from elite_pipeline.teacher.masks import score_clicks
+from elite_pipeline.teacher.sam import StageEncoder, View, build_sam, untrained_sam
+from elite_pipeline.teacher.tiny import DIM
+
+LABELLED = {"00": (2, 12), "01": (2, 12), "02": (2, 12), "03": (7,), "04": (7,), "05": (2, 12)}
+"""Sequence -> frames of the 10 labelled images."""
+HELD_OUT = ("08", "09")
+STEPS = 250
+CLICKED_WORLDS = range(29000, 29024)
+CLICKS = 24
+AREAS = (40, 200, 1000, np.inf)
+"""Upper bounds of mask areas, pixels at half the image's size."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="instead of the packaged weights")
+    parser.add_argument("--drives", type=Path, default=Path("cache/benchmark_drives"), help="simulated drives")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sam_tiny.json"))
+    arguments = parser.parse_args()
+    drives = simulate(arguments.drives)
+    torch.manual_seed(0)
+    encoders = {"sam_tiny": build_sam("sam_tiny", arguments.checkpoint), "random": untrained_sam("sam_tiny").eval()}
+    result = {name: score_features(sam, drives) for name, sam in encoders.items()}
+    from elite_pipeline.simulation import random_view
+
+    views = [random_view(world, 512, 160) for world in CLICKED_WORLDS]
+    trained = encoders["sam_tiny"]
+    result["sam_tiny"]["clicks_on_regions"] = score_masks(trained, views, "regions")
+    result["sam_tiny"]["clicks_on_pixels"] = score_masks(trained, views, "pixels")
+    torch.nn.init.zeros_(trained.get_parameter("gate"))
+    result["sam_tiny"]["clicks_on_regions_without_decoder"] = score_masks(trained, views, "regions")
+    result |= {"device": device_name(), "commit": commit(), "versions": versions()}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in encoders}, indent=1))
+
+
+def simulate(folder):
+    """The drives, written where they are missing: sequence -> `SemanticKitti`."""
+    from elite_pipeline.simulation import write_drive
+
+    settings = read(Path("config.yaml")).simulate_drive
+    for sequence in (*LABELLED, *HELD_OUT):
+        if not (folder / sequence).exists():
+            write_drive(folder / sequence, sequence, settings)
+    return {sequence: SemanticKitti(folder / sequence) for sequence in (*LABELLED, *HELD_OUT)}
+
+
+def frame_truth(drive, frame):
+    """(image, pixels (n, 2) of visible points, their labels (n,), dense labels (H, W)), training ids."""
+    image = np.array(Image.open(drive.image_path(frame, "image_2")))
+    point, pixel, _ = project(drive.points(frame), drive.camera("image_2", "P2"), image.shape[:2], 0.5)
+    seen = np.load(drive.folder / f"truth/image_2/visible/{frame}.npy")[point]
+    raw = np.fromfile(drive.label_path(frame), np.uint32) & 0xFFFF
+    dense = np.array(Image.open(drive.folder / f"truth/image_2/semantic/{frame}.png"))
+    return image, pixel[seen], training_ids(raw)[point[seen]], training_ids(dense)
+
+
+@torch.no_grad()
+def features(encoder, image, pixel):
+    """What the stages hold at `pixel` (n, 2) of `image`, with the maps that they share taken once: (n, D)."""
+    view = View(512, encoder.patch)
+    x = view.prepare(image)
+    at = torch.from_numpy(view.pixels(pixel, image.shape[:2])).float()
+    *others, last = encoder(x[None])
+    return torch.cat([sample(stage[0], at, x.shape[1:]) for stage in (*(other[:, :DIM] for other in others), last)], 1)
+
+
+def score_features(sam, drives):
+    """mIoU of a linear head at the held-out drives' visible LiDAR points, and at every fourth pixel each way."""
+    encoder = StageEncoder(sam.image_encoder).eval()
+    points, labels = [], []
+    for sequence, frames in LABELLED.items():
+        for frame in frames:
+            image, pixel, label, _ = frame_truth(drives[sequence], f"{frame:06d}")
+            points.append(features(encoder, image, pixel))
+            labels.append(torch.from_numpy(label.astype(np.int64)))
+    x, y = torch.cat(points), torch.cat(labels)
+    x, y = x[y > 0], y[y > 0]
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    head = fit_head((x - mean) / std, y)
+    at_points, at_pixels, own = (np.zeros((len(CLASSES),) * 2, np.int64) for _ in range(3))
+    with torch.no_grad():
+        count(own, y.numpy(), head((x - mean) / std)[:, 1:].argmax(1).numpy() + 1)
+        for sequence in HELD_OUT:
+            for frame in drives[sequence].frames():
+                image, pixel, label, dense = frame_truth(drives[sequence], frame)
+                rows, columns = np.mgrid[2 : image.shape[0] : 4, 2 : image.shape[1] : 4].reshape(2, -1)
+                grid = np.stack([columns, rows], 1).astype(np.float32) + 0.5
+                for confusion, at, truth in ((at_points, pixel, label), (at_pixels, grid, dense[rows, columns])):
+                    logits = head((features(encoder, image, at) - mean) / std)
+                    count(confusion, truth, logits[:, 1:].argmax(1).numpy() + 1)
+    return {
+        "miou_points": iou(at_points)[0],
+        "miou_pixels": iou(at_pixels)[0],
+        "miou_own_points": iou(own)[0],
+        "iou_points": iou(at_points)[1],
+    }
+
+
+def fit_head(x, y):
+    """Linear classifier of standardised features x (n, D) and classes y (n,), rare classes weighted up."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(x.shape[1], len(CLASSES))
+    counts = torch.bincount(y, minlength=len(CLASSES)).float()
+    weight = torch.where(counts > 0, (counts.max() / counts.clamp(min=1)) ** (1 / 3), 0)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for _ in range(STEPS):
+        some = torch.randint(len(x), (4096,))
+        optimiser.zero_grad()
+        F.cross_entropy(head(x[some]), y[some], weight=weight).backward()
+        optimiser.step()
+        schedule.step()
+    return head
+
+
+def count(confusion, truth, predicted):
+    np.add.at(confusion, (truth, predicted), 1)
+
+
+def iou(confusion, least=50):
+    """(mean, by class) over the classes with at least `least` true samples; unlabelled truth does not count."""
+    confusion = confusion[1:, 1:].astype(float)
+    hit, truth, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    values = {
+        name: round(hit[i] / (truth[i] + predicted[i] - hit[i]), 3)
+        for i, name in enumerate(CLASSES[1:])
+        if truth[i] >= least
+    }
+    return round(float(np.mean(list(values.values()))), 4), values
+
+
+def score_masks(sam, views, over):
+    """IoU of masks for clicks on `views` of places that pre-training never saw; `over`: see `draw_clicks`."""
+    rng = np.random.default_rng(0)
+    found, predicted, area = [], [], []
+    for view in views:
+        scores = score_clicks(sam, view.rgb, view.region, rng, CLICKS, over=over)
+        for values, new in zip((found, predicted, area), scores, strict=True):
+            values.append(new)
+    found, predicted, area = (np.concatenate(values) for values in (found, predicted, area))
+    best = found.max(1)
+    size = np.searchsorted(AREAS, area, side="right")
+    return {
+        "best_of_3": round(float(best.mean()), 4),
+        "ranked_first": round(float(found[np.arange(len(found)), predicted.argmax(1)].mean()), 4),
+        "each": [round(float(v), 4) for v in found.mean(0)],
+        "best_by_area": {f"<{AREAS[i]:g} px": round(float(best[size == i].mean()), 3) for i in range(len(AREAS))},
+        "share_by_area": [round(float((size == i).mean()), 2) for i in range(len(AREAS))],
+        "predicted_iou_error": round(float(np.abs(predicted - found).mean()), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
