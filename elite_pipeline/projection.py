@@ -36,9 +36,9 @@ def _row(coefficients, x, y, z):
 def visible(pixel, depth, size, cell, tolerance):
     """Which projected points no nearer surface hides, by a z-buffer.
 
-    LiDAR points are sparse in an image, so a near surface is a net, and a far point shows through its meshes. Each point
-    therefore covers its cell of the z-buffer and the eight around it: 1.5 cells to each side, which should be about the
-    gap between rays.
+    LiDAR points are sparse in an image, so a near surface is a net, and a far point shows through its meshes. Each
+    point therefore covers its cell of the z-buffer and the eight around it: 1.5 cells to each side, which should be
+    about the gap between rays.
 
     pixel: (M, 2) float32, (u, v). depth: (M,) float32, metres. size: (height, width) of the image in pixels. cell: edge
     of a cell in pixels of an image `REFERENCE_WIDTH` wide. tolerance: a point is hidden behind a surface that is nearer

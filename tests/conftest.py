@@ -63,7 +63,8 @@ def taught(drive, tmp_path):
     """`drive` with stores by hand: {"sequences", "frames", "projection", "targets"} -> path, 2 cameras, 4 stages.
 
     Frame 0 has labels and answers (40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
-    hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's index.
+    hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's
+    index.
     """
     from elite_pipeline import index, store
 
