@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from elite_pipeline import losses
@@ -171,7 +172,9 @@ def _fabric(precision):
     cuda = torch.cuda.is_available()
     if precision == "16-mixed" and not cuda:
         raise InputError("train_student.precision 16-mixed needs a GPU, and there is none: write 32-true")
-    return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision)
+    # Processes are ours to start, also inside a SLURM job, where Fabric would otherwise look for srun's.
+    here = LightningEnvironment()
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=1, precision=precision, plugins=here)
 
 
 def _optimiser(options: TrainStudent, parameters):

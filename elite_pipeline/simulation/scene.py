@@ -7,6 +7,7 @@ import numpy as np
 from elite_pipeline.simulation.ground import RAW_ID
 from elite_pipeline.simulation.mesh import transformed
 from elite_pipeline.simulation.world import AHEAD, BEHIND, EGO_SPEED, World
+from elite_pipeline.system import import_open3d
 
 SIGHT = min(AHEAD, BEHIND) + 15.0
 """Metres along the street beyond which moving things are not cast."""
@@ -35,8 +36,7 @@ class Surfaces:
 
 
 def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int):
-    import open3d
-
+    open3d = import_open3d()
     caster = open3d.t.geometry.RaycastingScene(nthreads=threads)
     caster.add_triangles(
         open3d.core.Tensor(np.ascontiguousarray(vertices, np.float32)),
@@ -66,8 +66,7 @@ class Scene:
         self._moving_triangle = np.concatenate([np.arange(self._first[i], self._first[i + 1]) for i in near])
 
     def _rays(self, origins: np.ndarray, directions: np.ndarray):
-        import open3d
-
+        open3d = import_open3d()
         rays = np.empty((len(directions), 6), np.float32)
         rays[:, :3], rays[:, 3:] = origins, directions
         return open3d.core.Tensor.from_numpy(rays)
