@@ -152,7 +152,6 @@ def plot_miou(path, result):
     for row, (value, points) in enumerate(zip(values, present, strict=True)):
         bars.text(value + 1, row, f"{value:.1f}" if points else "no points", va="center", fontsize=8, color=INK)
     bars.axvline(100 * result["miou"], color=INK, linestyle="--", linewidth=1)
-    bars.text(100 * result["miou"] + 1, -1.0, f"mean {100 * result['miou']:.1f}", fontsize=8, color=INK)
     bars.set(xlim=(0, 108), xlabel="IoU, %")
     bars.invert_yaxis()
     bars.set_title(f"{result['experiment']}: mIoU {100 * result['miou']:.1f} %, {result['scans']} scans", loc="left")

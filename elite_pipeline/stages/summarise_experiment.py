@@ -16,21 +16,17 @@ class SummariseExperiment(Section):
 
 def main(argv=None):
     stage = parser(__doc__)
-    stage.add_argument(
-        "--miou", type=Path, required=True, help="results/<experiment>_miou.json, with its .md beside it"
-    )
+    stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.md, which opens the page")
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
     stage.add_argument("--figures", type=Path, nargs="+", required=True, help="figures to list")
     stage.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     args, settings = parse(stage, SummariseExperiment, argv)
 
-    miou, latency = json.loads(args.miou.read_text()), json.loads(args.latency.read_text())
+    latency = json.loads(args.latency.read_text())
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
     total = latency["phases"]["total"]
     lines = [
-        f"# {miou['experiment']}",
-        "",
-        args.miou.with_suffix(".md").read_text().strip(),
+        args.miou.read_text().strip(),
         "",
         f"latency: {total['p50']:.1f} ms per scan at the median, {total['p99']:.1f} ms at the 99th percentile:"
         f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"

@@ -9,11 +9,10 @@ from elite_pipeline.stages.summarise_experiment import main
 
 
 @pytest.mark.parametrize(("hz", "verdict"), [(140.0, "meets"), (3.0, "misses")])
-def test_page(miou_result, latency_result, tmp_path, hz, verdict):
-    (tmp_path / "x_miou.json").write_text(json.dumps(miou_result))
+def test_page(latency_result, tmp_path, hz, verdict):
     (tmp_path / "x_miou.md").write_text("| class | IoU |\n")
     (tmp_path / "x_latency.json").write_text(json.dumps({**latency_result, "hz": hz}))
-    results = ["--miou", str(tmp_path / "x_miou.json"), "--latency", str(tmp_path / "x_latency.json")]
+    results = ["--miou", str(tmp_path / "x_miou.md"), "--latency", str(tmp_path / "x_latency.json")]
     main(
         [*results, "--figures", "results/a.png", "results/b.png", "--out", str(tmp_path / "x.md"), 'labeller="nearest"']
     )

@@ -149,7 +149,7 @@ rule plot_latency:
 rule summarise_experiment:
     """Both headline numbers of an experiment, and where its figures lie."""
     input:
-        miou="results/{experiment}_miou.json",
+        miou="results/{experiment}_miou.md",
         latency="results/{experiment}_latency.json",
         miou_figure="results/{experiment}_miou.png",
         latency_figure="results/{experiment}_latency.png",
