@@ -40,7 +40,8 @@ def table(result):
     return f"""# {result["experiment"]}: {100 * result["miou"]:.1f} % mIoU
 
 Sequences {", ".join(result["sequences"])} of {result["dataset"]} ({result["split"]}), {result["scans"]} whole scans,
-{result["points"]:,} points, {truth.sum():,} of them evaluated; official SemanticKITTI protocol, single pass. A class without points has 0.
+{result["points"]:,} points, {truth.sum():,} of them evaluated.
+Official SemanticKITTI protocol, single pass; a class without points has 0.
 Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(result["trained_on"])}
 ({result["labelled_scans"]} labelled scans).
 
