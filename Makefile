@@ -39,9 +39,14 @@ bench: $(SET_UP)  ## ratios, printed and written to benchmarks/results/
 envs: $(SET_UP)  ## envs/*.yaml from uv.lock
 	$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-project --no-default-groups --group cu126 | .venv/bin/python envs/export.py > envs/pipeline.yaml
 
+# An activated virtual environment may have no pip; the system's Python then has.
 $(UV):
-	@python3 -m pip --version > /dev/null 2>&1 || { echo "error: python3 has no pip: sudo apt-get install python3-pip" >&2; exit 1; }
-	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION)
+	@for python in python3 /usr/bin/python3; do \
+	    if $$python -m pip --version > /dev/null 2>&1; then \
+	        exec $$python -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+	            --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION); \
+	    fi; \
+	done; echo "error: python3 has no pip: sudo apt-get install python3-pip" >&2; exit 1
 
 $(SET_UP): uv.lock pyproject.toml | $(UV)
 	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
