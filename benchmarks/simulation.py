@@ -1,9 +1,9 @@
-"""Milliseconds of processor time per world, instant, image and scan of the simulation, on one thread.
+"""Milliseconds of processor time per world, instant, image and scan of the simulation, on one thread."""
 
-OMP_NUM_THREADS=1 python benchmarks/simulation.py
-"""
-
+import os
 import time
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when NumPy is imported
 
 import numpy as np
 
