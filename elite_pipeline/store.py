@@ -54,6 +54,7 @@ class Rows:
 
     def __init__(self, group, name, shape, dtype, *, compress=False):
         """Array `name` of rows of `shape` and `dtype`; `compress` adds zstd: labels shrink, float16 features do not."""
+        shape = tuple(map(int, shape))  # zarr 3.1.5 refuses NumPy's integers
         row_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         chunk = max(1, CHUNK_BYTES // row_bytes)
         self._shard = chunk * max(1, SHARD_BYTES // (chunk * row_bytes))
