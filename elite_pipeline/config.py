@@ -9,18 +9,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError, model_validator
 
 from elite_pipeline.errors import InputError
 
 Sequence = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$", strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Interval = tuple[float, float]
+# Strict: `true` is no number, and neither is the text that YAML makes of 1e-3.
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Fraction = Annotated[Finite, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Interval = tuple[Finite, Finite]
+STAGES = 4
+"""Stages of every teacher that are distilled, one per scale of the student."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -31,7 +36,7 @@ class Section(BaseModel):
 
 
 class SimulateDrive(Section):
-    seed: int
+    seed: Natural
     frames: Count
     spacing: Positive
     beams: Count
@@ -44,9 +49,9 @@ class IndexFrames(Section):
     """What `index_frames` reads: a data set's cameras, and whether the sequence's split needs labels and images."""
 
     cameras: dict[str, str]
-    missing_images: bool
-    labels: bool
-    images: bool
+    missing_images: StrictBool
+    labels: StrictBool
+    images: StrictBool
 
 
 class ProjectPoints(Section):
@@ -62,13 +67,28 @@ class ProjectSequence(Section):
     project_points: ProjectPoints
 
 
-class SamLabeller(Section):
-    """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
+class View(Section):
+    """Which encoder sees images of which size: what every stage that runs the teacher reads."""
 
     encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
     checkpoint: str | None = None
     sha256: Sha256 | None = None
     longest_side: Count
+
+    @model_validator(mode="after")
+    def _checkpoint_is_named(self):
+        if self.encoder != "sam_tiny" and (self.checkpoint is None or self.sha256 is None):
+            raise ValueError(
+                f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
+            )
+        if self.encoder != "sam_tiny" and self.longest_side > 1024:
+            raise ValueError(f"longest_side {self.longest_side} is beyond the 1024 pixels that SAM has positions for")
+        return self
+
+
+class SamLabeller(View):
+    """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
+
     predicted_iou: Fraction
     stability: Fraction
     stability_offset: Positive
@@ -97,7 +117,8 @@ class LabelImages(Section):
 class Dataset(Section):
     format: Literal["semantickitti"]
     cameras: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(min_length=1)
-    missing_images: bool = False
+    missing_images: StrictBool = False
+    missing_labels: StrictBool = False
     train: list[Sequence] = Field(min_length=1)
     val: list[Sequence] = Field(min_length=1)
     label_images: LabelImages
@@ -106,6 +127,9 @@ class Dataset(Section):
     def _splits_are_disjoint(self):
         if shared := sorted(set(self.train) & set(self.val)):
             raise ValueError(f"sequences {shared} are in both train and val; a score on them would mean nothing")
+        for split in (self.train, self.val):
+            if len(split) > len(set(split)):
+                raise ValueError(f"a sequence stands twice in {split}")
         return self
 
 
@@ -132,31 +156,14 @@ class TuneTeacher(Section):
     batch: Count
     learning_rate: Positive
     weight_decay: NonNegative
-    warmup: int = Field(ge=0)
+    warmup: Natural
     lovasz: NonNegative
-    seed: int
+    seed: Natural
 
 
 class CacheTeacher(Section):
     targets: list[Literal["logits", "features"]] = Field(min_length=1)
     batch: Count
-
-
-class View(Section):
-    """Which encoder sees images of which size: what every stage that runs the teacher reads."""
-
-    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
-    checkpoint: str | None = None
-    sha256: Sha256 | None = None
-    longest_side: Count
-
-    @model_validator(mode="after")
-    def _checkpoint_is_named(self):
-        if self.encoder != "sam_tiny" and (self.checkpoint is None or self.sha256 is None):
-            raise ValueError(
-                f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
-            )
-        return self
 
 
 class TeacherToTune(View):
@@ -198,8 +205,8 @@ class Losses(Section):
 
 
 class Augmentation(Section):
-    rotate: bool
-    flip: bool
+    rotate: StrictBool
+    flip: StrictBool
     scale: Fraction
     translate: NonNegative
     drop: Fraction
@@ -211,10 +218,10 @@ class TrainStudent(Section):
     optimiser: Literal["sgd", "adamw"]
     learning_rate: Positive
     weight_decay: NonNegative
-    warmup: int = Field(ge=0)
+    warmup: Natural
     clip: Positive
     precision: Literal["32-true", "16-mixed"]
-    seed: int
+    seed: Natural
     threads: Count
     checkpoint_every: Count
 
@@ -231,18 +238,18 @@ class PretrainSam(Section):
     views_per_world: Count
     image_width: Count
     image_height: Count
-    low_resolution_steps: int = Field(ge=0)
+    low_resolution_steps: Natural
     steps: Count
-    mask_steps: int = Field(ge=0)
+    mask_steps: Natural
     batch: Count
     learning_rate: Positive
     weight_decay: NonNegative
-    warmup: int = Field(ge=0)
-    seed: int
+    warmup: Natural
+    seed: Natural
 
 
 class MeasureLatency(Section):
-    warmup: int = Field(ge=0)
+    warmup: Natural
     scans: Count
     precision: Literal["32-true", "16-true"]
 
@@ -272,6 +279,17 @@ class Config(Section):
                     raise ValueError(
                         f"experiments.{name}.{kind} is {getattr(experiment, kind)!r}, but {kind}s: holds only {known}"
                     )
+            teacher, student = self.teachers[experiment.teacher], self.students[experiment.student]
+            if student.losses.distillation and "logits" not in teacher.cache_teacher.targets:
+                raise ValueError(
+                    f"experiments.{name}: student {experiment.student} distils logits, which teacher"
+                    f" {experiment.teacher} does not cache: add logits to its cache_teacher.targets"
+                )
+            if student.losses.distillation and len(student.network.scales) != STAGES:
+                raise ValueError(
+                    f"experiments.{name}: student {experiment.student} has {len(student.network.scales)} scales and"
+                    f" every teacher {STAGES} stages: give it as many, or set losses.distillation: 0"
+                )
         return self
 
 
@@ -328,8 +346,10 @@ def _advice(model, error):
         return "this key is missing"
     if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == r"^[0-9]{2}$":
         return f'{error["input"]!r} is no sequence; write two digits in quotes, as in "08"'
-    if error["type"] == "string_type" and isinstance(error["input"], int):
+    if error["type"] == "string_type" and {"train", "val"} & set(error["loc"]):
         return f'{error["input"]!r} is a number; write two digits in quotes, as in "{error["input"]:02d}"'
+    if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
+        return f"{error['input']!r} is text and no number (YAML wants a point and a sign in it: 1.0e-3)"
     return f"{message}; it is {error['input']!r}" if not isinstance(error["input"], dict) else message
 
 

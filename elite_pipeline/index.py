@@ -1,4 +1,7 @@
-"""The index of a sequence: every file checked once, one row per frame, kept as Parquet."""
+"""The index of a sequence: every file checked once, one row per frame, kept as Parquet.
+
+Checksums of points, labels and images are in it, so that stages which depend on the index see a change of any of them.
+"""
 
 import os
 import zlib
@@ -50,7 +53,7 @@ def check(recording, cameras, *, labels, images, missing_images):
 
 
 def _check_frame(recording, frame, cameras, labels, missing_images, faults):
-    row = {"frame": frame, "points": 0, "labelled": False, "crc32": 0}
+    row = {"frame": frame, "points": 0, "labelled": False, "crc32": 0, "labels_crc32": 0}
     points = _collect(faults, recording.points, frame)
     if points is not None:
         row["points"] = len(points)
@@ -61,20 +64,23 @@ def _check_frame(recording, frame, cameras, labels, missing_images, faults):
                 " Remove them together with their labels, or record the scan again."
             )
         if recording.has_labels(frame):
-            row["labelled"] = _collect(faults, recording.labels, frame, len(points)) is not None
+            labels = _collect(faults, recording.labels, frame, len(points))
+            row["labelled"] = labels is not None
+            row["labels_crc32"] = zlib.crc32(labels if labels is not None else b"")
         elif labels:
             faults.append(f"{recording.label_path(frame)}: missing. Copy it, or take the sequence out of the split.")
     for camera in cameras:
-        height, width = 0, 0
+        height, width, checksum = 0, 0, 0
         if recording.has_image(frame, camera):
             image = _collect(faults, recording.image, frame, camera)
             if image is not None:
                 height, width = image.shape[:2]
+                checksum = zlib.crc32(image)
         elif not missing_images:
             faults.append(
                 f"{recording.image_path(frame, camera)}: missing. Copy it, or set the data set's missing_images: true."
             )
-        row[f"{camera}_height"], row[f"{camera}_width"] = height, width
+        row[f"{camera}_height"], row[f"{camera}_width"], row[f"{camera}_crc32"] = height, width, checksum
     return row
 
 

@@ -4,6 +4,7 @@ The arrays of each format are listed in the table `FORMATS`; a reader refuses an
 """
 
 import json
+import math
 import os
 import shutil
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ class Rows:
             chunks=(chunk, *shape),
             shards=(self._shard, *shape),
             compressors=[ZstdCodec(level=1), Crc32cCodec()] if compress else [Crc32cCodec()],
+            # Chunks of zeros too: a missing file is then a loss, and not a zero.
+            config={"write_empty_chunks": True},
         )
         self._waiting: list[np.ndarray] = []
         self._rows = 0
@@ -94,7 +97,13 @@ class Rows:
 
 def write_array(group, name, values):
     """A small whole array (offsets, scales) in one checksummed chunk."""
-    group.create_array(name, data=values, chunks=tuple(max(1, n) for n in values.shape), compressors=[Crc32cCodec()])
+    group.create_array(
+        name,
+        data=values,
+        chunks=tuple(max(1, n) for n in values.shape),
+        compressors=[Crc32cCodec()],
+        config={"write_empty_chunks": True},
+    )
 
 
 def open_store(path, name):
@@ -110,11 +119,16 @@ def open_store(path, name):
             f"{path} holds format {found[0]!r} version {found[1]!r}; this code reads {name!r} version {FORMATS[name]}."
             " Delete it and run snakemake again, or use the version of elite_pipeline that wrote it."
         )
+    for key, array in group.arrays():
+        block = array.shards or array.chunks
+        files = sum(file.is_file() for file in (path / key / "c").rglob("*"))
+        if files != math.prod(-(-n // m) for n, m in zip(array.shape, block, strict=True)):
+            raise InputError(f"{path}: array {key!r} has lost files. Delete the store and run snakemake again.")
     return group
 
 
 def read(group, name, rows: Any = slice(None)) -> np.ndarray:
-    """`group[name][rows]` as a NumPy array; `InputError` that names the store where a chunk is damaged or missing."""
+    """`group[name][rows]` as a NumPy array; `InputError` that names the store where a chunk is damaged."""
     array = group[name]
     try:
         return np.asarray(array[rows])

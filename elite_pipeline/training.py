@@ -24,6 +24,7 @@ from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.examples import Batch, Examples, collate
 from elite_pipeline.progress import progress
+from elite_pipeline.provenance import code_digest
 from elite_pipeline.student.model import build
 from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
 from elite_pipeline.student.voxels import majority, pairs
@@ -99,8 +100,8 @@ class Trained:
 def train(examples: Examples, settings: Student, run: Path) -> Trained:
     """A student of `examples`, trained on the device there is.
 
-    Checkpoints lie in a folder of `run` named after the settings and the data, so that a run goes on where the same run
-    was interrupted and nowhere else.
+    Checkpoints lie in a folder of `run` named after the settings, the data and the code, so that a run goes on where
+    the same run was interrupted and nowhere else.
     """
     options = settings.train_student
     torch.set_num_threads(options.threads)
@@ -112,7 +113,8 @@ def train(examples: Examples, settings: Student, run: Path) -> Trained:
     counts = examples.label_counts()
     weights = losses.class_weights(counts).to(fabric.device)
     _check_stages(examples, settings)
-    run = run / fingerprint(settings, examples.digest(), counts)
+    code = code_digest("training.py", "examples.py", "augmentation.py", "losses.py", "student/*.py")
+    run = run / fingerprint(settings, examples.digest(), code)
     run.mkdir(parents=True, exist_ok=True)
     scans_per_step = options.batch * fabric.world_size
     steps = math.ceil(options.epochs * len(examples) / scans_per_step)

@@ -14,8 +14,6 @@ class View:
     """One image and the visible LiDAR points in it."""
 
     title: str
-    sequence: int
-    """Index into the sequences that were asked for."""
     frame: int
     camera: int
     image: np.ndarray
@@ -30,20 +28,20 @@ class View:
     """(H, W) uint8 training ids, or None where the data set has no dense truth."""
 
 
-def labelled_views(sequences, frames, projections, every=1):
-    """The `View` of every `every`-th frame of each sequence, camera by camera, where there is an image.
+def labelled_views(sequences, frames, projections):
+    """The `View` of every frame of each sequence, camera by camera, where there is an image.
 
     sequences: folders. frames, projections: their indices and projection stores, in the same order.
     """
-    for s, (folder, frames_path, projection_path) in enumerate(zip(sequences, frames, projections, strict=True)):
+    for folder, frames_path, projection_path in zip(sequences, frames, projections, strict=True):
         recording, known, projection = open_recording(folder), index.read(frames_path), Projection(projection_path)
-        for f in range(0, len(known.frames), every):
+        for f in range(len(known.frames)):
             for c, camera in enumerate(projection.cameras):
                 if known.sizes[camera][f].any():
-                    yield _view(s, f, c, recording, known, projection)
+                    yield _view(f, c, recording, known, projection)
 
 
-def _view(s, f, c, recording, known, projection):
+def _view(f, c, recording, known, projection):
     frame, camera = known.frames[f], projection.cameras[c]
     rows = projection.rows(f, c)
     visible = projection.read("visible", rows)
@@ -51,7 +49,6 @@ def _view(s, f, c, recording, known, projection):
     labels = recording.labels(frame, known.points[f])[point] if known.labelled[f] else None
     return View(
         title=f"{recording.sequence}/{frame} {camera}",
-        sequence=s,
         frame=f,
         camera=c,
         image=recording.image(frame, camera),

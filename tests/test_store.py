@@ -71,6 +71,19 @@ def test_damaged_chunk_is_an_error_and_not_a_number(tmp_path):
         store.read(store.open_store(tmp_path / "a.zarr", "targets"), "logits")
 
 
+def test_lost_shard_is_an_error_and_not_zeros(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(store, "SHARD_BYTES", 256)
+    with store.create(tmp_path / "a.zarr", "targets", sequence="00", frames=[], provenance={}) as group:
+        rows = store.Rows(group, "logits", (4,), np.float16)
+        rows.append(np.zeros((333, 4)))
+        rows.close()
+    assert not store.read(store.open_store(tmp_path / "a.zarr", "targets"), "logits").any()
+    (tmp_path / "a.zarr/logits/c/3/0").unlink()
+    with pytest.raises(InputError, match=r"a\.zarr: array 'logits' has lost files"):
+        store.open_store(tmp_path / "a.zarr", "targets")
+
+
 def test_foreign_and_newer_stores_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.zarr is no readable Zarr store"):
         store.open_store(tmp_path / "none.zarr", "targets")

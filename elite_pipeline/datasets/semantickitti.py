@@ -151,8 +151,6 @@ class SemanticKitti:
         try:
             with Image.open(path) as image:
                 return np.array(image.convert("RGB"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
         except (OSError, SyntaxError) as error:
             raise InputError(f"{path}: unreadable image ({error}). Copy it again.") from None
 
@@ -191,7 +189,7 @@ def read_calibration(path):
     """`calib.txt` as {name: (3, 4) float64}; lines of other names are skipped, damaged ones refused."""
     try:
         lines = Path(path).read_text().splitlines()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: missing or not text ({type(error).__name__}). Copy the sequence's calib.txt."
         ) from None
@@ -216,8 +214,8 @@ def read_calibration(path):
 def _read(path, item_bytes):
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing. Copy the file.") from None
+    except OSError as error:
+        raise InputError(f"{path}: unreadable ({error.strerror}). Copy the file, or give it to its readers.") from None
     if len(data) % item_bytes:
         raise InputError(f"{path}: {len(data)} bytes are not a multiple of {item_bytes}: truncated. Copy it again.")
     return data

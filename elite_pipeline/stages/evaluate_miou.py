@@ -15,7 +15,6 @@ def main(argv=None):
     stage = parser(__doc__)
     stage.add_argument("--experiment", required=True)
     stage.add_argument("--dataset", required=True)
-    stage.add_argument("--split", default="val", help="name of the split that the sequences are (default: val)")
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
@@ -47,7 +46,7 @@ def main(argv=None):
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
-        "split": arguments.split,
+        "split": "val",
         "sequences": [folder.name for folder in arguments.sequences],
         "miou": metrics.mean_iou(confusion),
         "iou": iou,

@@ -59,7 +59,7 @@ def main(argv=None):
                 sparse, instances = paint(pixel, depth, label, instance, (height, width))
                 image = lambda frame=frame, camera=camera: recording.image(frame, camera)  # noqa: E731
                 dense[:, 0, c, :height, :width] = label_image(sparse, instances, image)
-                if (truth := _truth(recording, frame, camera)) is not None:
+                if (truth := recording.truth(frame, camera)) is not None:
                     against_truth.add(truth, dense[0, 0, c, :height, :width])
             for rows, values in zip(arrays, dense, strict=True):
                 rows.append(values)
@@ -68,17 +68,6 @@ def main(argv=None):
     print(f"{args.out}: {len(frames.frames)} frames labelled by '{settings.labeller}'")
     if against_truth.confusion.any():
         print(f"against the dense truth: {against_truth}")
-
-
-def _truth(recording, frame, camera):
-    """(H, W) uint8 training ids of a simulated image, None where the recording has no such truth."""
-    import numpy as np
-    from PIL import Image
-
-    from elite_pipeline.datasets.semantickitti import training_ids
-
-    path = recording.folder / "truth" / camera / "semantic" / f"{frame}.png"
-    return training_ids(np.asarray(Image.open(path))) if path.exists() else None
 
 
 if __name__ == "__main__":

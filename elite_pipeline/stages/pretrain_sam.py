@@ -10,7 +10,8 @@ from elite_pipeline.config import PretrainSam
 def main(argv=None):
     stage = stages.parser(__doc__)
     stage.add_argument("--run", type=Path, required=True, help="folder of rendered views and resumable checkpoints")
-    stage.add_argument("--out", type=Path, required=True, help=".safetensors to write")
+    packaged = Path(__file__).parents[1] / "teacher/weights/sam_tiny.safetensors"
+    stage.add_argument("--out", type=Path, default=packaged, help=".safetensors to write (default: the packaged one)")
     stage.add_argument("--processes", type=int, default=2, help="that render views")
     arguments, settings = stages.parse(stage, PretrainSam, argv)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from elite_pipeline.config import ProjectSequence
-from elite_pipeline.errors import run
+from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 
 
@@ -23,6 +23,8 @@ def main(argv=None):
 
     recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
+    if unseen := sorted(settings.cameras.keys() - frames.sizes.keys()):
+        raise InputError(f"{args.frames}: indexed without {', '.join(unseen)}; only sequences in train: need images")
     cameras = [recording.camera(name, matrix) for name, matrix in sorted(settings.cameras.items())]
     rule = settings.project_points
     counts, shown = [0], 0

@@ -24,7 +24,7 @@ def main(argv=None):
     import torch
 
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.provenance import provenance
+    from elite_pipeline.provenance import code_digest, provenance
     from elite_pipeline.teacher import tuning
     from elite_pipeline.teacher.sam import PACKAGED
     from elite_pipeline.teacher.samples import LabelledImages
@@ -33,7 +33,8 @@ def main(argv=None):
     images = LabelledImages(args.sequences, args.frames, args.projection, args.pseudo_labels)
     packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
-    run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"])
+    code = code_digest("losses.py", "teacher/*.py")
+    run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
 
     teacher, view = tuning.build_teacher(settings)
     sizes = tuning.trainable_parameters(teacher)

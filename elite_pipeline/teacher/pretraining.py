@@ -149,7 +149,7 @@ def _resume(checkpoint, identity, module, optimiser):
     """The step to go on from: 0 where `checkpoint` is missing or of other settings."""
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["settings"] != identity:
         return 0
     module.load_state_dict(state["module"])

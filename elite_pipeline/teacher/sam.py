@@ -14,6 +14,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import nn
 from torch.nn import functional as F
 
+from elite_pipeline.checkpoints import where_from
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher.prompts import PromptableSam
 from elite_pipeline.teacher.tiny import TinySam
@@ -28,35 +29,23 @@ PACKAGED = Path(__file__).parent / "weights/sam_tiny.safetensors"
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one published SAM from another, and where its weights are."""
+    """What tells one published SAM from another."""
 
     dim: int
     depth: int
     heads: int
     global_blocks: tuple[int, ...]
-    url: str
-    sha256: str
     image_size: int = 1024
     patch: int = 16
     window: int = 14
     prompt: int = 256
 
 
-_PUBLISHED = "https://dl.fbaipublicfiles.com/segment_anything/"
 ARCHITECTURES = {
-    "vit_b": Architecture(
-        768, 12, 12, (2, 5, 8, 11),
-        _PUBLISHED + "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    ),
-    "vit_l": Architecture(
-        1024, 24, 16, (5, 11, 17, 23),
-        _PUBLISHED + "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    ),
-    "vit_h": Architecture(
-        1280, 32, 16, (7, 15, 23, 31),
-        _PUBLISHED + "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    ),
-}  # fmt: skip
+    "vit_b": Architecture(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": Architecture(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": Architecture(1280, 32, 16, (7, 15, 23, 31)),
+}
 
 
 def build_sam(encoder, checkpoint=None, sha256=None):
@@ -68,12 +57,12 @@ def build_sam(encoder, checkpoint=None, sha256=None):
     sam = untrained_sam(encoder)
     path = PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint
     if path is None or not Path(path).is_file():
-        raise InputError(f"{path}: the checkpoint of {encoder} is missing. {_where_from(encoder, path)}")
+        raise InputError(f"{path}: the checkpoint of {encoder} is missing. {where_from(encoder, path)}")
     path = Path(path)
     if sha256 is not None and (found := _sha256(path)) != sha256:
         raise InputError(
             f"{path}: sha256 is {found}, but the configuration expects {sha256}."
-            f" The file is damaged or another one. {_where_from(encoder, path)}"
+            f" The file is damaged or another one. {where_from(encoder, path)}"
         )
     _load(sam, _read(path), path, encoder)
     return sam.eval()
@@ -105,13 +94,6 @@ def untrained_sam(encoder):
         pixel_mean=list(PIXEL_MEAN),
         pixel_std=list(PIXEL_STD),
     )
-
-
-def _where_from(encoder, path):
-    if encoder == "sam_tiny":
-        return "Remake it with: snakemake --cores 2 pretrain_sam"
-    a = ARCHITECTURES[encoder]
-    return f"Get it with: curl -L --create-dirs -o {path} {a.url} (sha256 {a.sha256})"
 
 
 def _sha256(path):

@@ -11,13 +11,14 @@ from peft import LoraConfig, get_peft_model
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import PatchEmbed, add_decomposed_rel_pos
 
+from elite_pipeline.checkpoints import PUBLISHED
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher import sam as sam_module
 from elite_pipeline.teacher.sam import ARCHITECTURES, Architecture, StageEncoder, View, build_sam, untrained_sam
 from elite_pipeline.teacher.vit import ImageEncoder, _offsets
 
 SMALL = Architecture(
-    dim=16, depth=4, heads=2, global_blocks=(1, 3), url="https://x/small.pth", sha256="0" * 64, image_size=128,
+    dim=16, depth=4, heads=2, global_blocks=(1, 3), image_size=128,
     patch=16, window=3, prompt=32,
 )  # fmt: skip
 
@@ -68,7 +69,7 @@ def test_a_missing_checkpoint_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError) as error:
         build_sam("vit_b", tmp_path / "none.pth", None)
     assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth" in str(error.value)
-    assert ARCHITECTURES["vit_b"].sha256 in str(error.value)
+    assert PUBLISHED["vit_b"][1] in str(error.value)
 
 
 def test_another_file_is_refused_by_its_hash(small, checkpoint):
@@ -95,7 +96,7 @@ def test_every_key_is_accounted_for(small, tmp_path, change, message):
 
 
 def test_another_architecture_is_refused(small, checkpoint, monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "vit_l", Architecture(24, 5, 2, (1, 4), "", "", 128, 16, 3, 32))
+    monkeypatch.setitem(ARCHITECTURES, "vit_l", Architecture(24, 5, 2, (1, 4), 128, 16, 3, 32))
     with pytest.raises(InputError, match="does not hold the weights of vit_l"):
         build_sam("vit_l", checkpoint)
 

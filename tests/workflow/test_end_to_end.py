@@ -107,7 +107,8 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     assert not (tmp_path / "models/demo/student.safetensors").exists()
     assert not list(tmp_path.rglob("*.zarr.partial"))
 
-    snakemake(tmp_path, *given, "--unlock")
+    unlock = [sys.executable, "-m", "snakemake", *given, "--unlock"]  # as a user types it: without --cores
+    subprocess.run(unlock, env=environment, check=True, capture_output=True)
     output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md")
     assert "100%" in output, output
     assert output.count("rule simulate_drive:") == 0

@@ -88,7 +88,7 @@ def test_nothing_to_do_when_finished(finished, snakemake):
             "datasets.demo.label_images.nearest.radius",
             9.0,
             {"label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
-            "nearest.radius=9.0",
+            'nearest={"radius": 9.0}',
         ),
         ("pretrain_sam.steps", 7, set(), ""),
     ],
@@ -124,6 +124,28 @@ def test_added_sequence_makes_only_its_own_stores_anew(finished, snakemake, conf
     assert re.findall(r"^rule (\w+):$", output, re.MULTILINE).count("project_points") == 1
     found, _ = invalidated(snakemake, finished)
     assert {"simulate_drive", "tune_teacher", "train_student"} <= found
+
+
+def test_unrelated_entries_may_come_and_go(finished, snakemake, config):
+    del config["experiments"]["sample"], config["datasets"]["sample"], config["teachers"]["sam_tiny_sample"]
+    config["datasets"]["semkitti"]["cameras"]["image_3"] = "P3"
+    (finished / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "Nothing to be done" in snakemake(finished, "--dry-run")
+
+
+def test_real_recording_is_tracked_by_its_parts(finished, snakemake, config):
+    """New labels rerun the index; a folder that somebody else writes beside them does not."""
+    for sequence in ("00", "08"):
+        for part in ("velodyne", "labels", "image_2", "image_0"):
+            (finished / f"data/sample/sequences/{sequence}/{part}").mkdir(parents=True)
+    target = "cache/sample/projection/00.zarr"
+    assert "100%" in snakemake(finished, target)
+    (finished / "data/sample/sequences/00/predictions").mkdir()
+    assert "Nothing to be done" in snakemake(finished, "--dry-run", target)
+    (finished / "data/sample/sequences/00/labels/000009.label").touch()
+    output = snakemake(finished, "--dry-run", target)
+    assert "rule index_frames" in output
+    assert "Updated input files: data/sample/sequences/00/labels" in output
 
 
 def test_edited_stage_reruns_it_and_reverting_does_not(finished, snakemake):

@@ -4,7 +4,7 @@
 rule evaluate_miou:
     """mIoU on the validation sequences by the official protocol, every point, no test-time augmentation."""
     input:
-        sequences=sequence_folders("val"),
+        sequences=ancient(sequence_folders("val")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -40,7 +40,7 @@ rule evaluate_miou:
 rule measure_latency:
     """Latency of every phase per scan, batch 1, against the 24 Hz budget (41.7 ms)."""
     input:
-        sequences=sequence_folders("val"),
+        sequences=ancient(sequence_folders("val")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -60,7 +60,7 @@ rule measure_latency:
     conda:
         "../../envs/pipeline.yaml"
     # All of the machine: another job beside a latency measurement would be measured too.
-    threads: workflow.cores
+    threads: workflow._cores or 1
     resources:
         gpu=1,
         mem_mb=8000,

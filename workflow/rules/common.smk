@@ -1,11 +1,14 @@
 """The validated config, and what the rules take from it."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from shutil import which
 
 sys.path.insert(0, str(workflow.basedir))
 
+from elite_pipeline.checkpoints import where_from
 from elite_pipeline.config import Config, flatten, validate
 from elite_pipeline.errors import InputError
 from snakemake.exceptions import WorkflowError
@@ -44,7 +47,12 @@ def stage(name, *modules):
         raise WorkflowError(
             f"stage {name} names source files that do not exist: {modules}"
         )
-    return [str(file) for found in files for file in found]
+    return [relative(file) for found in files for file in found]
+
+
+def relative(file):
+    """`file` of the checkout, as seen from the working directory: the same when both are moved together."""
+    return os.path.relpath(file)
 
 
 def of(experiment):
@@ -91,8 +99,22 @@ def figure_of_dataset(name):
     return lambda wildcards: f"results/{of(wildcards.experiment)['dataset']}_{name}.png"
 
 
+def recorded_files(wildcards):
+    """Input function: what index_frames checks of a sequence. The parts and not their folder, in which others may write.
+
+    All other stages depend on the index, which holds checksums, and take the folder as `ancient`.
+    """
+    folder = _present(wildcards.dataset, wildcards.sequence)
+    if wildcards.dataset == "demo":
+        return folder
+    parts = ("velodyne", "labels", "calib.txt", *dataset(wildcards.dataset)["cameras"])
+    return [
+        path for path in (f"{folder}/{part}" for part in parts) if Path(path).exists()
+    ]
+
+
 def sequence_folder(wildcards):
-    """The folder of one recorded sequence; refused with the remedy where it is missing."""
+    """Input function: the folder of one recorded sequence; refused with the remedy where it is missing."""
     return _present(wildcards.dataset, wildcards.sequence)
 
 
@@ -136,13 +158,11 @@ def checkpoint_of(kind):
             sam = labels["sam"] if labels["labeller"] == "sam" else {}
         weights = sam.get("checkpoint")
         if sam.get("encoder") == "sam_tiny" and not weights:
-            weights = f"{workflow.basedir}/elite_pipeline/teacher/weights/sam_tiny.safetensors"
+            packaged = "elite_pipeline/teacher/weights/sam_tiny.safetensors"
+            weights = relative(Path(workflow.basedir, packaged))
         if weights and not Path(weights).exists():
             raise WorkflowError(
-                f"{weights}: missing SAM weights for encoder {sam['encoder']}. Get them:\n"
-                f"    mkdir -p {Path(weights).parent} && curl -L -o {weights}"
-                f" https://dl.fbaipublicfiles.com/segment_anything/{Path(weights).name}\n"
-                f"    their sha256 must be {sam['sha256']}"
+                f"{weights}: the checkpoint of {sam['encoder']} is missing. {where_from(sam['encoder'], weights)}"
             )
         return [weights] if weights else []
 
@@ -160,7 +180,7 @@ def section(name):
 def slices(kind, name_of, select):
     """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
 
-    One function per dotted key, so that a dry run names the key that changed. A key that the entry lacks is empty.
+    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` have the same keys.
     """
 
     def items(name):
@@ -171,36 +191,46 @@ def slices(kind, name_of, select):
         return dict(item.split("=", 1) for item in flatten(select(config[kind][name])))
 
     def param(key):
-        def value(wildcards):
-            found = items(name_of(wildcards))
-            return f"{key}={found[key]}" if key in found else ""
+        return lambda wildcards: f"{key}={items(name_of(wildcards))[key]}"
 
-        return value
-
-    return [
-        param(key)
-        for key in sorted({key for name in config[kind] for key in items(name)})
-    ]
+    return [param(key) for key in items(next(iter(config[kind])))]
 
 
-def of_dataset(*keys):
-    """Params: the named keys of the job's data set."""
-    return slices(
-        "datasets", lambda w: w.dataset, lambda d: {key: d[key] for key in keys}
+def cameras(wildcards):
+    """Param: image folder -> projection matrix, of the job's data set."""
+    return (
+        f"cameras={json.dumps(dataset(wildcards.dataset)['cameras'], sort_keys=True)}"
     )
 
 
-def of_labeller():
-    """Params: the labeller that the job's data set has chosen, and its section."""
-    return slices(
-        "datasets",
-        lambda w: w.dataset,
-        lambda d: {key: d["label_images"][key] for key in _chosen(d["label_images"])},
+def missing_images(wildcards):
+    """Param: whether single images may be missing."""
+    return f"missing_images={json.dumps(dataset(wildcards.dataset)['missing_images'])}"
+
+
+def needs_labels(wildcards):
+    """Param: whether every scan must be labelled."""
+    return f"labels={json.dumps(not dataset(wildcards.dataset)['missing_labels'])}"
+
+
+def needs_images(wildcards):
+    """Param: whether images are needed, as they are for the sequences of the training split."""
+    return f"images={json.dumps(wildcards.sequence in dataset(wildcards.dataset)['train'])}"
+
+
+def labeller(wildcards):
+    """Param: the labeller that the job's data set has chosen."""
+    return (
+        f"labeller={json.dumps(dataset(wildcards.dataset)['label_images']['labeller'])}"
     )
 
 
-def _chosen(labels):
-    return ("labeller", labels["labeller"])
+def labeller_section(wildcards):
+    """Param: the section of that labeller, and of no other."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    return (
+        f"{labels['labeller']}={json.dumps(labels[labels['labeller']], sort_keys=True)}"
+    )
 
 
 def of_teacher(*without):
@@ -227,8 +257,3 @@ def student_threads(wildcards):
 def chosen_labeller(wildcards):
     """Param: the labeller that made the pseudo-labels of the experiment's data set."""
     return f'labeller="{dataset(dataset_name(wildcards))["label_images"]["labeller"]}"'
-
-
-def is_training(wildcards):
-    """Param: whether images are needed, as they are for the sequences of the training split."""
-    return f"images={str(wildcards.sequence in dataset(wildcards.dataset)['train']).lower()}"

@@ -30,7 +30,7 @@ rule simulate_drive:
 rule index_frames:
     """Check every file of a sequence once; all faults in one report."""
     input:
-        sequence=sequence_folder,
+        recorded_files,
         code=stage("index_frames", "index", "datasets/semantickitti"),
     output:
         "cache/{dataset}/frames/{sequence}.parquet",
@@ -45,18 +45,19 @@ rule index_frames:
         mem_mb=2000,
         runtime="2h",
     params:
-        *of_dataset("cameras", "missing_images"),
-        "labels=true",
-        is_training,
+        cameras,
+        missing_images,
+        needs_labels,
+        needs_images,
     shell:
-        "python -m elite_pipeline.stages.index_frames --sequence-folder {input.sequence:q} --out {output:q} {params:q}"
+        "python -m elite_pipeline.stages.index_frames --sequence-folder data/{wildcards.dataset}/sequences/{wildcards.sequence} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule project_points:
     """LiDAR points to camera pixels, depth and visibility."""
     input:
-        sequence=sequence_folder,
+        sequence=ancient(sequence_folder),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         code=stage("project_points", "projection"),
     output:
@@ -72,7 +73,7 @@ rule project_points:
         mem_mb=4000,
         runtime="2h",
     params:
-        *of_dataset("cameras"),
+        cameras,
         *(f"project_points.{item}" for item in section("project_points")),
     shell:
         "python -m elite_pipeline.stages.project_points --sequence-folder {input.sequence:q} --frames {input.frames:q}"

@@ -4,7 +4,7 @@
 rule plot_projection:
     """LiDAR points over the image, coloured by class and by depth."""
     input:
-        sequences=sequence_folders("train"),
+        sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
         code=stage("plot_projection", "figures"),
@@ -33,7 +33,7 @@ rule plot_projection:
 rule plot_labels:
     """Sparse labels, pseudo-labels and (where there is any) dense truth side by side."""
     input:
-        sequences=sequence_folders("train"),
+        sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
         pseudo_labels=per_sequence(
@@ -66,7 +66,7 @@ rule plot_labels:
 rule plot_predictions:
     """Bird's-eye view of prediction, truth and errors."""
     input:
-        sequences=sequence_folders("val"),
+        sequences=ancient(sequence_folders("val")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",

@@ -7,7 +7,7 @@ cache/<dataset>/<teacher>/targets -> models/<experiment>/
 rule train_student:
     """Train the student on the cached targets; resumes where it was stopped."""
     input:
-        sequences=sequence_folders("train"),
+        sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
         targets=per_sequence(

@@ -7,7 +7,7 @@ projection -> cache/<dataset>/pseudo_labels/NN.zarr, cache/<dataset>/<teacher>/a
 rule label_images:
     """Dense image labels from the sparse projected ones."""
     input:
-        sequence=sequence_folder,
+        sequence=ancient(sequence_folder),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
         checkpoint=checkpoint_of("labeller"),
@@ -33,7 +33,8 @@ rule label_images:
         mem_mb=8000,
         runtime="24h",
     params:
-        *of_labeller(),
+        labeller,
+        labeller_section,
     shell:
         "python -m elite_pipeline.stages.label_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
         " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
@@ -42,7 +43,7 @@ rule label_images:
 rule tune_teacher:
     """Tune SAM's image encoder (LoRA, AdaLoRA) and its 2D heads on the pseudo-labels."""
     input:
-        sequences=sequence_folders("train"),
+        sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
         pseudo_labels=per_sequence(
@@ -84,7 +85,7 @@ rule tune_teacher:
 rule cache_teacher:
     """The tuned teacher's soft labels (and patch features) of one sequence: what students read."""
     input:
-        sequence=sequence_folder,
+        sequence=ancient(sequence_folder),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
         adapter="cache/{dataset}/{teacher}/adapter",
@@ -146,5 +147,4 @@ rule pretrain_sam:
     params:
         *section("pretrain_sam"),
     shell:
-        "python -m elite_pipeline.stages.pretrain_sam --run cache/pretrain_sam"
-        " --out elite_pipeline/teacher/weights/sam_tiny.safetensors {params:q} 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.pretrain_sam --run cache/pretrain_sam {params:q} 2>&1 | tee {log:q}"
