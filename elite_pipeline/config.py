@@ -4,14 +4,13 @@ Unknown keys, wrong types and impossible combinations are refused with the key's
 units, stands beside their values in `config.yaml`; here stand only types, bounds and what must agree with what.
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StrictBool, StringConstraints, model_validator
 
-from elite_pipeline.errors import InputError
+from elite_pipeline.validation import Section, validate
 
 Sequence = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$", strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -26,16 +25,11 @@ Natural = Annotated[int, Field(ge=0, strict=True)]
 Interval = tuple[Finite, Finite]
 STAGES = 4
 """Stages of every teacher that are distilled, one per scale of the student."""
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SimulateDrive(Section):
+    """The demo's drives: how many frames of which sizes."""
+
     seed: Natural
     frames: Count
     spacing: Positive
@@ -55,6 +49,8 @@ class IndexFrames(Section):
 
 
 class ProjectPoints(Section):
+    """Which points a camera sees."""
+
     min_depth: Positive
     cell: Positive
     tolerance: Fraction
@@ -103,6 +99,8 @@ class NearestLabeller(Section):
 
 
 class LabelImages(Section):
+    """The labeller of a data set's images, and its section."""
+
     labeller: Literal["nearest", "sam"]
     nearest: NearestLabeller | None = None
     sam: SamLabeller | None = None
@@ -115,6 +113,8 @@ class LabelImages(Section):
 
 
 class Dataset(Section):
+    """Where a data set's sequences lie and what they hold."""
+
     format: Literal["semantickitti"]
     cameras: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(min_length=1)
     missing_images: StrictBool = False
@@ -134,6 +134,8 @@ class Dataset(Section):
 
 
 class Peft(Section):
+    """Adapters of the image encoder."""
+
     method: Literal["none", "lora", "adalora"]
     rank: Count
     alpha: Positive
@@ -152,6 +154,8 @@ class Peft(Section):
 
 
 class TuneTeacher(Section):
+    """How a teacher is tuned."""
+
     steps: Count
     batch: Count
     learning_rate: Positive
@@ -162,6 +166,8 @@ class TuneTeacher(Section):
 
 
 class CacheTeacher(Section):
+    """What of a teacher is cached."""
+
     targets: list[Literal["logits", "features"]] = Field(min_length=1)
     batch: Count
 
@@ -177,10 +183,14 @@ class TeacherToCache(View):
 
 
 class Teacher(TeacherToTune, TeacherToCache):
+    """An image encoder, its adapters and what it hands on."""
+
     pass
 
 
 class Network(Section):
+    """The student's voxels and layers."""
+
     voxel_size: Positive
     volume: tuple[Interval, Interval, Interval]
     scales: list[Count] = Field(min_length=1)
@@ -196,6 +206,8 @@ class Network(Section):
 
 
 class Losses(Section):
+    """Weights of the student's losses."""
+
     lovasz: NonNegative
     auxiliary: NonNegative
     auxiliary_lovasz: NonNegative
@@ -205,6 +217,8 @@ class Losses(Section):
 
 
 class Augmentation(Section):
+    """Random changes of the scans that a student is trained on."""
+
     rotate: StrictBool
     flip: StrictBool
     scale: Fraction
@@ -213,6 +227,8 @@ class Augmentation(Section):
 
 
 class TrainStudent(Section):
+    """How a student is trained."""
+
     epochs: Count
     batch: Count
     optimiser: Literal["sgd", "adamw"]
@@ -227,6 +243,8 @@ class TrainStudent(Section):
 
 
 class Student(Section):
+    """A network and how it learns."""
+
     network: Network
     losses: Losses
     augmentation: Augmentation
@@ -234,6 +252,8 @@ class Student(Section):
 
 
 class PretrainSam(Section):
+    """How the packaged `sam_tiny` was made."""
+
     worlds: Count
     views_per_world: Count
     image_width: Count
@@ -249,18 +269,24 @@ class PretrainSam(Section):
 
 
 class MeasureLatency(Section):
+    """Which scans are timed, at which precision."""
+
     warmup: Natural
     scans: Count
     precision: Literal["32-true", "16-true"]
 
 
 class Experiment(Section):
+    """What is trained by whom on what."""
+
     dataset: Name
     teacher: Name
     student: Name
 
 
 class Config(Section):
+    """The whole of `config.yaml`."""
+
     experiments: dict[Name, Experiment] = Field(min_length=1)
     datasets: dict[Name, Dataset]
     teachers: dict[Name, Teacher]
@@ -293,71 +319,8 @@ class Config(Section):
         return self
 
 
-def validate(model: type[Model], values: dict, source: str) -> Model:
-    """`model` of `values`, or an `InputError` that lists every fault as `source: full.path: what is wrong`."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults = [
-            f"{source}: {'.'.join(map(str, e['loc'])) or 'whole file'}: {_advice(model, e)}" for e in error.errors()
-        ]
-        raise InputError("\n".join(faults)) from None
-
-
-def flatten(node: Any, path: tuple[str, ...] = ()) -> list[str]:
-    """`node` as sorted `dotted.key=json` strings: the order-proof form in which rules declare what they read."""
-    if isinstance(node, dict):
-        return [item for key in sorted(node) for item in flatten(node[key], (*path, key))]
-    return [f"{'.'.join(path)}={json.dumps(node)}"]
-
-
-def unflatten(items: list[str]) -> dict:
-    """Inverse of `flatten`; empty items are skipped, and one that is not `dotted.key=json` is an `InputError`."""
-    tree: dict = {}
-    for item in filter(None, items):
-        key, separator, text = item.partition("=")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            separator = ""
-        if not separator:
-            raise InputError(f"argument {item!r} is not of the form dotted.key=json, for example voxel_size=0.1")
-        *parents, leaf = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
-
-
 def read(path: Path) -> Config:
     """The validated configuration of a YAML file."""
     import yaml
 
     return validate(Config, yaml.safe_load(path.read_text()), str(path))
-
-
-def _advice(model, error):
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        siblings = _keys_at(model, error["loc"][:-1])
-        return f"unknown key; the keys here are {', '.join(siblings)}" if siblings else "unknown key"
-    if error["type"] == "missing":
-        return "this key is missing"
-    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == r"^[0-9]{2}$":
-        return f'{error["input"]!r} is no sequence; write two digits in quotes, as in "08"'
-    if error["type"] == "string_type" and {"train", "val"} & set(error["loc"]):
-        return f'{error["input"]!r} is a number; write two digits in quotes, as in "{error["input"]:02d}"'
-    if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
-        return f"{error['input']!r} is text and no number (YAML wants a point and a sign in it: 1.0e-3)"
-    return f"{message}; it is {error['input']!r}" if not isinstance(error["input"], dict) else message
-
-
-def _keys_at(model, path):
-    """Names of the fields of the sub-model at `path`, or nothing where that is no model."""
-    for part in path:
-        fields = getattr(model, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else model
-        # dict[Name, Section] -> Section; Section | None -> Section; a model stays itself.
-        model = next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
-    return sorted(getattr(model, "model_fields", ()))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from elite_pipeline.config import Config, flatten, read, unflatten, validate
+from elite_pipeline.config import Config, read
 from elite_pipeline.errors import InputError
+from elite_pipeline.validation import flatten, unflatten, validate
 
 ROOT = Path(__file__).parent.parent
 

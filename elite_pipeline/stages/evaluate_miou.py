@@ -5,9 +5,9 @@ Writes --out (JSON) and the same name with .md: a table of the classes.
 
 from pathlib import Path
 
-from elite_pipeline.config import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
 
 
 def main(argv=None):

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from elite_pipeline.config import Section
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
 
 
 def main(argv=None):

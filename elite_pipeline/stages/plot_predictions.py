@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from elite_pipeline.config import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
 
 SCANS = 2
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from elite_pipeline import config
 from elite_pipeline.stages import index_frames, label_images, project_points
+from elite_pipeline.validation import flatten
 
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 
@@ -17,7 +18,7 @@ CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 def projection_settings():
     """`config.yaml`'s settings of `project_points`, as `key=json`."""
     settings = config.read(Path(__file__).parent.parent.parent / "config.yaml").project_points
-    return config.flatten({"project_points": settings.model_dump(mode="json")})
+    return flatten({"project_points": settings.model_dump(mode="json")})
 
 
 @pytest.fixture

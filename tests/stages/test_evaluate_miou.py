@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from elite_pipeline.config import flatten
 from elite_pipeline.datasets.semantickitti import CLASSES, RAW_IDS
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import evaluate_miou, train_student
 from elite_pipeline.student.model import Predictor
+from elite_pipeline.validation import flatten
 
 KEYS = [
     *("experiment", "dataset", "split", "sequences", "miou", "iou", "confusion", "points", "scans", "tta"),

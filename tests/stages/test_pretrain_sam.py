@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from elite_pipeline.config import PretrainSam, flatten
+from elite_pipeline.config import PretrainSam
 from elite_pipeline.stages import pretrain_sam
 from elite_pipeline.teacher.sam import build_sam
+from elite_pipeline.validation import flatten
 
 
 def test_it_renders_trains_and_writes_weights(tmp_path):

@@ -10,9 +10,9 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from elite_pipeline.config import flatten
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import train_student
+from elite_pipeline.validation import flatten
 
 
 def command(taught, out, settings):

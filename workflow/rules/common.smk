@@ -9,7 +9,8 @@ from shutil import which
 sys.path.insert(0, str(workflow.basedir))
 
 from elite_pipeline.checkpoints import where_from
-from elite_pipeline.config import Config, flatten, validate
+from elite_pipeline.config import Config
+from elite_pipeline.validation import flatten, validate
 from elite_pipeline.errors import InputError
 from snakemake.exceptions import WorkflowError
 
