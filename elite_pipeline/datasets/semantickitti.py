@@ -151,6 +151,8 @@ class SemanticKitti:
         try:
             with Image.open(path) as image:
                 return np.array(image.convert("RGB"))
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
         except (OSError, SyntaxError) as error:
             raise InputError(f"{path}: unreadable image ({error}). Copy it again.") from None
 
