@@ -25,6 +25,7 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.examples import Batch, Examples, collate
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import code_digest
+from elite_pipeline.schedule import warm_up_cosine
 from elite_pipeline.student.model import build
 from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
 from elite_pipeline.student.voxels import majority, pairs
@@ -80,13 +81,6 @@ def total_loss(output, batch: Batch, student: SPVCNN, weights: Tensor, settings:
     return torch.stack(list(parts.values())).sum(), parts
 
 
-def learning_rate(step, steps, warmup):
-    """The share of the full learning rate at `step` of `steps`: linear warm-up, then a half cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 @dataclass(frozen=True)
 class Trained:
     """What `train` ends with."""
@@ -113,7 +107,7 @@ def train(examples: Examples, settings: Student, run: Path) -> Trained:
     counts = examples.label_counts()
     weights = losses.class_weights(counts).to(fabric.device)
     _check_stages(examples, settings)
-    code = code_digest("training.py", "examples.py", "augmentation.py", "losses.py", "student/*.py")
+    code = code_digest("training.py", "examples.py", "augmentation.py", "losses.py", "schedule.py", "student/*.py")
     run = run / fingerprint(settings, examples.digest(), code)
     run.mkdir(parents=True, exist_ok=True)
     scans_per_step = options.batch * fabric.world_size
@@ -127,7 +121,7 @@ def train(examples: Examples, settings: Student, run: Path) -> Trained:
         for step in range(start, steps):
             began = time.perf_counter()
             batch = draw(examples, settings, step * scans_per_step + fabric.global_rank * options.batch)
-            rate = options.learning_rate * learning_rate(step, steps, options.warmup)
+            rate = options.learning_rate * warm_up_cosine(step, steps, options.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             values = _step(fabric, learner, optimiser, batch.to(fabric.device), weights, settings)

@@ -10,7 +10,7 @@ from elite_pipeline import losses, training
 from elite_pipeline.errors import InputError
 from elite_pipeline.examples import Examples, collate, open_recorded
 from elite_pipeline.student.model import build
-from elite_pipeline.training import Learner, draw, fingerprint, learning_rate, total_loss, train
+from elite_pipeline.training import Learner, draw, fingerprint, total_loss, train
 
 
 @pytest.fixture
@@ -109,15 +109,6 @@ def test_every_epoch_shows_every_scan_once(examples, student_settings, monkeypat
         draw(examples, student_settings, position)
     assert [sorted(shown[i : i + 3]) for i in range(0, 12, 3)] == [[0, 1, 2]] * 4
     assert len({tuple(shown[i : i + 3]) for i in range(0, 12, 3)}) > 1
-
-
-def test_learning_rate_warms_up_and_falls_to_nothing():
-    rates = [learning_rate(step, 100, 10) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
-    assert rates[10] == 1
-    assert rates == rates[:10] + sorted(rates[10:], reverse=True)
-    assert 0 < rates[-1] < 0.001
-    assert learning_rate(0, 1, 0) == 1
 
 
 def test_faults_name_their_remedy(examples, student_settings, tmp_path):

@@ -33,7 +33,7 @@ def main(argv=None):
     images = LabelledImages(args.sequences, args.frames, args.projection, args.pseudo_labels)
     packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
-    code = code_digest("losses.py", "teacher/*.py")
+    code = code_digest("losses.py", "schedule.py", "teacher/*.py")
     run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
 
     teacher, view = tuning.build_teacher(settings)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import warnings
 from collections import deque
@@ -17,6 +16,7 @@ from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.losses import class_weights, cross_entropy, lovasz_softmax
 from elite_pipeline.progress import progress
+from elite_pipeline.schedule import warm_up_cosine
 from elite_pipeline.teacher import adapters
 from elite_pipeline.teacher.agreement import Agreement
 from elite_pipeline.teacher.heads import Teacher
@@ -98,7 +98,7 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
     bar = progress(total=rule.steps, label="tune_teacher", unit="step", initial=start)
     for step, batch in _prefetch(images, view, rule, start):
         for group in optimiser.param_groups:
-            group["lr"] = rule.learning_rate * schedule(step, rule.steps, rule.warmup)
+            group["lr"] = rule.learning_rate * warm_up_cosine(step, rule.steps, rule.warmup)
         batch = batch.to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
             logits = teacher.point_logits(batch.images, batch.pixels)
@@ -136,13 +136,6 @@ def segmentation_loss(logits, labels, weights, lovasz):
     stages = logits.unbind(1)
     losses = [cross_entropy(x, labels, weights) + lovasz * lovasz_softmax(x.softmax(1), labels) for x in stages]
     return torch.stack(losses).mean()
-
-
-def schedule(step, steps, warmup):
-    """Share of the learning rate at `step`: linear warm-up, then a half cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 @torch.no_grad()

@@ -1,5 +1,4 @@
 import copy
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -78,15 +77,6 @@ def test_method_none_trains_nothing_of_the_encoder(encoder):
     model = adapters.attach(copy.deepcopy(encoder), NONE, 12)
     assert not any(p.requires_grad for p in model.parameters())
     assert adapters.orthogonality(model, NONE) == 0
-
-
-def test_schedule_warms_up_and_ends_at_zero():
-    values = [tuning.schedule(step, 100, 10) for step in range(100)]
-    assert values[0] == pytest.approx(0.1)
-    assert max(values) == values[9] == 1.0
-    assert all(a > b for a, b in pairwise(values[10:]))
-    assert values[-1] < 0.001
-    assert tuning.schedule(0, 1, 0) == 1.0
 
 
 class Pictures(samples.LabelledImages):

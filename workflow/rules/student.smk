@@ -18,6 +18,7 @@ rule train_student:
             "training",
             "examples",
             "losses",
+            "schedule",
             "augmentation",
             "student/*",
         ),

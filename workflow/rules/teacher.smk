@@ -53,6 +53,7 @@ rule tune_teacher:
         code=stage(
             "tune_teacher",
             "losses",
+            "schedule",
             "teacher/tuning",
             "teacher/samples",
             "teacher/adapters",
