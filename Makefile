@@ -11,7 +11,7 @@ SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/demo_summary.md
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
 	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.shares demo
 
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample

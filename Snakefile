@@ -27,4 +27,5 @@ rule all:
     default_target: True
     input:
         "results/demo_summary.md",
+        "results/demo_pseudo_labels.png",
     localrule: True

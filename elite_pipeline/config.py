@@ -70,6 +70,7 @@ class View(Section):
     checkpoint: str | None = None
     sha256: Sha256 | None = None
     longest_side: Count
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     @model_validator(mode="after")
     def _checkpoint_is_named(self):
@@ -82,7 +83,7 @@ class View(Section):
         return self
 
 
-class SamLabeller(View):
+class PaperLabeller(Section):
     """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
 
     predicted_iou: Fraction
@@ -90,6 +91,17 @@ class SamLabeller(View):
     stability_offset: Positive
     box_nms: Fraction
     prompts_per_batch: Count
+
+
+class RegionsLabeller(Section):
+    """SAM prompted once per connected region of points; the nearest label inside of the masks wins."""
+
+    regions: Count
+    inside: Count
+    outside: Natural
+    purity: Fraction
+    detour: Annotated[Finite, Field(ge=1)]
+    radius: Positive
 
 
 class NearestLabeller(Section):
@@ -101,15 +113,23 @@ class NearestLabeller(Section):
 class LabelImages(Section):
     """The labeller of a data set's images, and its section."""
 
-    labeller: Literal["nearest", "sam"]
+    labeller: Literal["nearest", "paper", "regions"]
+    sam: View | None = None
     nearest: NearestLabeller | None = None
-    sam: SamLabeller | None = None
+    paper: PaperLabeller | None = None
+    regions: RegionsLabeller | None = None
 
     @model_validator(mode="after")
     def _chosen_labeller_is_configured(self):
-        if getattr(self, self.labeller) is None:
-            raise ValueError(f"labeller is {self.labeller!r}, so a section '{self.labeller}:' is needed beside it")
+        for section in self.sections(self.labeller):
+            if getattr(self, section) is None:
+                raise ValueError(f"labeller is {self.labeller!r}, so a section '{section}:' is needed beside it")
         return self
+
+    @staticmethod
+    def sections(labeller):
+        """The sections that a labeller reads."""
+        return ("nearest",) if labeller == "nearest" else ("sam", labeller)
 
 
 class Dataset(Section):
@@ -255,6 +275,7 @@ class PretrainSam(Section):
     """How the packaged `sam_tiny` was made."""
 
     worlds: Count
+    calibration_worlds: Count
     views_per_world: Count
     image_width: Count
     image_height: Count
@@ -265,6 +286,7 @@ class PretrainSam(Section):
     learning_rate: Positive
     weight_decay: NonNegative
     warmup: Natural
+    class_names: StrictBool
     seed: Natural
 
 
@@ -274,6 +296,22 @@ class MeasureLatency(Section):
     warmup: Natural
     scans: Count
     precision: Literal["32-true", "16-true"]
+
+
+class EvaluatePseudoLabels(Section):
+    """On how many frames the labellers are compared, and against what where there is no dense truth."""
+
+    frames: Count
+    held_out: Annotated[Finite, Field(gt=0, lt=1)]
+    seed: Natural
+
+
+class LabellersToEvaluate(EvaluatePseudoLabels):
+    """What `evaluate_pseudo_labels` reads: that, and a data set's labellers, chosen or not."""
+
+    sam: View
+    paper: PaperLabeller
+    regions: RegionsLabeller
 
 
 class Experiment(Section):
@@ -294,6 +332,7 @@ class Config(Section):
     simulate_drive: SimulateDrive
     project_points: ProjectPoints
     pretrain_sam: PretrainSam
+    evaluate_pseudo_labels: EvaluatePseudoLabels
     measure_latency: MeasureLatency
 
     @model_validator(mode="after")

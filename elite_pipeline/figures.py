@@ -64,7 +64,7 @@ def plot_projection(path, image, pixel, depth, labels, title):
     bar.minorticks_off()
     if labels is not None:
         _legend(figure, np.unique(labels))
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_labels(path, rows):
@@ -74,37 +74,20 @@ def plot_labels(path, rows):
     uint8 or None); all labels are training ids.
     """
     with_truth = any(row[-1] is not None for row in rows)
-    columns = 4 if with_truth else 3
-    shape = rows[0][1].shape
-    width = 4.6
-    figure, axes = plt.subplots(
-        len(rows),
-        columns,
-        figsize=(width * columns, width * shape[0] / shape[1] * len(rows) + 1.1),
-        squeeze=False,
-        layout="constrained",
-    )
-    seen = set()
-    for line, (title, image, pixel, sparse, pseudo, truth) in zip(axes, rows, strict=True):
+    lines, seen = [], set()
+    for title, image, pixel, sparse, pseudo, truth in rows:
         known = sparse != IGNORE
-        pictures = [image, paint(image, pixel[known], COLOURS[sparse[known]], size=4)]
-        pictures.append(_over(image, pseudo))
+        line = [
+            (title, image),
+            (f"{known.sum()} sparse labels", paint(image, pixel[known], COLOURS[sparse[known]], size=4)),
+            (f"pseudo-labels ({(pseudo != IGNORE).mean():.0%})", overlay(image, pseudo)),
+        ]
         seen |= set(np.unique(pseudo)) | set(np.unique(sparse))
         if with_truth:
-            pictures.append(_over(image, truth if truth is not None else np.zeros_like(pseudo)))
+            line.append(("dense truth", overlay(image, truth if truth is not None else np.zeros_like(pseudo))))
             seen |= set(np.unique(truth)) if truth is not None else set()
-        names = [
-            title,
-            f"{known.sum()} sparse labels",
-            f"pseudo-labels ({(pseudo != IGNORE).mean():.0%})",
-            "dense truth",
-        ]
-        for axis, picture, name in zip(line, pictures, names, strict=False):
-            axis.imshow(picture)
-            axis.set_title(name, fontsize=8, color=INK, loc="left")
-            axis.axis("off")
-    _legend(figure, sorted(seen))
-    _save(figure, path)
+        lines.append(line)
+    grid(path, lines, sorted(seen))
 
 
 def plot_predictions(path, rows):
@@ -138,7 +121,7 @@ def plot_predictions(path, rows):
     line[0].plot([-RANGE + 4, -RANGE + 14], [-RANGE + 4] * 2, color="white", linewidth=2)
     line[0].text(-RANGE + 9, -RANGE + 6, "10 m", color="white", fontsize=8, ha="center")
     _legend(figure, sorted(seen))
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_miou(path, result):
@@ -167,7 +150,7 @@ def plot_miou(path, result):
     matrix.set(xlabel="prediction", ylabel="truth")
     matrix.set_title("where the points of each class went, %", loc="left")
     figure.colorbar(picture, ax=matrix, fraction=0.04, pad=0.02)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_latency(path, result):
@@ -199,14 +182,33 @@ def plot_latency(path, result):
         loc="left",
         fontsize=9,
     )
-    _save(figure, path)
+    save(figure, path)
 
 
-def _over(image, labels):
+def overlay(image, labels):
     """Labels as a wash of colour over the image; unlabelled pixels stay dark."""
     known = (labels != IGNORE)[..., None]
     washed = np.where(known, 0.35 * image + 0.65 * COLOURS[labels], 0.3 * image)
     return washed.astype(np.uint8)
+
+
+def grid(path, lines, classes):
+    """Lines of (name, picture) side by side, and below them the colours of `classes`."""
+    shape, columns, width = lines[0][0][1].shape, len(lines[0]), 4.6
+    figure, axes = plt.subplots(
+        len(lines),
+        columns,
+        figsize=(width * columns, width * shape[0] / shape[1] * len(lines) + 1.1),
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, pictures in zip(axes, lines, strict=True):
+        for axis, (name, picture) in zip(line, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set_title(name, fontsize=8, color=INK, loc="left")
+            axis.axis("off")
+    _legend(figure, classes)
+    save(figure, path)
 
 
 def _legend(figure, labels):
@@ -217,6 +219,6 @@ def _legend(figure, labels):
         figure.legend(handles=handles, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
 
 
-def _save(figure, path):
+def save(figure, path):
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

@@ -1,21 +1,26 @@
-"""Zarr stores: written aside in whole shards, renamed when whole, checksummed per chunk, read with clear errors.
+"""Zarr stores: written aside in whole shards, continued after a kill, renamed when whole, read with clear errors.
 
-The arrays of each format are listed in the table `FORMATS`; a reader refuses any other format or version.
+Every chunk has a checksum. `FORMATS` lists the formats; a reader refuses any other, and any other version of them.
 """
 
+import hashlib
 import json
 import math
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.progress import progress
+from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_writer
 
 FORMATS = {"projection": 1, "pseudo_labels": 1, "targets": 1}
 """Format name -> the version that this code writes and reads."""
@@ -23,87 +28,167 @@ FORMATS = {"projection": 1, "pseudo_labels": 1, "targets": 1}
 SHARD_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
 
+SAVE_SECONDS = 60
+"""After so long progress is saved even if no shard was filled."""
+
+Item = TypeVar("Item")
+
 
 @contextmanager
-def create(path, name, *, sequence, frames, provenance, **attributes):
-    """A new store of format `name` at `path`: `with create(...) as group`.
+def create(path, name, *, sequence, frames, provenance, origin=None, **attributes):
+    """A new store of format `name` at `path`: `with create(...) as out`, a `Writer`.
 
     Written in `path.partial` and renamed to `path` when the block ends without an error, so that what stands at `path`
-    is always whole. `frames` are the frame names in order; further `attributes` must be JSON values.
+    is always whole. What a killed run left in `path.partial` is continued (see `Writer.steps`) if all that the store's
+    bytes follow from is the same: what is given here. Otherwise it is thrown away.
+
+    `frames` are the frame names in order; further `attributes` must be JSON values, and so must `origin`, which is not
+    written (see `resume.origin`). `InputError` while another process writes the same store.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.create_group(partial, zarr_format=3)
-    yield group
-    group.attrs.update(
-        format=name,
-        format_version=FORMATS[name],
-        sequence=sequence,
-        frames=list(frames),
-        provenance=provenance,
+    attributes = {
+        "format": name,
+        "format_version": FORMATS[name],
+        "sequence": sequence,
+        "frames": list(frames),
+        "provenance": provenance,
         **attributes,
-    )
-    if path.exists():
-        shutil.rmtree(path)
-    os.rename(partial, path)
+    }
+    identity = json.dumps([attributes, origin, SHARD_BYTES, CHUNK_BYTES], sort_keys=True)
+    with sole_writer(partial):
+        out = Writer(partial, hashlib.sha256(identity.encode()).hexdigest())
+        yield out
+        out.close()
+        out.group.attrs.update(attributes)
+        if path.exists():
+            shutil.rmtree(path)
+        (partial / CHECKPOINT).unlink(missing_ok=True)
+        os.rename(partial, path)
+
+
+class Writer:
+    """A store that is being written: arrays, and the steps that fill them, which a killed run need not repeat."""
+
+    def __init__(self, folder, identity):
+        """`identity`: a string that differs wherever the store's bytes might; see `create`."""
+        self._folder = folder
+        self._progress = restore(folder, identity)
+        self.group = zarr.create_group(folder, zarr_format=3)
+        self._rows: dict[str, Rows] = {}
+
+    def rows(self, name, shape, dtype, *, compress=False):
+        """An array `name` that grows by rows of `shape` and `dtype`: `Rows`."""
+        shards = len(self._progress.shards.setdefault(name, []))
+        rows = self._rows[name] = Rows(self.group, name, shape, dtype, compress=compress, shards=shards)
+        if self._progress.done:
+            rows.append(self._progress.waiting.pop(name))
+        return rows
+
+    def array(self, name, values):
+        """A small whole array (offsets, scales) in one checksummed chunk."""
+        self.group.create_array(
+            name,
+            data=values,
+            chunks=tuple(max(1, n) for n in values.shape),
+            compressors=[Crc32cCodec()],
+            config={"write_empty_chunks": True},
+        )
+
+    def keep(self, **arrays):
+        """Arrays that the steps change in place, such as counts; a run that resumes gets their values back."""
+        for name, values in arrays.items():
+            if self._progress.done:
+                values[...] = self._progress.kept[name]
+            self._progress.kept[name] = values
+
+    def steps(self, items: list[Item], *, label, unit="frame") -> Iterator[Item]:
+        """The elements of the list `items` that are still to do; after all `rows` and `keep`, and once per store.
+
+        What a step appends and changes must be complete when the next element is asked for. Progress is saved after
+        each step that filled a shard, and now and then: with the rows that wait for the next shards, of which arrays
+        of small rows fill few, and with what is kept. `label` and `unit` are what `progress` shows.
+        """
+        start, total = self._progress.done, len(items)
+        if start:
+            print(f"{label} resumes at {unit} {start} of {total}", flush=True)
+        saved = time.monotonic()
+        for item in progress(items[start:], label=label, unit=unit, total=total, initial=start):
+            yield item
+            self._progress.done += 1
+            filled = any(rows.shards > len(self._progress.shards[name]) for name, rows in self._rows.items())
+            if filled or time.monotonic() - saved > SAVE_SECONDS:
+                self._save()
+                saved = time.monotonic()
+
+    def close(self):
+        """Write the last, shorter shards."""
+        for rows in self._rows.values():
+            rows.close()
+
+    def _save(self):
+        for name, rows in self._rows.items():
+            sealed: list = self._progress.shards[name]
+            for k in range(len(sealed), rows.shards):
+                sealed.append(seal(self._folder / shard_path(name, k, rows.waiting.ndim)))
+        self._progress.waiting = {name: rows.waiting for name, rows in self._rows.items()}
+        self._progress.save(self._folder)
 
 
 class Rows:
     """An array that grows by rows and is written in whole shards: 13 times faster than frame by frame."""
 
-    def __init__(self, group, name, shape, dtype, *, compress=False):
-        """Array `name` of rows of `shape` and `dtype`; `compress` adds zstd: labels shrink, float16 features do not."""
+    def __init__(self, group, name, shape, dtype, *, compress=False, shards=0):
+        """Array `name` of rows of `shape` and `dtype`; `compress` adds zstd: labels shrink, float16 features do not.
+
+        `shards`: how many whole ones lie there already.
+        """
         shape = tuple(map(int, shape))  # zarr 3.1.5 refuses NumPy's integers
         row_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         chunk = max(1, CHUNK_BYTES // row_bytes)
-        self._shard = chunk * max(1, SHARD_BYTES // (chunk * row_bytes))
+        shard = chunk * max(1, SHARD_BYTES // (chunk * row_bytes))
         self._array = group.create_array(
             name,
-            shape=(0, *shape),
+            shape=(shards * shard, *shape),
             dtype=dtype,
             chunks=(chunk, *shape),
-            shards=(self._shard, *shape),
+            shards=(shard, *shape),
             compressors=[ZstdCodec(level=1), Crc32cCodec()] if compress else [Crc32cCodec()],
             # Chunks of zeros too: a missing file is then a loss, and not a zero.
             config={"write_empty_chunks": True},
         )
-        self._waiting: list[np.ndarray] = []
-        self._rows = 0
+        self.shards = shards
+        """Whole shards on disk."""
+        self._shard, self._filled = np.empty((shard, *shape), dtype), 0
+
+    @property
+    def waiting(self):
+        """The rows that wait for the next shard: (n, *shape), a view."""
+        return self._shard[: self._filled]
 
     def append(self, rows):
         """Add `rows` (n, *shape); written once a shard is full."""
-        self._waiting.append(np.asarray(rows, dtype=self._array.dtype))
-        self._rows += len(rows)
-        if self._rows >= self._shard:
-            rows = np.concatenate(self._waiting)
-            whole = len(rows) // self._shard * self._shard
-            self._write(rows[:whole])
-            self._waiting = [rows[whole:]]
-            self._rows -= whole
+        rows = np.asarray(rows, dtype=self._shard.dtype)
+        if rows.shape[1:] != self._shard.shape[1:]:
+            raise ValueError(f"rows of {rows.shape[1:]} for {self._array.name}, whose rows are {self._shard.shape[1:]}")
+        while len(rows):
+            part, rows = np.split(rows, [len(self._shard) - self._filled])
+            self._shard[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            if self._filled == len(self._shard):
+                self._write(self._shard)
+                self.shards += 1
 
     def close(self):
         """Write what waits: the last, shorter shard."""
-        if self._rows:
-            self._write(np.concatenate(self._waiting))
-        self._waiting, self._rows = [], 0
+        if self._filled:
+            self._write(self.waiting)
 
     def _write(self, rows):
         start = self._array.shape[0]
         self._array.resize((start + len(rows), *self._array.shape[1:]))
         self._array[start:] = rows
-
-
-def write_array(group, name, values):
-    """A small whole array (offsets, scales) in one checksummed chunk."""
-    group.create_array(
-        name,
-        data=values,
-        chunks=tuple(max(1, n) for n in values.shape),
-        compressors=[Crc32cCodec()],
-        config={"write_empty_chunks": True},
-    )
+        self._filled = 0
 
 
 def open_store(path, name):

@@ -1,6 +1,7 @@
-"""Camera views of a data set with what is known in them: for figures."""
+"""Camera views of a data set with what is known in them: for figures and comparisons."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class View:
     """(M,) float32, metres."""
     labels: np.ndarray | None
     """(M,) uint8 training ids, or None where the scan is unlabelled."""
+    instances: np.ndarray | None
+    """(M,) uint16, 0 = none, or None where the scan is unlabelled."""
     truth: np.ndarray | None
     """(H, W) uint8 training ids, or None where the data set has no dense truth."""
 
@@ -33,12 +36,27 @@ def labelled_views(sequences, frames, projections):
 
     sequences: folders. frames, projections: their indices and projection stores, in the same order.
     """
+    for load, _ in _views(sequences, frames, projections):
+        yield load()
+
+
+def spread_views(sequences, frames, projections, count):
+    """At most `count` functions that load one `View` with labels each, evenly spread over all there are.
+
+    Parameters as `labelled_views`.
+    """
+    loads = [load for load, labelled in _views(sequences, frames, projections) if labelled]
+    return [loads[k] for k in np.linspace(0, len(loads) - 1, min(count, len(loads))).round().astype(int)]
+
+
+def _views(sequences, frames, projections):
+    """(function that loads a `View`, whether it has labels) of every image."""
     for folder, frames_path, projection_path in zip(sequences, frames, projections, strict=True):
         recording, known, projection = open_recording(folder), index.read(frames_path), Projection(projection_path)
         for f in range(len(known.frames)):
             for c, camera in enumerate(projection.cameras):
                 if known.sizes[camera][f].any():
-                    yield _view(f, c, recording, known, projection)
+                    yield partial(_view, f, c, recording, known, projection), known.labelled[f]
 
 
 def _view(f, c, recording, known, projection):
@@ -46,7 +64,10 @@ def _view(f, c, recording, known, projection):
     rows = projection.rows(f, c)
     visible = projection.read("visible", rows)
     point = projection.read("point", rows)[visible]
-    labels = recording.labels(frame, known.points[f])[point] if known.labelled[f] else None
+    labels = instances = None
+    if known.labelled[f]:
+        labels = recording.labels(frame, known.points[f])[point]
+        instances = recording.instances(frame, known.points[f])[point]
     return View(
         title=f"{recording.sequence}/{frame} {camera}",
         frame=f,
@@ -55,5 +76,6 @@ def _view(f, c, recording, known, projection):
         pixel=projection.read("pixel", rows)[visible],
         depth=projection.read("depth", rows)[visible],
         labels=labels,
+        instances=instances,
         truth=recording.truth(frame, camera),
     )

@@ -77,16 +77,12 @@ def taught(drive, tmp_path):
     visible = np.arange(len(point)) % 5 > 0
     visible[80:90] = False
     about = {"sequence": "00", "frames": frames, "provenance": {}}
-    with store.create(paths["projection"], "projection", cameras=["a", "b"], image_sizes={}, **about) as group:
+    with store.create(paths["projection"], "projection", cameras=["a", "b"], image_sizes={}, **about) as out:
         for name, values in (("point", point.astype(np.uint32)), ("visible", visible)):
-            array = store.Rows(group, name, values.shape[1:], values.dtype)
-            array.append(values)
-            array.close()
-        store.write_array(group, "offsets", np.cumsum([0, *map(len, rows)]))
-    with store.create(paths["targets"], "targets", **about) as group:
-        logits = store.Rows(group, "logits", (4, 20), np.float16)
-        logits.append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
-        logits.close()
+            out.rows(name, values.shape[1:], values.dtype).append(values)
+        out.array("offsets", np.cumsum([0, *map(len, rows)]))
+    with store.create(paths["targets"], "targets", **about) as out:
+        out.rows("logits", (4, 20), np.float16).append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
     return paths
 
 

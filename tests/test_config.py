@@ -44,7 +44,7 @@ def test_every_key_is_explained_once(values):
         ("datasets.demo.train", ["0"], "datasets.demo.train.0: '0' is no sequence"),
         ("datasets.demo.val", ["00"], "datasets.demo: .*both train and val"),
         ("datasets.demo.cameras.image_2", "P9", "datasets.demo.cameras.image_2: .*'P0', 'P1', 'P2' or 'P3'"),
-        ("datasets.semkitti.label_images.sam", None, "labeller is 'sam', so a section 'sam:' is needed"),
+        ("datasets.semkitti.label_images.sam", None, "labeller is 'regions', so a section 'sam:' is needed"),
         ("teachers.sam_vit_b.sha256", None, "teachers.sam_vit_b: encoder vit_b needs checkpoint and sha256"),
         ("teachers.sam_vit_b.sha256", "abc", "teachers.sam_vit_b.sha256"),
         ("teachers.sam_vit_b.peft.initial_rank", 4, "AdaLoRA only prunes"),

@@ -11,12 +11,11 @@ from elite_pipeline.errors import InputError
 
 def write(path, rows=3000):
     values = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float16)
-    with store.create(path, "targets", sequence="00", frames=["000000"], provenance={}) as group:
-        growing = store.Rows(group, "logits", (4,), np.float16)
+    with store.create(path, "targets", sequence="00", frames=["000000"], provenance={}) as out:
+        growing = out.rows("logits", (4,), np.float16)
         for part in np.array_split(values, 7):
             growing.append(part)
-        growing.close()
-        store.write_array(group, "offsets", np.array([0, rows]))
+        out.array("offsets", np.array([0, rows]))
     return values
 
 
@@ -74,10 +73,8 @@ def test_damaged_chunk_is_an_error_and_not_a_number(tmp_path):
 def test_lost_shard_is_an_error_and_not_zeros(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "CHUNK_BYTES", 64)
     monkeypatch.setattr(store, "SHARD_BYTES", 256)
-    with store.create(tmp_path / "a.zarr", "targets", sequence="00", frames=[], provenance={}) as group:
-        rows = store.Rows(group, "logits", (4,), np.float16)
-        rows.append(np.zeros((333, 4)))
-        rows.close()
+    with store.create(tmp_path / "a.zarr", "targets", sequence="00", frames=[], provenance={}) as out:
+        out.rows("logits", (4,), np.float16).append(np.zeros((333, 4)))
     assert not store.read(store.open_store(tmp_path / "a.zarr", "targets"), "logits").any()
     (tmp_path / "a.zarr/logits/c/3/0").unlink()
     with pytest.raises(InputError, match=r"a\.zarr: array 'logits' has lost files"):

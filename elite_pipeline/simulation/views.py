@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from elite_pipeline.datasets.semantickitti import training_ids
 from elite_pipeline.simulation.camera import Camera, Photograph, photograph
 from elite_pipeline.simulation.ranges import RANDOM_RANGES, Ranges
+from elite_pipeline.simulation.road import Centreline
 from elite_pipeline.simulation.scene import Scene
 from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
 
@@ -24,8 +26,9 @@ class View:
 
     rgb: (H, W, 3) uint8. material: (H, W) uint8, index into `MATERIALS`. normal: (H, W, 3) float16, unit, camera frame.
     depth: (H, W) float32, metres along the camera's z. region: (H, W) uint16, class-agnostic regions from 1 on: a whole
-    thing, a part of an object that is of one class, a connected piece of one ground class.
-    semantic: (H, W) uint8 training ids.
+    thing, a part of an object that is of one class, a connected piece of one ground class. height: (H, W) float32,
+    metres above the road nearby. extent: (H, W, 2) float32, of the pixel's region as far as it is seen: its highest
+    point above the road and its length along the ground, metres. semantic: (H, W) uint8 training ids.
     """
 
     rgb: np.ndarray
@@ -33,6 +36,8 @@ class View:
     normal: np.ndarray
     depth: np.ndarray
     region: np.ndarray
+    height: np.ndarray
+    extent: np.ndarray
     semantic: np.ndarray
 
 
@@ -57,7 +62,7 @@ def random_views(
         camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
         while not _is_free(scene, pose[:3, 3]):
             camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
-        yield _view(photograph(scene, camera, pose, rng))
+        yield _view(photograph(scene, camera, pose, rng), camera, pose, world.road)
 
 
 def _draw_camera(
@@ -83,15 +88,36 @@ def _is_free(scene: Scene, place: np.ndarray) -> bool:
     return bool(scene.distance(place, around).min() > 1.0)
 
 
-def _view(picture: Photograph) -> View:
+def _view(picture: Photograph, camera: Camera, world_from_camera: np.ndarray, road: Centreline) -> View:
+    region = regions(picture)
+    points = camera.directions().reshape(*picture.depth.shape, 3) * picture.depth[..., None]
+    points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
+    solid = picture.depth > 0
+    height = np.zeros(picture.depth.shape, np.float32)
+    _, nearest = KDTree(np.stack([road.x, road.y], 1)).query(points[solid][:, :2])
+    height[solid] = points[solid][:, 2] - road.z[nearest]
     return View(
         rgb=picture.rgb,
         material=picture.material,
         normal=picture.normal,
         depth=picture.depth,
-        region=regions(picture),
+        region=region,
+        height=height,
+        extent=_extent(region, points[..., :2], height),
         semantic=training_ids(picture.semantic),
     )
+
+
+def _extent(region: np.ndarray, ground: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """`View.extent`; `ground`: (H, W, 2), where pixels lie on the map."""
+    ids = np.arange(region.max() + 1)
+    top = ndimage.maximum(height, region, ids)
+    low, high = (
+        np.stack([limit(ground[..., k], region, ids) for k in range(2)]) for limit in (ndimage.minimum, ndimage.maximum)
+    )
+    sizes = np.stack([top, np.hypot(*(high - low))], 1).astype(np.float32)
+    sizes[0] = 0
+    return sizes[region]
 
 
 def regions(picture: Photograph) -> np.ndarray:

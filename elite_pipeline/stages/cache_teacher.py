@@ -22,8 +22,8 @@ def main(argv=None):
     from elite_pipeline import index, store
     from elite_pipeline.datasets import open_recording
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.progress import progress
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.resume import origin
     from elite_pipeline.teacher import targets, tuning
     from elite_pipeline.teacher.agreement import Agreement
 
@@ -42,22 +42,25 @@ def main(argv=None):
         sequence=recording.sequence,
         frames=frames.frames,
         provenance=provenance(settings, args.frames, args.projection, args.adapter / "teacher.json"),
+        origin=origin("cache_teacher", network=settings, files=[args.adapter / "heads.safetensors"]),
         cameras=projection.cameras,
         classes=list(CLASSES),
         stages=len(channels),
         quantisation=targets.QUANTISATION,
-    ) as group:
+    ) as out:
         arrays = {}
         if "logits" in rule.targets:
-            arrays["logits"] = store.Rows(group, "logits", (len(channels), len(CLASSES)), np.float16)
+            arrays["logits"] = out.rows("logits", (len(channels), len(CLASSES)), np.float16)
         if features := "features" in rule.targets:
-            arrays["patch_index"] = store.Rows(group, "patch_index", (), np.uint16)
-            arrays["patch_feature"] = store.Rows(group, "patch_feature", (len(channels), max(channels)), np.int8)
+            arrays["patch_index"] = out.rows("patch_index", (), np.uint16)
+            arrays["patch_feature"] = out.rows("patch_feature", (len(channels), max(channels)), np.int8)
         patches = np.zeros(len(projection.offsets), dtype=np.int64)
         seen = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
         seen = [(f, c) for f, c in seen if projection.rows(f, c).start < projection.rows(f, c).stop]
-        bar = progress(total=len(seen), label=f"cache_teacher {recording.sequence}", unit="image")
-        for batch in (seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)):
+        # Resumed at a batch and not at an image: what an image is batched with may change its last bits.
+        batches = [seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)]
+        out.keep(patches=patches, **{f"agreement_{s}": a.confusion for s, a in enumerate(agreements)})
+        for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
             images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
             answers = targets.answer(teacher, view, images, pixels, features=features, device=device)
@@ -71,13 +74,9 @@ def main(argv=None):
                     labels = recording.labels(frames.frames[f], int(frames.points[f]))[point]
                     for s, agreement in enumerate(agreements):
                         agreement.add(labels, targets.predicted_class(answer["logits"][visible, s]))
-            bar.update(len(batch))
-        bar.close()
-        for rows in arrays.values():
-            rows.close()
         if features:
-            store.write_array(group, "patch_offsets", np.cumsum(patches))
-            store.write_array(group, "patch_scale", targets.patch_scale(channels))
+            out.array("patch_offsets", np.cumsum(patches))
+            out.array("patch_scale", targets.patch_scale(channels))
     print(f"{args.out}: {int(projection.offsets[-1])} points in {len(seen)} images")
     # A student cannot learn what its teacher does not know.
     for s, agreement in enumerate(agreements):

@@ -19,8 +19,8 @@ def main(argv=None):
 
     from elite_pipeline import index, store
     from elite_pipeline.datasets import open_recording
-    from elite_pipeline.progress import progress
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.resume import origin
     from elite_pipeline.teacher.agreement import Agreement
     from elite_pipeline.teacher.pseudo_labels import build_labeller, paint
 
@@ -37,14 +37,14 @@ def main(argv=None):
         sequence=recording.sequence,
         frames=frames.frames,
         provenance=provenance(settings, args.frames, args.projection),
+        origin=origin("label_images", network=settings.sam),
         cameras=projection.cameras,
         image_sizes=projection.image_sizes,
-    ) as group:
-        arrays = [
-            store.Rows(group, name, (len(projection.cameras), *largest), np.uint8, compress=True)
-            for name in ("label", "confidence")
-        ]
-        for f, frame in enumerate(progress(frames.frames, label=f"label_images {recording.sequence}")):
+    ) as out:
+        shape = (len(projection.cameras), *largest)
+        arrays = [out.rows(name, shape, np.uint8, compress=True) for name in ("label", "confidence")]
+        out.keep(against_truth=against_truth.confusion)
+        for f, frame in out.steps(list(enumerate(frames.frames)), label=f"label_images {recording.sequence}"):
             dense = np.zeros((2, 1, len(projection.cameras), *largest), dtype=np.uint8)
             for c, camera in enumerate(projection.cameras):
                 height, width = frames.sizes[camera][f]
@@ -58,13 +58,12 @@ def main(argv=None):
                 instance = recording.instances(frame, frames.points[f])[point]
                 sparse, instances = paint(pixel, depth, label, instance, (height, width))
                 image = lambda frame=frame, camera=camera: recording.image(frame, camera)  # noqa: E731
-                dense[:, 0, c, :height, :width] = label_image(sparse, instances, image)
+                made = label_image(sparse, instances, image)
+                dense[:, 0, c, :height, :width] = made.label, made.confidence
                 if (truth := recording.truth(frame, camera)) is not None:
-                    against_truth.add(truth, dense[0, 0, c, :height, :width])
+                    against_truth.add(truth, made.label)
             for rows, values in zip(arrays, dense, strict=True):
                 rows.append(values)
-        for rows in arrays:
-            rows.close()
     print(f"{args.out}: {len(frames.frames)} frames labelled by '{settings.labeller}'")
     if against_truth.confusion.any():
         print(f"against the dense truth: {against_truth}")

@@ -24,14 +24,15 @@ def main(argv=None):
 
     rendered = views.render(
         arguments.run / "views",
-        worlds=settings.worlds,
+        worlds=settings.worlds + settings.calibration_worlds,
         views_per_world=settings.views_per_world,
         height=settings.image_height,
         width=settings.image_width,
         seed=settings.seed,
         processes=arguments.processes,
     )
-    sam = pretrain(rendered, settings, arguments.run, device="cuda" if torch.cuda.is_available() else "cpu")
+    count, device = settings.worlds * settings.views_per_world, "cuda" if torch.cuda.is_available() else "cpu"
+    sam = pretrain(rendered[:count], rendered[count:], settings, arguments.run, device=device)
     facts = {"settings": settings.model_dump(mode="json"), "versions": versions(), "commit": commit()}
     save_sam(sam, arguments.out, {key: json.dumps(value) for key, value in facts.items()})
 

@@ -38,12 +38,12 @@ def main(argv=None):
         image_sizes={camera.name: frames.sizes[camera.name].max(axis=0).tolist() for camera in cameras},
         intrinsics={camera.name: camera.intrinsics.tolist() for camera in cameras},
         camera_from_lidar={camera.name: camera.camera_from_lidar.tolist() for camera in cameras},
-    ) as group:
+    ) as out:
         arrays = {
-            "point": store.Rows(group, "point", (), np.uint32),
-            "pixel": store.Rows(group, "pixel", (2,), np.float32),
-            "depth": store.Rows(group, "depth", (), np.float32),
-            "visible": store.Rows(group, "visible", (), np.bool_),
+            "point": out.rows("point", (), np.uint32),
+            "pixel": out.rows("pixel", (2,), np.float32),
+            "depth": out.rows("depth", (), np.float32),
+            "visible": out.rows("visible", (), np.bool_),
         }
         for f, frame in enumerate(progress(frames.frames, label=f"project_points {recording.sequence}")):
             points = recording.points(frame)
@@ -58,9 +58,7 @@ def main(argv=None):
                     arrays[name].append(values)
                 counts.append(len(point))
                 shown += int(seen.sum())
-        for rows in arrays.values():
-            rows.close()
-        store.write_array(group, "offsets", np.cumsum(counts, dtype=np.int64))
+        out.array("offsets", np.cumsum(counts, dtype=np.int64))
     total = sum(counts)
     print(f"{args.out}: {total} projected points, {shown} visible ({shown / max(total, 1):.1%})")
 

@@ -39,6 +39,8 @@ def main(argv=None):
     teacher, view = tuning.build_teacher(settings)
     sizes = tuning.trainable_parameters(teacher)
     print(f"{len(images)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
+    if elite := tuning.elite_trains(settings.encoder):
+        print(elite)
     tuning.tune(teacher, view, images, settings, run_folder, device=device)
     stages = tuning.agreement_at_points(teacher, view, images, device=device)
     for s, agreement in enumerate(stages):
@@ -48,6 +50,7 @@ def main(argv=None):
         "settings": made_by["settings"],
         "classes": CLASSES,
         "trainable_parameters": sizes,
+        "elite_trains": tuning.ELITE_TRAINS.get(settings.encoder),
         "train_points": [{"accuracy": a.accuracy, "miou": a.miou, "iou": a.iou} for a in stages],
         "provenance": made_by,
     }

@@ -28,6 +28,10 @@ class Batch:
     """(B, P) float32 metres; 0 = sky."""
     region: torch.Tensor
     """(B, P) int64."""
+    size: torch.Tensor
+    """(B, P, 3) float32: height above the road, and the height and length of the region; log(1 + metres)."""
+    semantic: torch.Tensor
+    """(B, P) int64 training ids."""
     border: torch.Tensor
     """(B, P) float32: 1 where another region touches the pixel."""
 
@@ -50,6 +54,7 @@ def sample(views, rng, count, *, pixels, halve):
         rows[k], columns[k] = _spread(rng, borders[k], pixels)
     at = (index[:, None], rows, columns)
     normal = views.normal[at].astype(np.float32) / 127
+    size = np.concatenate([views.height[at][..., None], views.extent[at]], -1).astype(np.float32)
     normal[flip, :, 0] *= -1
     x = np.where(flip[:, None], width - 1 - columns, columns)
     place = np.stack([(2 * x + 1) / width - 1, (2 * rows + 1) / height - 1], -1).astype(np.float32)
@@ -63,6 +68,8 @@ def sample(views, rng, count, *, pixels, halve):
         normal=torch.from_numpy(normal),
         depth=torch.from_numpy(views.depth[at].astype(np.float32)),
         region=torch.from_numpy(views.region[at].astype(np.int64)),
+        size=torch.from_numpy(np.log1p(size.clip(0, 60))),
+        semantic=torch.from_numpy(views.semantic[at].astype(np.int64)),
         border=torch.from_numpy(borders[np.arange(count)[:, None], rows, columns].astype(np.float32)),
     )
 

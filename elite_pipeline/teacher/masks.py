@@ -1,4 +1,4 @@
-"""Training and scoring of masks for single clicks, on a frozen encoder."""
+"""Masks for clicks on a frozen encoder: their thresholds, how good they are, and training the decoder to know that."""
 
 import numpy as np
 import torch
@@ -7,30 +7,26 @@ from torch.nn import functional as F
 
 from elite_pipeline.teacher.batches import jitter
 from elite_pipeline.teacher.pretraining import fit
-from elite_pipeline.teacher.prompts import Embedding
+from elite_pipeline.teacher.prompts import Embedding, batched
 from elite_pipeline.teacher.sam import normalise
-from elite_pipeline.teacher.tiny import similarity
+from elite_pipeline.teacher.tiny import clicked_pieces, similarity
 
 CLICKS = 16
-"""Clicks per image in training."""
+"""Prompts per image in training."""
+MOST_CLICKS = 6
+"""Inside and outside, each, of a prompt in training."""
+AROUND = 24
+"""Pixels, in each direction, from a region within which clicks outside of it are drawn."""
 IMAGES = 2
 """Images per step."""
-CALIBRATION_VIEWS = 40
 SMALLEST = 12
 """Pixels of the smallest region, at half the image's size, that is clicked."""
 
 
 def train_masks(sam, views, settings, run):
-    """Train `sam`'s (`TinySam`) neck, prompt encoder, mask decoder and gate on `views`; the rest keeps its weights."""
+    """Train `sam`'s (`TinySam`) neck, prompt encoder and mask decoder to predict how well its masks of `views` fit."""
     encoder = sam.image_encoder
-    trained = nn.ModuleDict(
-        {
-            "neck": encoder.neck,
-            "prompts": sam.prompt_encoder,
-            "decoder": sam.mask_decoder,
-            "gate": nn.ParameterList([sam.gate]),
-        }
-    )
+    trained = nn.ModuleDict({"neck": encoder.neck, "prompts": sam.prompt_encoder, "decoder": sam.mask_decoder})
     sam.eval()
 
     def loss(step, rng):
@@ -43,10 +39,17 @@ def train_masks(sam, views, settings, run):
         losses = []
         for k, i in enumerate(index):
             clicks, truth = draw_clicks(views.region[i], rng, CLICKS, cell=4)
+            if rng.random() < 0.5:
+                clicks, inside = (torch.from_numpy(x).to(sam.device) for x in more_clicks(views.region[i], clicks, rng))
+            else:
+                clicks, inside = batched(torch.from_numpy(clicks).to(sam.device))
             embedding = Embedding(encoder.neck(tokens[-1][k : k + 1]), regions[k])
-            hints = torch.from_numpy(draw_hints(truth, rng)).to(sam.device) if rng.random() < 0.5 else None
-            logits, iou = sam.decode(embedding, torch.from_numpy(clicks).to(sam.device), hints)
-            losses.append(_mask_loss(logits, iou, torch.from_numpy(truth).to(sam.device)))
+            hints = torch.from_numpy(draw_hints(truth, rng)).to(sam.device) if rng.random() < 0.25 else None
+            logits, decoded, iou = sam.decode_both(embedding, clicks, inside, hints)
+            truth = torch.from_numpy(truth)[:, None].to(sam.device)
+            fit_of_each = mask_iou(clicked_pieces(logits, clicks / 4, inside) > 0, truth > 0.5)
+            # Told to find the mask too, the decoder learns much faster how good one is.
+            losses.append(F.mse_loss(iou, fit_of_each) + _mask_loss(decoded, truth.expand_as(decoded)))
         return torch.stack(losses).mean()
 
     fit(
@@ -61,21 +64,34 @@ def train_masks(sam, views, settings, run):
 
 
 @torch.no_grad()
-def calibrate_thresholds(sam, views, settings):
+def calibrate_thresholds(sam, views, seed):
     """Set the three cosines at which `sam`'s masks start to those whose best mask fits best on `views`."""
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(seed)
     grid = torch.arange(0.2, 0.96, 0.05, device=sam.device)
     found = []
-    for i in rng.permutation(len(views))[:CALIBRATION_VIEWS]:
-        clicks, truth = draw_clicks(views.region[i], rng, CLICKS, cell=2)
+    for i in range(len(views)):
+        clicks, truth = (torch.from_numpy(x).to(sam.device) for x in draw_clicks(views.region[i], rng, CLICKS, cell=4))
+        clicks, inside = batched(clicks)
         image = normalise(torch.from_numpy(views.rgb[i]).permute(2, 0, 1)[None].float()).to(sam.device)
-        cosine = similarity(sam.embed(image[0]).regions, torch.from_numpy(clicks).to(sam.device), image.shape[3])
-        cosine = F.interpolate(cosine[:, None], scale_factor=2, mode="bilinear", align_corners=False)
-        found.append(mask_iou(cosine > grid[:, None, None], torch.from_numpy(truth > 0.5).to(sam.device)[:, None]))
+        cosine, _ = similarity(sam.embed(image[0]).regions, clicks, inside)
+        masks = clicked_pieces(cosine[:, None] - grid[:, None, None], clicks / 4, inside) > 0
+        found.append(mask_iou(masks, truth[:, None] > 0.5))
     found = torch.cat(found)  # (clicks, thresholds)
     triples = torch.combinations(torch.arange(len(grid)), 3)
     best = torch.stack([found[:, triple].amax(1).mean() for triple in triples]).argmax()
     sam.thresholds.copy_(grid[triples[best]])
+
+
+@torch.no_grad()
+def calibrate_iou(sam, views, seed):
+    """Set the line, one per mask, from what `sam`'s decoder predicts of its IoU to what it is, by least squares."""
+    rng = np.random.default_rng(seed)
+    sam.iou_line.copy_(torch.tensor([[1.0] * 3, [0.0] * 3]))
+    scores = [score_clicks(sam, views.rgb[i], views.region[i], rng, CLICKS) for i in range(len(views))]
+    found, predicted = (np.concatenate([score[k] for score in scores]) for k in range(2))
+    spread = predicted - predicted.mean(0)
+    slope = (spread * found).mean(0) / np.square(spread).mean(0).clip(1e-6)
+    sam.iou_line.copy_(torch.from_numpy(np.stack([slope, found.mean(0) - slope * predicted.mean(0)])))
 
 
 def draw_clicks(region, rng, count, *, cell, over="regions"):
@@ -96,6 +112,28 @@ def draw_clicks(region, rng, count, *, cell, over="regions"):
     return clicks, (coarse[None] == chosen[:, None, None]).astype(np.float32)
 
 
+def more_clicks(region, clicks, rng):
+    """Up to `MOST_CLICKS` clicks inside, the first given, and as many outside near the region.
+
+    `region`: (H, W); `clicks`: (N, 2) pixels. Returns (N, P, 2) float32 and (N, P) int64: see `PromptableSam.masks`.
+    """
+    size = 2 * MOST_CLICKS
+    every, inside = np.zeros((len(clicks), size, 2), np.float32), np.full((len(clicks), size), -1)
+    every[:, 0], inside[:, 0] = clicks, 1
+    limit = np.array(region.shape) - 1
+    for k, (u, v) in enumerate(clicks.astype(int)):
+        own = np.argwhere(region == region[v, u])
+        count = rng.integers(MOST_CLICKS)
+        every[k, 1 : 1 + count] = own[rng.integers(len(own), size=count), ::-1] + 0.5
+        inside[k, 1 : 1 + count] = 1
+        near = own[rng.integers(len(own), size=4 * size)] + rng.integers(-AROUND, AROUND + 1, (4 * size, 2))
+        near = near.clip(0, limit)
+        near = near[region[tuple(near.T)] != region[v, u]][: rng.integers(MOST_CLICKS + 1)]
+        every[k, MOST_CLICKS : MOST_CLICKS + len(near)] = near[:, ::-1] + 0.5
+        inside[k, MOST_CLICKS : MOST_CLICKS + len(near)] = 0
+    return every, inside
+
+
 def draw_hints(truth, rng):
     """Mask prompts (N, 1, h, w) such as SAM-PLG makes of sparse labels, for masks `truth` (N, h, w).
 
@@ -106,20 +144,17 @@ def draw_hints(truth, rng):
     return np.where(known, np.where(truth > 0.5, inside, np.float32(-16)), np.float32(0))[:, None]
 
 
-def _mask_loss(logits, iou, truth):
-    """The best of the three masks must fit, and each must know how well it fits.
+def _mask_loss(logits, truth):
+    """The best of three masks must fit: balanced cross entropy and Dice. `logits`, `truth`: (N, 3, h, w).
 
-    `logits`: (N, 3, h, w); `iou`: (N, 3) predicted; `truth`: (N, h, w). Inside and outside of a mask weigh the same, so
-    that a pole counts as much as a road.
+    Inside and outside of a mask weigh the same, so that a pole counts as much as a road.
     """
-    truth = truth[:, None].expand_as(logits)
     inside, outside = truth.sum((2, 3)).clamp(min=1), (1 - truth).sum((2, 3)).clamp(min=1)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     balanced = ((entropy * truth).sum((2, 3)) / inside + (entropy * (1 - truth)).sum((2, 3)) / outside) / 2
     chance = logits.sigmoid()
     dice = 1 - (2 * (chance * truth).sum((2, 3)) + 1) / ((chance + truth).sum((2, 3)) + 1)
-    found = mask_iou(logits > 0, truth > 0.5)
-    return (balanced + dice).min(1).values.mean() + F.mse_loss(iou, found)
+    return (balanced + dice).min(1).values.mean()
 
 
 def mask_iou(masks, truth):

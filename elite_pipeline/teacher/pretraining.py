@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
 from elite_pipeline.progress import progress
 from elite_pipeline.teacher.batches import sample
 from elite_pipeline.teacher.tiny import FUSED, SHARPNESS, TinySam
@@ -23,17 +24,24 @@ COMPARED = 384
 """Pixels of each image of which every two are compared."""
 CHECKPOINT_EVERY = 100
 """Steps."""
+MASKS_ONLY = {"mask_steps", "calibration_worlds"}
+"""Settings that say nothing about the encoder, on which masks may be trained again."""
+WEIGHTS = {"material": 1.0, "normal": 1.0, "depth": 0.5, "size": 1.0, "border": 0.5, "region": 1.0, "names": 1.0}
+"""Of the losses."""
 
 
 class Tasks(nn.Module):
     """What the fused features are trained to tell at a pixel; left behind after pre-training."""
 
-    def __init__(self, materials):
+    def __init__(self, materials, *, names):
+        """`materials`: how many; `names`: whether the 19 class names are told too, for a control."""
         super().__init__()
         self.material = nn.Linear(FUSED, materials)
         self.normal = nn.Linear(FUSED, 3)
         self.log_depth = nn.Linear(FUSED, 1)
+        self.size = nn.Linear(FUSED, 3)
         self.border = nn.Linear(FUSED, 1)
+        self.names = nn.Linear(FUSED, len(CLASSES)) if names else None
 
     def losses(self, encoder, batch):
         """Name -> scalar loss of `encoder` (`TinyEncoder`) on `batch` (`batches.Batch`)."""
@@ -45,14 +53,21 @@ class Tasks(nn.Module):
         solid = batch.depth > 0
         normal = F.cosine_similarity(self.normal(x), batch.normal, dim=-1)
         depth = F.smooth_l1_loss(self.log_depth(x)[..., 0], batch.depth.clamp(min=0.1).log(), reduction="none")
+        size = F.smooth_l1_loss(self.size(x), batch.size, reduction="none", beta=0.25)
         regions = encoder.regions(x)
-        return {
+        losses = {
             "material": F.cross_entropy(self.material(x).flatten(0, 1), batch.material.flatten()),
             "normal": (1 - normal)[solid].mean(),
             "depth": depth[solid].mean(),
+            "size": size[solid].mean(),
             "border": F.binary_cross_entropy_with_logits(self.border(x)[..., 0], batch.border),
             "region": _pair_loss(regions, batch.region),
         }
+        if self.names is not None:
+            losses["names"] = F.cross_entropy(
+                self.names(x).flatten(0, 1), batch.semantic.flatten(), ignore_index=IGNORE
+            )
+        return losses
 
 
 def _pair_loss(regions, region):
@@ -72,28 +87,29 @@ def _pair_loss(regions, region):
 
 
 def _same_loss(cosine, same):
-    loss = F.binary_cross_entropy_with_logits(SHARPNESS * (cosine - 0.5), same.float(), reduction="none")
-    return (loss[same].mean() + loss[~same].mean()) / 2
+    same = same.float()
+    share = same.mean()
+    weight = same / share.clamp(min=1e-6) + (1 - same) / (1 - share).clamp(min=1e-6)
+    return F.binary_cross_entropy_with_logits(SHARPNESS * (cosine - 0.5), same, weight) / 2
 
 
-def pretrain(views, settings, run, *, device="cpu"):
-    """`TinySam` trained on `views` (`views.Views`) as `settings` (`config.PretrainSam`) say.
+def pretrain(views, held_out, settings, run, *, device="cpu"):
+    """`TinySam` trained on `views` (`views.Views`) as `settings` (`config.PretrainSam`) say, calibrated on `held_out`.
 
     Checkpoints lie in the folder `run`, from which an interrupted run goes on.
     """
-    from elite_pipeline.teacher.masks import calibrate_thresholds, train_masks
+    from elite_pipeline.teacher.masks import calibrate_iou, calibrate_thresholds, train_masks
 
     torch.manual_seed(settings.seed)
     sam = TinySam().to(device)
-    tasks = Tasks(int(views.material.max()) + 1).to(device)
+    tasks = Tasks(int(views.material.max()) + 1, names=settings.class_names).to(device)
     encoder = sam.image_encoder
-    weights = {"material": 1.0, "normal": 1.0, "depth": 0.5, "border": 0.5, "region": 1.0}
 
     def loss(step, rng):
         low = step < settings.low_resolution_steps
         batch = sample(views, rng, settings.batch * (2 if low else 1), pixels=PIXELS, halve=low)
         losses = tasks.losses(encoder, batch.to(device))
-        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        return torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
 
     fit(
         nn.ModuleList([encoder, tasks]),
@@ -103,9 +119,10 @@ def pretrain(views, settings, run, *, device="cpu"):
         checkpoint=run / "dense.pt",
         label="pretrain dense",
     )
-    calibrate_thresholds(sam.eval(), views, settings)
+    calibrate_thresholds(sam.eval(), held_out, settings.seed)
     if settings.mask_steps:
         train_masks(sam, views, settings, run)
+        calibrate_iou(sam.eval(), held_out, settings.seed)
     return sam.cpu().eval()
 
 
@@ -124,7 +141,7 @@ def fit(module, loss, settings, *, steps, checkpoint, label, learning_rate=None)
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
     )
-    identity = settings.model_dump(mode="json")
+    identity = settings.model_dump(mode="json", exclude=MASKS_ONLY if label == "pretrain dense" else None)
     start = _resume(checkpoint, identity, module, optimiser)
     module.train()
     bar = progress(label=label, total=steps, unit="step", initial=start)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from segment_anything.modeling import Sam
+from torch.nn import functional as F
 
 from elite_pipeline.errors import InputError
 
@@ -26,32 +27,37 @@ class Embedding:
 class PromptableSam(Sam):
     """`Sam` that answers clicks on views of any size, padded to whole patches instead of to a square."""
 
+    @property
+    def patch(self) -> int:
+        """Pixels per side of a patch of the encoder."""
+        return int(self.image_encoder.patch)  # pyright: ignore[reportArgumentType]
+
     @torch.no_grad()
     def embed(self, view):
         """`Embedding` of one prepared `view` (3, h, w)."""
         return Embedding(self.image_encoder(view[None]))
 
     @torch.no_grad()
-    def masks(self, embedding, clicks, mask_prompts=None):
-        """The three masks that SAM offers for each click.
+    def masks(self, embedding, clicks, inside=None, mask_prompts=None):
+        """The three masks that SAM offers for each of N prompts.
 
-        `clicks`: (N, 2) float32, (u right, v down), pixels of the view, of which pixel k covers [k, k + 1).
-        `mask_prompts`: (N, 1, *embedding.mask_size) float32 logits, > 0 inside, or None.
+        `clicks`: (N, 2) or (N, P, 2) float32, (u right, v down), pixels of the view, of which pixel k covers
+        [k, k + 1). `inside`: (N, P) int64, 1 = the click is on the object, 0 = it is not, -1 = no click; None = all
+        are. `mask_prompts`: (N, 1, *embedding.mask_size) float32 logits, > 0 inside, or None.
         Returns mask logits (N, 3, *embedding.mask_size), > 0 inside, and the predicted IoU (N, 3) of each.
         """
-        return self.decode(embedding, clicks, mask_prompts)
+        return self.decode(embedding, *batched(clicks, inside), mask_prompts)
 
-    def decode(self, embedding, clicks, mask_prompts):
-        """`masks` with gradients."""
+    def decode(self, embedding, clicks, inside, mask_prompts):
+        """`masks` with gradients, of `clicks` (N, P, 2)."""
         rows, columns = embedding.image.shape[2:]
         if max(rows, columns) > self.prompt_encoder.image_embedding_size[0]:
             limit = self.prompt_encoder.input_image_size[0]
             raise InputError(
                 f"the view is larger than the {limit} pixels of SAM's prompts; set longest_side to {limit}"
             )
-        labels = torch.ones(len(clicks), 1, device=clicks.device)
         # The prompt encoder adds half a pixel to whole pixel indices.
-        sparse, dense = self.prompt_encoder((clicks[:, None] - 0.5, labels), None, mask_prompts)
+        sparse, dense = self.prompt_encoder((clicks - 0.5, inside), None, mask_prompts)
         return self.mask_decoder(
             image_embeddings=embedding.image,
             # Both are made for SAM's padded square, whose top left corner is the view.
@@ -60,3 +66,19 @@ class PromptableSam(Sam):
             dense_prompt_embeddings=dense[..., :rows, :columns],
             multimask_output=True,
         )
+
+
+def batched(clicks, inside=None):
+    """`clicks` and `inside` of `PromptableSam.masks` as (N, P, 2) and (N, P)."""
+    if clicks.ndim == 2:
+        clicks = clicks[:, None]
+    if inside is None:
+        inside = torch.ones(clicks.shape[:2], dtype=torch.int64, device=clicks.device)
+    return clicks, inside
+
+
+def upsampled(logits, view, image_size):
+    """Mask logits (N, M, rows, columns) of a padded `sam.View` -> (N, M, *image_size); SAM's `postprocess_masks`."""
+    rows, columns = view.size(*image_size)
+    logits = F.interpolate(logits, view.padded(*image_size), mode="bilinear", align_corners=False)
+    return F.interpolate(logits[..., :rows, :columns], image_size, mode="bilinear", align_corners=False)

@@ -16,13 +16,16 @@ from torch.nn import functional as F
 
 from elite_pipeline.checkpoints import where_from
 from elite_pipeline.errors import InputError
-from elite_pipeline.teacher.prompts import PromptableSam
+from elite_pipeline.teacher.prompts import Embedding, PromptableSam
 from elite_pipeline.teacher.tiny import TinySam
 from elite_pipeline.teacher.vit import ImageEncoder
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 """ImageNet's, on 0..255, as in SAM."""
+
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Name in the configuration -> what matrices are multiplied in; weights, sums and normalisations stay float32."""
 
 PACKAGED = Path(__file__).parent / "weights/sam_tiny.safetensors"
 
@@ -149,6 +152,8 @@ class View:
 
     longest_side: int
     patch: int
+    precision: str = "32-true"
+    """One of `PRECISIONS`, at which `autocast` has the encoder run."""
 
     def size(self, height, width):
         """(rows, columns) of the scaled image, without padding."""
@@ -180,6 +185,34 @@ class View:
         x = normalise(x)[0]
         rows, columns = self.padded(height, width)
         return F.pad(x, (0, columns - size[1], 0, rows - size[0]))
+
+    def autocast(self, device):
+        """Context for running an encoder on `device` (`cpu`, `cuda`); refused where that lacks the precision."""
+        kind = torch.device(device).type
+        if self.precision not in (possible := _precisions(kind)):
+            raise InputError(
+                f"precision {self.precision} is not what the {kind} of this machine computes in:"
+                f" write precision: {' or '.join(possible)}"
+            )
+        return torch.autocast(kind, PRECISIONS[self.precision], enabled=self.precision != "32-true")
+
+
+def _precisions(kind):
+    """Those of `PRECISIONS` that a kind of device computes in by itself; others it would only imitate, slowly."""
+    if kind == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return list(PRECISIONS) if has_bf16 else ["32-true", "16-mixed"]
+    cpu = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    has_bf16 = any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
+    return ["32-true", "bf16-mixed"] if has_bf16 else ["32-true"]
+
+
+@torch.no_grad()
+def embed(sam, view, image):
+    """`image` (H, W, 3) uint8 RGB -> float32 `Embedding` by `sam`, a `PromptableSam`, at the precision of `view`."""
+    with view.autocast(sam.device):
+        found = sam.embed(view.prepare(image).to(sam.device))
+    return Embedding(found.image.float(), None if found.regions is None else found.regions.float())
 
 
 def normalise(images):

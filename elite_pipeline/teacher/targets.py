@@ -19,13 +19,14 @@ QUANTISATION = (
 def answer(teacher, view, images, pixels, *, features, device="cpu"):
     """Logits at points of a few images, and features of the patches that they hit.
 
-    teacher: a `heads.Teacher`. images: (H, W, 3) uint8 each. pixels: (n, 2) float32 native (u, v) per image.
-    features: whether patch features are wanted. Returns one dict per image: `logits` (n, S, K) float16 and, where
-    wanted, `patch_index` (m,) uint16, ascending, and `patch_feature` (m, S, D) int8.
+    teacher: a `heads.Teacher`. view: a `sam.View`, at whose precision the teacher runs. images: (H, W, 3) uint8 each.
+    pixels: (n, 2) float32 native (u, v) per image. features: whether patch features are wanted. Returns one dict per
+    image: `logits` (n, S, K) float16 and, where wanted, `patch_index` (m,) uint16, ascending, and `patch_feature`
+    (m, S, D) int8.
     """
     places = [view.pixels(pixel, image.shape[:2]) for pixel, image in zip(pixels, images, strict=True)]
     prepared = stack([view.prepare(image) for image in images]).to(device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+    with view.autocast(device):
         stages = teacher.encoder(prepared)
         logits = teacher.logits_of(stages, [torch.from_numpy(p).to(device) for p in places], prepared.shape[2:])
     # float16 ends at 65504, and an infinite logit would make a student's softmax NaN.

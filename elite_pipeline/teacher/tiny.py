@@ -1,16 +1,18 @@
 """`sam_tiny`: SAM with a small image encoder that learns in minutes on a CPU, for demos and tests.
 
 A plain ViT needs far more images than a demo can show it. This one's patch embedding is a small convolutional pyramid
-whose finer maps are handed out beside the tokens, and a clicked region is first found by comparing embeddings, which
-the mask decoder then corrects.
+whose finer maps are handed out beside the tokens, and a clicked region is found by comparing embeddings. SAM's mask
+decoder says how good such a mask is; trained for minutes, its own masks and corrections were measurably worse.
 """
 
+import numpy as np
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import nn
 from torch.nn import functional as F
 
-from elite_pipeline.teacher.prompts import Embedding, PromptableSam
+from elite_pipeline.teacher.planes import connected
+from elite_pipeline.teacher.prompts import Embedding, PromptableSam, batched
 from elite_pipeline.teacher.vit import ImageEncoder
 
 DIM, DEPTH, HEADS, PATCH = 160, 4, 5, 16
@@ -77,10 +79,10 @@ class Pyramid(nn.Module):
 
 
 class TinyEncoder(ImageEncoder):
-    """SAM's ViT behind a convolutional pyramid, with the pyramid's finer maps handed out.
+    """SAM's ViT behind a convolutional pyramid, with the map at stride 4 in which both meet handed out.
 
-    Every one of its four stages is the tokens of one block beside the *same* maps at stride 4 and 8: a stage's own 2D
-    head teaches one scale of the student, and poles and people are narrower than a patch, so each head needs them.
+    Every one of its four stages is the tokens of one block beside the *same* fine map: a stage's own 2D head teaches
+    one scale of the student, and poles and people are narrower than a patch, so each head needs it.
     """
 
     pos_embed: nn.Parameter
@@ -100,7 +102,7 @@ class TinyEncoder(ImageEncoder):
         _, quarter, eighth = WIDTHS
         self.patch_embed = Pyramid()
         self.pos_embed = nn.Parameter(torch.empty(1, *GRID, DIM).normal_(std=0.02))
-        self.channels = (DIM + eighth + 4 * quarter,) * DEPTH
+        self.channels = (DIM + 4 * FUSED,) * DEPTH
         self.strides = (8,) * DEPTH
         self.from_tokens = nn.Conv2d(2 * DIM, FUSED, 1)
         self.from_eighth = nn.Conv2d(eighth, FUSED, 1)
@@ -129,8 +131,8 @@ class TinyEncoder(ImageEncoder):
 
     def stages(self, images):
         quarter, eighth, tokens = self.maps(images)
-        fine = [eighth, F.pixel_unshuffle(quarter, 2)]
-        return [torch.cat([_double(block), *fine], 1) for block in tokens]
+        fine = F.pixel_unshuffle(self.fused(quarter, eighth, tokens), 2)
+        return [torch.cat([_double(block), fine], 1) for block in tokens]
 
     def forward(self, x):
         return self.neck(self.maps(x)[2][-1])
@@ -151,7 +153,7 @@ def _double(x):
 
 
 class TinySam(PromptableSam):
-    """SAM whose mask prompt is the similarity of region embeddings to the click's, and which corrects that mask."""
+    """SAM whose masks are where region embeddings are like the click's, and whose decoder says how well they fit."""
 
     image_encoder: TinyEncoder
 
@@ -167,8 +169,7 @@ class TinySam(PromptableSam):
             ),
         )
         self.thresholds = nn.Parameter(torch.tensor(THRESHOLDS), requires_grad=False)
-        # At zero the masks are those of the embedding alone: the decoder starts from them and not from noise.
-        self.gate = nn.Parameter(torch.zeros(3))
+        self.iou_line = nn.Parameter(torch.tensor([[1.0] * 3, [0.0] * 3]), requires_grad=False)
 
     @torch.no_grad()
     def embed(self, view):
@@ -177,22 +178,61 @@ class TinySam(PromptableSam):
         regions = encoder.regions(encoder.fused(quarter, eighth, tokens).permute(0, 2, 3, 1))
         return Embedding(encoder.neck(tokens[-1]), regions[0].permute(2, 0, 1))
 
-    def decode(self, embedding, clicks, mask_prompts):
-        """Logits are `SHARPNESS * (cosine - threshold)` plus the decoder's, gated.
+    @torch.no_grad()
+    def masks(self, embedding, clicks, inside=None, mask_prompts=None):
+        """As `PromptableSam.masks`, but only connected pieces with a click on them: likeness alone finds every car."""
+        clicks, inside = batched(clicks, inside)
+        logits, iou = self.decode(embedding, clicks, inside, mask_prompts)
+        slope, offset = self.iou_line
+        return clicked_pieces(logits, clicks / (PATCH // 4), inside), slope * iou + offset
 
-        The decoder's mask prompt is the similarity, to which given `mask_prompts` are added.
+    def decode(self, embedding, clicks, inside, mask_prompts):
+        """Mask logits (N, 3, h, w) and the predicted IoU (N, 3), with gradients; see `masks`."""
+        masks, _, iou = self.decode_both(embedding, clicks, inside, mask_prompts)
+        return masks, iou
+
+    def decode_both(self, embedding, clicks, inside, mask_prompts):
+        """Logits of the masks, those that the decoder would put in their place, and the predicted IoU.
+
+        Logits are `SHARPNESS * (cosine - threshold)`, to which given `mask_prompts` are added. The cosine is that to
+        the likest click inside; where a click outside is likelier than the threshold, its cosine takes the threshold's
+        place. The second mask is the decoder's mask prompt.
         """
-        cosine = similarity(embedding.regions, clicks, embedding.image.shape[3] * PATCH)[:, None]
-        similar = SHARPNESS * (cosine - 0.5)
-        logits, iou = super().decode(embedding, clicks, similar if mask_prompts is None else similar + mask_prompts)
-        return SHARPNESS * (cosine - self.thresholds[:, None, None]) + self.gate[:, None, None] * logits, iou
+        own, other = similarity(embedding.regions, clicks, inside)
+        masks = SHARPNESS * (own[:, None] - torch.maximum(other[:, None], self.thresholds[:, None, None]))
+        if mask_prompts is not None:
+            masks = masks + mask_prompts
+        return masks, *super().decode(embedding, clicks, inside, masks[:, 1:2])
 
 
-def similarity(regions, clicks, width):
-    """Cosine (N, h, w) of `regions` (E, h, w) to its value at `clicks` (N, 2), pixels of a view `width` pixels wide."""
+def similarity(regions, clicks, inside):
+    """Cosines of `regions` (E, h, w) to their likest value at clicks.
+
+    `clicks`: (N, P, 2) pixels of a view whose every 4 x 4 are a cell of `regions`; `inside` as in `masks`. Returns two
+    (N, h, w): to the clicks inside, and to those outside (-1 where there is none).
+    """
     _, rows, columns = regions.shape
-    place = clicks * (columns / width)
-    size = place.new_tensor([columns, rows])
-    at = F.grid_sample(regions[None], (2 * place / size - 1)[None, None], align_corners=False, padding_mode="border")
-    at = F.normalize(at[0, :, 0], dim=0)  # (E, N)
-    return torch.einsum("en,ehw->nhw", at, regions)
+    size = clicks.new_tensor([columns, rows]) * (PATCH // 4)
+    at = F.grid_sample(regions[None], (2 * clicks / size - 1)[None], align_corners=False, padding_mode="border")
+    cosine = torch.einsum("enp,ehw->nphw", F.normalize(at[0], dim=0), regions)
+    mask = inside[..., None, None]
+    return cosine.where(mask == 1, -1).amax(1), cosine.where(mask == 0, -1).amax(1)
+
+
+def clicked_pieces(logits, clicks, inside):
+    """Mask `logits` (N, M, h, w) with the connected pieces that no click inside touches turned to -`SHARPNESS`.
+
+    `clicks`: (N, P, 2), cells of the mask; `inside` as in `masks`.
+    """
+    column, row = clicks.long().cpu().unbind(-1)
+    row, column = row.clamp(0, logits.shape[2] - 1).numpy(), column.clamp(0, logits.shape[3] - 1).numpy()
+    masks, inside = (logits > 0).cpu().numpy(), inside.cpu().numpy()
+    dropped = np.empty_like(masks)
+    for n, candidates in enumerate(masks):
+        at = row[n][inside[n] == 1], column[n][inside[n] == 1]
+        for m, mask in enumerate(candidates):
+            pieces, count = connected(mask)
+            untouched = np.ones(count + 1, bool)
+            untouched[pieces[at]] = untouched[0] = False
+            dropped[n, m] = untouched[pieces]
+    return logits.masked_fill(torch.from_numpy(dropped).to(logits.device), -SHARPNESS)

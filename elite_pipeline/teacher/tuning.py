@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ COUNTED_IMAGES = 1000
 CLIP = 1.0
 """Largest gradient norm, as in ELiTe."""
 
+ELITE_TRAINS = {"vit_b": {"adapters": 1_991_520, "upscalers": 2_656_896}}
+"""What ELiTe's released code tunes of an encoder: AdaLoRA of initial rank 12 on q, k, v, proj, lin1 and lin2."""
 
 MODEL_CARD = """\
 ---
@@ -45,7 +48,7 @@ network. It saw pseudo-labels spread from the labelled LiDAR points of the train
 
 - Input: RGB images scaled to {side} pixels on the longest side
 - Trainable parameters: {sizes}
-- Classes: {names}
+{elite}- Classes: {names}
 
 Measured at visible labelled points of the *training* images: how well it learnt, not how well it generalises. mIoU is
 over the classes that occur.
@@ -67,7 +70,7 @@ def build_teacher(settings):
     """An untuned teacher and its view. settings: a `config.TeacherToTune`."""
     torch.manual_seed(settings.tune_teacher.seed)
     encoder = StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
-    view = View(settings.longest_side, encoder.patch)
+    view = View(settings.longest_side, encoder.patch, settings.precision)
     encoder = adapters.attach(encoder, settings.peft, settings.tune_teacher.steps)
     return Teacher(encoder, width=settings.upscaler, classes=len(CLASSES)), view
 
@@ -78,6 +81,10 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
     settings: a `config.TeacherToTune`. run: folder for the checkpoint; where it holds one, training goes on from it.
     """
     rule, folder = settings.tune_teacher, Path(run)
+    view.autocast(device)  # a precision that the device lacks is refused now, not after hours
+    if view.precision == "16-mixed":
+        # Small gradients vanish in float16; unlike bfloat16 it is for the frozen teacher only.
+        view = replace(view, precision="32-true")
     teacher.to(device).train()
     trained = {name: p for name, p in teacher.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(trained.values(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
@@ -91,7 +98,8 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
         start, weights = state["step"], state["weights"]
     else:
         some = progress(images.spread(STATISTICS_IMAGES), label="standardise features", unit="image")
-        teacher.calibrate(view.prepare(images.image(i))[None].to(device) for i in some)
+        with view.autocast(device):
+            teacher.calibrate(view.prepare(images.image(i))[None].to(device) for i in some)
         weights = class_weights(torch.from_numpy(_count(images))).to(device)
 
     every = max(10, rule.steps // 40)
@@ -100,7 +108,7 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
         for group in optimiser.param_groups:
             group["lr"] = rule.learning_rate * warm_up_cosine(step, rule.steps, rule.warmup)
         batch = batch.to(device)
-        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+        with view.autocast(device):
             logits = teacher.point_logits(batch.images, batch.pixels)
         loss = segmentation_loss(logits.float(), batch.labels, weights, rule.lovasz)
         loss = loss + adapters.orthogonality(teacher.encoder, settings.peft)
@@ -126,9 +134,23 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
 
 
 def trainable_parameters(teacher):
-    """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ...}."""
-    parts = teacher.named_children()
-    return {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts}
+    """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ..., "upscalers": of those in heads}."""
+
+    def count(module):
+        return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+    upscalers = sum(count(head.upscaler) for head in teacher.stage_heads)
+    return {"encoder": count(teacher.encoder), "heads": count(teacher.heads), "upscalers": upscalers}
+
+
+def elite_trains(encoder):
+    """What ELiTe's released code tunes of the same encoder, and why that differs, in a sentence; empty if unknown."""
+    if encoder not in ELITE_TRAINS:
+        return ""
+    return (
+        "ELiTe's released code trains {adapters:,} in adapters (of rank 12, one each on q, k and v, where SAM's fused"
+        " qkv has one) and {upscalers:,} in upscalers"
+    ).format(**ELITE_TRAINS[encoder])
 
 
 def segmentation_loss(logits, labels, weights, lovasz):
@@ -146,7 +168,8 @@ def agreement_at_points(teacher, view, images, *, device="cpu"):
         image = images.image(item)
         pixel, label = images.points(item)
         pixel = torch.from_numpy(view.pixels(pixel, image.shape[:2])).to(device)
-        logits = teacher.point_logits(view.prepare(image)[None].to(device), [pixel])
+        with view.autocast(device):
+            logits = teacher.point_logits(view.prepare(image)[None].to(device), [pixel])
         for s, agreement in enumerate(stages):
             agreement.add(label, predicted_class(logits[:, s]).cpu().numpy())
     return stages
@@ -178,7 +201,8 @@ def model_card(description):
         encoder=tuned["encoder"],
         method=tuned["peft"]["method"],
         side=tuned["longest_side"],
-        sizes=f"{sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads",
+        sizes=f"{sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads ({sizes['upscalers']:,} in upscalers)",
+        elite=f"- {elite}\n" if (elite := elite_trains(tuned["encoder"])) else "",
         names=", ".join(description["classes"][1:]),
         stages="\n".join(f"| {s} | {stage['accuracy']:.3f} | {stage['miou']:.3f} |" for s, stage in enumerate(stages)),
         classes="\n".join(f"| {name} | {iou:.3f} |" for name, iou in stages[-1]["iou"].items()),
@@ -202,7 +226,7 @@ def load(folder, settings):
     adapters.merge(encoder, folder)
     teacher = Teacher(encoder, width=tuned["upscaler"], classes=len(description["classes"]))
     teacher.heads.load_state_dict(heads)
-    return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch)
+    return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch, settings.precision)
 
 
 def _count(images):

@@ -12,7 +12,7 @@ from elite_pipeline.progress import progress
 
 @dataclass(frozen=True)
 class Views:
-    """N views with what a renderer knows of each pixel, and no class name."""
+    """N views with what a renderer knows of each pixel."""
 
     rgb: np.ndarray
     """(N, H, W, 3) uint8."""
@@ -24,9 +24,19 @@ class Views:
     """(N, H, W) float16 metres; 0 = sky."""
     region: np.ndarray
     """(N, H, W) uint16."""
+    height: np.ndarray
+    """(N, H, W) float16 metres above the road."""
+    extent: np.ndarray
+    """(N, H, W, 2) float16 metres: how high and how long the pixel's region is."""
+    semantic: np.ndarray
+    """(N, H, W) uint8 training ids: for the control that is trained with class names, and for nothing else."""
 
     def __len__(self):
         return len(self.rgb)
+
+    def __getitem__(self, some):
+        """The views of a slice."""
+        return Views(**{field.name: getattr(self, field.name)[some] for field in fields(Views)})
 
     @property
     def size(self):
@@ -74,4 +84,7 @@ def pack(views):
         normal=np.stack([np.rint(127 * view.normal.astype(np.float32)).astype(np.int8) for view in views]),
         depth=np.stack([view.depth.astype(np.float16) for view in views]),
         region=np.stack([view.region for view in views]),
+        height=np.stack([view.height.astype(np.float16) for view in views]),
+        extent=np.stack([view.extent.astype(np.float16) for view in views]),
+        semantic=np.stack([view.semantic for view in views]),
     )

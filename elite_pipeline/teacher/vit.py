@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import Attention
+from segment_anything.modeling.image_encoder import Attention, window_partition, window_unpartition
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,16 +12,36 @@ from elite_pipeline.errors import InputError
 
 
 class RectangularAttention(Attention):
-    """SAM's attention, where a smaller grid takes the middle of the relative position tables.
+    """SAM's attention over a grid or its windows; a smaller grid takes the middle of the relative position tables.
 
     An offset of k patches then has the bias that it was trained with. SAM's own `get_rel_pos` would stretch the
     tables over the smaller grid instead, which is another network.
     """
 
+    def __init__(self, dim, heads, *, size, window, relative_positions):
+        """`size`: largest side of the grid in patches; `window`: side of the windows in patches, 0 for none."""
+        side = window or size
+        super().__init__(dim, heads, use_rel_pos=relative_positions, input_size=(side, side))
+        self.window = window
+
     def forward(self, x):
         """Tokens (B, h, w, C) -> (B, h, w, C)."""
-        b, h, w, _ = x.shape
-        q, k, v = self.qkv(x).view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, hw, C / heads)
+        h, w = x.shape[1:3]
+        qkv = self.qkv(x)
+        if not self.window:
+            return self.proj(self.attend(qkv))
+        # SAM fills the last windows with zero tokens, of which the linear layer leaves its bias; on a KITTI image they
+        # are a third of all tokens.
+        rows, columns = (-(-n // self.window) * self.window for n in (h, w))
+        filled = self.qkv.bias.to(qkv.dtype).expand(len(x), rows, columns, -1).clone()
+        filled[:, :h, :w] = qkv
+        windows, grid = window_partition(filled, self.window)
+        return self.proj(window_unpartition(self.attend(windows), self.window, grid, (h, w)))
+
+    def attend(self, qkv):
+        """Queries, keys and values (B, h, w, 3 C) -> what each token took from the others (B, h, w, C)."""
+        b, h, w, _ = qkv.shape
+        q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, hw, C / heads)
         bias = None
         if self.use_rel_pos:
             grid = q.unflatten(2, (h, w))
@@ -29,7 +49,7 @@ class RectangularAttention(Attention):
             columns = torch.einsum("bnhwc,wkc->bnhwk", grid, _offsets(self.rel_pos_w, w))
             bias = (rows[..., :, None] + columns[..., None, :]).reshape(b, self.num_heads, h * w, h * w)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(b, h, w, -1))
+        return x.transpose(1, 2).reshape(b, h, w, -1)
 
 
 def _offsets(table, size):
@@ -56,12 +76,16 @@ class ImageEncoder(ImageEncoderViT):
             out_chans=neck,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),  # pyright: ignore[reportArgumentType]
             use_rel_pos=relative_positions,
-            window_size=window,
-            global_attn_indexes=stage_blocks,
+            window_size=0,  # the windows are cut by the attention below
         )
         for i, block in enumerate(self.blocks):
-            size = image_size // patch if window == 0 or i in stage_blocks else window
-            block.attn = RectangularAttention(dim, heads, use_rel_pos=relative_positions, input_size=(size, size))
+            block.attn = RectangularAttention(
+                dim,
+                heads,
+                size=image_size // patch,
+                window=0 if i in stage_blocks else window,
+                relative_positions=relative_positions,
+            )
         self.patch = patch
         self.stage_blocks = tuple(stage_blocks)
         self.channels = (dim,) * len(self.stage_blocks)

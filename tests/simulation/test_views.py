@@ -41,3 +41,19 @@ def test_views_are_textured_and_exposed():
     brightness = [view.rgb.mean() for seed in range(6) for view in random_views(seed, 1, 128, 48)]
     assert min(brightness) > 40
     assert max(brightness) < 225
+
+
+def test_heights_and_extents_are_those_of_the_street():
+    """The road is at height 0, a region's extent holds all of its heights, and vehicles have the size of vehicles."""
+    lengths = []
+    for seed in range(3):
+        for view in random_views(seed, 3, 256, 96):
+            near = (view.semantic == 9) & (view.depth < 25)
+            assert np.abs(view.height[near]).max() < 0.4
+            assert (view.height <= view.extent[..., 0] + 1e-4).all()
+            for region in np.unique(view.region[(view.semantic == 1) & (view.depth < 20)]):
+                size = view.extent[view.region == region]
+                assert (size == size[0]).all()
+                assert size[0, 0] < 2.6
+                lengths.append(size[0, 1])
+    assert 2.5 < max(lengths) < 7

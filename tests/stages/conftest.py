@@ -1,6 +1,10 @@
 """A sequence with every kind of gap, taken through the first stages, and an encoder with random weights."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ from elite_pipeline import config
 from elite_pipeline.stages import index_frames, label_images, project_points
 from elite_pipeline.validation import flatten
 
+ROOT = Path(__file__).parents[2]
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 
 
@@ -36,12 +41,102 @@ def recorded(drive, projection_settings, tmp_path):
         Image.fromarray(grey).save(drive / "image_0" / f"{frame}.png")
     np.full(500, 40, dtype=np.uint32).tofile(drive / "labels/000001.label")
     (drive / "labels/000002.label").unlink()
-    paths = {"sequence-folder": drive, "frames": tmp_path / "00.parquet", "projection": tmp_path / "projection.zarr"}
+    return index_and_project(drive, tmp_path, projection_settings)
+
+
+def index_and_project(sequence, folder, projection_settings):
+    """The first stages on a folder with gaps, their results in `folder`: {"sequence-folder", ...} -> path."""
+    paths = {"sequence-folder": sequence, "frames": folder / "00.parquet", "projection": folder / "projection.zarr"}
     needs = ["missing_images=true", "labels=false", "images=true"]
     index_frames.main([*options(paths, "sequence-folder"), "--out", str(paths["frames"]), CAMERAS, *needs])
     known = options(paths, "sequence-folder", "frames")
     project_points.main([*known, "--out", str(paths["projection"]), CAMERAS, *projection_settings])
     return paths
+
+
+@pytest.fixture
+def repeated(recorded, projection_settings, tmp_path):
+    """A function of `times` that returns `recorded`, so often over, with dense truth of image_2: 3 * `times` frames."""
+
+    def repeat(times):
+        source, folder = recorded["sequence-folder"], tmp_path / f"{times}_times" / "sequences" / "00"
+        truth = np.random.default_rng(3).choice([0, 10, 40, 50], size=(40, 80)).astype(np.uint8)
+        for kind in ("velodyne", "labels", "image_0", "image_2", "truth/image_2/semantic"):
+            (folder / kind).mkdir(parents=True)
+        for file in source.glob("*/*.*"):
+            for k in range(times):
+                name = f"{int(file.stem) + 3 * k:06d}"
+                shutil.copy(file, folder / file.parent.name / (name + file.suffix))
+                Image.fromarray(truth).save(folder / "truth/image_2/semantic" / f"{name}.png")
+        shutil.copy(source / "calib.txt", folder)
+        return index_and_project(folder, tmp_path / f"{times}_times", projection_settings)
+
+    return repeat
+
+
+IN_SMALL_SHARDS = """
+import importlib, os, signal, sys
+from elite_pipeline import resume, store
+
+store.CHUNK_BYTES, store.SHARD_BYTES = 8000, 16000
+resume.CODE = ()  # somebody may be editing the code that is tested
+stage, module, name, last, *words = sys.argv[1:]
+module, calls = importlib.import_module(module), 0
+function = getattr(module, name)
+
+def counted(*arguments, **options):
+    global calls
+    calls += 1
+    if calls == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments, **options)
+
+setattr(module, name, counted)
+importlib.import_module(f"elite_pipeline.stages.{stage}").main(words)
+print("calls:", calls)
+"""
+
+
+@pytest.fixture
+def check_resume(tmp_path):
+    """A function that checks what a stage does after a `kill -9`, in processes of its own and with small shards.
+
+    (stage, words, counted, kill_at, resumes, calls): the stage is called with `words` and killed at the `kill_at`-th
+    call of `counted` (module:function). Run again, it must say `resumes` and make so many `calls`; the shards that it
+    finds stay untouched, and its store and what it says of the whole sequence are those of a run without interruption.
+    """
+
+    def run(stage, words, counted, last, out):
+        command = [sys.executable, "-c", IN_SMALL_SHARDS, stage, *counted.split(":"), str(last), *words]
+        return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, cwd=ROOT)
+
+    def check(stage, words, counted, kill_at, resumes, calls):
+        out, partial = tmp_path / "killed.zarr", tmp_path / "killed.zarr.partial"
+        whole = run(stage, words, counted, 0, tmp_path / "whole.zarr")
+        assert whole.returncode == 0, whole.stderr
+        assert run(stage, words, counted, kill_at, out).returncode == -signal.SIGKILL
+        assert not out.exists()
+        shards = {p.relative_to(partial): p.stat() for p in partial.glob("*/c/**/*") if p.is_file()}
+        resumed = run(stage, words, counted, 0, out)
+        assert resumed.returncode == 0, resumed.stderr
+        assert resumes in resumed.stdout
+        assert resumed.stdout.splitlines()[-1] == f"calls: {calls}"
+        assert len(shards) > 3
+        for name, found in shards.items():
+            now = (out / name).stat()
+            assert (now.st_ino, now.st_mtime_ns) == (found.st_ino, found.st_mtime_ns), name
+        files = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        assert files == {n: (tmp_path / "whole.zarr" / n).read_bytes() for n in files}
+        assert len(files) == sum(p.is_file() for p in (tmp_path / "whole.zarr").rglob("*"))
+        assert "coverage" in whole.stdout
+        assert _measured(resumed.stdout) == _measured(whole.stdout)
+        assert not partial.exists()
+
+    return check
+
+
+def _measured(output):
+    return [line for line in output.splitlines() if "coverage" in line]
 
 
 @pytest.fixture

@@ -1,3 +1,6 @@
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,7 @@ import torch
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import cache_teacher, tune_teacher
+from elite_pipeline.teacher import targets
 
 TUNE = [
     "longest_side=64",
@@ -29,8 +33,8 @@ def tuned(labelled, random_sam, tmp_path):
     ]
 
 
-def cache(tuned, out, targets, batch=2):
-    names = ", ".join(f'"{name}"' for name in targets)
+def cache(tuned, out, kinds, batch=2):
+    names = ", ".join(f'"{name}"' for name in kinds)
     cache_teacher.main([*tuned, "--out", str(out), f"cache_teacher.targets=[{names}]", f"cache_teacher.batch={batch}"])
     return store.open_store(out, "targets")
 
@@ -82,6 +86,40 @@ def test_the_batch_changes_nothing(tuned, tmp_path):
     )
     assert np.abs(one).max() > 0.1
     assert np.allclose(one, three, atol=1e-2)
+
+
+def test_a_killed_run_is_continued(tuned, repeated, check_resume):
+    """Twelve images in batches of two, in which no shard ends."""
+    elsewhere = [word for name, path in repeated(3).items() for word in (f"--{name}", str(path))]
+    command = [*tuned, *elsewhere, "cache_teacher.batch=2", 'cache_teacher.targets=["logits", "features"]']
+    resumes = "cache_teacher 00 resumes at batch 4 of 6"
+    check_resume("cache_teacher", command, "elite_pipeline.teacher.targets:answer", 5, resumes, calls=2)
+
+
+def test_memory_does_not_grow_with_the_sequence(tuned, repeated, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK_BYTES", 8000)
+    monkeypatch.setattr(store, "SHARD_BYTES", 16000)
+    answer = targets.answer
+
+    def traced(*arguments, **options):
+        gc.collect()
+        tracemalloc.start()  # only now, because loading the teacher takes more than all of this
+        # Copies, because PyTorch's memory is not traced.
+        return [{n: v.copy() for n, v in one.items()} for one in answer(*arguments, **options)]
+
+    monkeypatch.setattr(targets, "answer", traced)
+
+    def peak(times):
+        elsewhere = [word for name, path in repeated(times).items() for word in (f"--{name}", str(path))]
+        group = cache([*tuned, *elsewhere], tmp_path / f"{times}.zarr", ["logits", "features"])
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held, sum(group[name].nbytes for name in ("logits", "patch_index", "patch_feature"))
+
+    peak(1)  # what is imported and cached stays
+    (short, little), (long, much) = peak(2), peak(8)
+    assert much - little > 400_000
+    assert long - short < (much - little) / 8
 
 
 def test_a_vanished_image_is_named(tuned, labelled, tmp_path):

@@ -1,11 +1,15 @@
+import gc
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import label_images
+from elite_pipeline.teacher import pseudo_labels
 
 NEAREST = ['labeller="nearest"', "nearest.radius=4.0"]
 
@@ -54,22 +58,109 @@ def test_a_run_that_fails_leaves_nothing_that_looks_finished(recorded, tmp_path)
     assert not (tmp_path / "out.zarr").exists()
 
 
+@pytest.fixture
+def labelled_scan(drive, projection_settings, tmp_path):
+    """A function of points (N, 3) and raw labels (N,) that labels image_2 with them: (label, confidence) (40, 80)."""
+    from elite_pipeline.stages import index_frames, project_points
+
+    def label(points, raw, *, black=False):
+        for file in [*drive.glob("*/000001.*"), *drive.glob("*/000002.*")]:
+            file.unlink(missing_ok=True)
+        np.c_[points, np.zeros(len(points))].astype(np.float32).tofile(drive / "velodyne/000000.bin")
+        np.asarray(raw, np.uint32).tofile(drive / "labels/000000.label")
+        if black:
+            Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(drive / "image_2/000000.png")
+        paths = {"sequence-folder": drive, "frames": tmp_path / "00.parquet"}
+        camera, needs = 'cameras={"image_2": "P2"}', ["missing_images=false", "labels=true", "images=true"]
+        index_frames.main(["--sequence-folder", str(drive), "--out", str(paths["frames"]), camera, *needs])
+        project_points.main([*words(paths), "--out", str(tmp_path / "projection.zarr"), camera, *projection_settings])
+        paths["projection"] = tmp_path / "projection.zarr"
+        label_images.main([*words(paths), "--out", str(tmp_path / "out.zarr"), *NEAREST])
+        group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
+        return store.read(group, "label")[0, 0], store.read(group, "confidence")[0, 0]
+
+    return label
+
+
+AHEAD, BEHIND = (10.27, 0, 0), (-10, 0, 0)
+"""A point on pixel (row 19, column 40) of image_2, and one in no image."""
+
+ROW, COLUMN = np.mgrid[:40, :80]
+FAR = np.hypot(ROW - 19, COLUMN - 40) > 4
+
+
+@pytest.mark.parametrize(
+    ("points", "raw"),
+    [
+        pytest.param([BEHIND] * 50, [40] * 50, id="no point in view"),
+        pytest.param([AHEAD, BEHIND], [0, 40], id="an unlabelled point in view"),
+    ],
+)
+def test_where_nothing_is_known_everything_is_ignored(labelled_scan, points, raw):
+    label, confidence = labelled_scan(points, raw)
+    assert not label.any()
+    assert not confidence.any()
+
+
+@pytest.mark.parametrize("black", [False, True], ids=["image", "black image"])
+def test_one_labelled_pixel_reaches_as_far_as_the_radius(labelled_scan, black):
+    label, confidence = labelled_scan([AHEAD, BEHIND], [40, 10], black=black)
+    assert np.array_equal(label, np.where(FAR, 0, 9))
+    assert np.array_equal(confidence > 0, ~FAR)
+    assert np.argwhere(confidence == 255).tolist() == [[19, 40]]
+
+
+def test_a_frame_of_one_class_has_it_and_ignore(labelled_scan):
+    points = np.random.default_rng(0).uniform((5, -2, -1), (20, 2, 0), (30, 3))
+    label, confidence = labelled_scan(points, [40] * 30)
+    assert set(np.unique(label)) == {0, 9}
+    assert np.array_equal(label > 0, confidence > 0)
+    assert not label[:, :10].any(), "far from all points"
+
+
+def test_a_killed_run_is_continued(repeated, check_resume):
+    """Two frames per shard; of every three frames two have one labelled image each."""
+    command, resumes = [*words(repeated(4)), *NEAREST], "label_images 00 resumes at frame 6 of 12"
+    check_resume("label_images", command, "elite_pipeline.teacher.pseudo_labels:paint", 6, resumes, calls=4)
+
+
+def test_memory_does_not_grow_with_the_sequence(repeated, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK_BYTES", 8000)
+    monkeypatch.setattr(store, "SHARD_BYTES", 16000)
+    paint = pseudo_labels.paint
+
+    def traced(*arguments):
+        gc.collect()
+        tracemalloc.start()  # only now: what is needed once is not of interest
+        return paint(*arguments)
+
+    monkeypatch.setattr(pseudo_labels, "paint", traced)
+
+    def peak(times):
+        label_images.main([*words(repeated(times)), "--out", str(tmp_path / f"{times}.zarr"), *NEAREST])
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return held
+
+    peak(1)  # what is imported and cached stays
+    short, long = peak(5), peak(25)
+    assert long - short < 60 * 2 * 6400 / 8, "60 frames more, each with a row of 6400 bytes in two arrays"
+
+
 def test_a_labeller_without_its_section_is_refused(recorded, tmp_path):
     with pytest.raises(InputError, match="section 'sam:'"):
-        label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), 'labeller="sam"'])
+        label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), 'labeller="paper"'])
 
 
-def test_the_sam_labeller_runs_on_the_images(recorded, random_sam, tmp_path, capsys):
-    """With random weights the masks mean nothing; the way from images through prompts and votes is the real one."""
-    sam = [
-        "longest_side=64",
-        "predicted_iou=0",
-        "stability=0",
-        "stability_offset=1",
-        "box_nms=0.7",
-        "prompts_per_batch=16",
-    ]
-    settings = ['labeller="sam"', *(f"sam.{item}" for item in random_sam + sam)]
+PAPER = ["predicted_iou=0", "stability=0", "stability_offset=1", "box_nms=0.7", "prompts_per_batch=16"]
+REGIONS = ["regions=8", "inside=4", "outside=4", "purity=0.5", "detour=2.0", "radius=4.0"]
+
+
+@pytest.mark.parametrize(("labeller", "values"), [("paper", PAPER), ("regions", REGIONS)])
+def test_sam_labellers_run_on_the_images(labeller, values, recorded, random_sam, tmp_path):
+    """With random weights the masks mean nothing; the way from images through prompts to labels is the real one."""
+    settings = [f'labeller="{labeller}"', *(f"{labeller}.{item}" for item in values)]
+    settings += [f"sam.{item}" for item in [*random_sam, "longest_side=64"]]
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *settings])
     group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
     label = store.read(group, "label")

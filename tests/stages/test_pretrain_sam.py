@@ -14,8 +14,8 @@ from elite_pipeline.validation import flatten
 
 def test_it_renders_trains_and_writes_weights(tmp_path):
     settings = PretrainSam(
-        worlds=2, views_per_world=1, image_width=64, image_height=32, low_resolution_steps=1, steps=1, mask_steps=1,
-        batch=2, learning_rate=0.002, weight_decay=0.05, warmup=1, seed=90000,
+        worlds=2, calibration_worlds=1, views_per_world=1, image_width=64, image_height=32, low_resolution_steps=1,
+        steps=1, mask_steps=1, batch=2, learning_rate=0.002, weight_decay=0.05, warmup=1, class_names=False, seed=90000,
     )  # fmt: skip
     values = settings.model_dump(mode="json")
     command = [*flatten(values), "--processes", "1", "--run", str(tmp_path / "run")]
@@ -25,7 +25,7 @@ def test_it_renders_trains_and_writes_weights(tmp_path):
     with safe_open(tmp_path / "sam.safetensors", "np") as file:
         assert json.loads(file.metadata()["settings"]) == values
     rendered = sorted((tmp_path / "run/views").iterdir())
-    assert [path.suffix for path in rendered] == [".npz"] * 2
+    assert [path.suffix for path in rendered] == [".npz"] * 3
     times = [path.stat().st_mtime_ns for path in rendered]
     with np.load(rendered[0]) as view:
         assert view["rgb"].shape == (1, 32, 64, 3)

@@ -1,5 +1,6 @@
 """Pre-training of `sam_tiny`: batches, losses, masks, and runs that are interrupted."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,16 @@ from torch.nn import functional as F
 from elite_pipeline.config import PretrainSam
 from elite_pipeline.teacher import pretraining
 from elite_pipeline.teacher.batches import NEAR, border, sample
-from elite_pipeline.teacher.masks import calibrate_thresholds, draw_clicks, draw_hints, mask_iou
+from elite_pipeline.teacher.masks import (
+    CLICKS,
+    calibrate_iou,
+    calibrate_thresholds,
+    draw_clicks,
+    draw_hints,
+    mask_iou,
+    more_clicks,
+    score_clicks,
+)
 from elite_pipeline.teacher.pretraining import pretrain
 from elite_pipeline.teacher.views import Views, pack
 
@@ -33,13 +43,17 @@ def synthetic(count, *, height=32, width=64, seed=0):
         normal=normal,
         depth=np.where(region > 0, 20.0 - region, 0).astype(np.float16),
         region=region,
+        height=(5.0 - region).astype(np.float16),
+        extent=np.repeat(region[..., None], 2, -1).astype(np.float16),
+        semantic=(region % 5).astype(np.uint8),
     )
 
 
 def settings(**changes):
     values = PretrainSam(
-        worlds=1, views_per_world=1, image_width=64, image_height=32, low_resolution_steps=2, steps=2, mask_steps=2,
-        batch=2, learning_rate=0.002, weight_decay=0.05, warmup=2, seed=0,
+        worlds=1, calibration_worlds=1, views_per_world=1, image_width=64, image_height=32, low_resolution_steps=2,
+        steps=2, mask_steps=2,
+        batch=2, learning_rate=0.002, weight_decay=0.05, warmup=2, class_names=False, seed=0,
     )  # fmt: skip
     return values.model_copy(update=changes)
 
@@ -90,7 +104,7 @@ def test_losses_fall_on_a_few_views():
     torch.manual_seed(0)
     data = synthetic(2)
     encoder = pretraining.TinySam().image_encoder
-    tasks = pretraining.Tasks(4)
+    tasks = pretraining.Tasks(4, names=True)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *tasks.parameters()], lr=0.003)
     history = []
     for step in range(25):
@@ -99,7 +113,7 @@ def test_losses_fall_on_a_few_views():
         torch.stack(list(losses.values())).sum().backward()
         optimiser.step()
         history.append({name: value.item() for name, value in losses.items()})
-    for name in ("material", "normal", "depth", "region"):
+    for name in ("material", "normal", "depth", "size", "region", "names"):
         assert np.mean([h[name] for h in history[-5:]]) < 0.8 * np.mean([h[name] for h in history[:3]]), name
 
 
@@ -111,7 +125,7 @@ class Killed(Exception):
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch, killed_in):
     monkeypatch.setattr(pretraining, "CHECKPOINT_EVERY", 1)
     data = synthetic(3)
-    whole = pretrain(data, settings(), tmp_path / "whole").state_dict()
+    whole = pretrain(data, data, settings(), tmp_path / "whole").state_dict()
     save = pretraining._save
 
     def save_and_die(path, state):
@@ -121,26 +135,26 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch, kill
 
     monkeypatch.setattr(pretraining, "_save", save_and_die)
     with pytest.raises(Killed):
-        pretrain(data, settings(), tmp_path / "cut")
+        pretrain(data, data, settings(), tmp_path / "cut")
     monkeypatch.setattr(pretraining, "_save", save)
-    resumed = pretrain(data, settings(), tmp_path / "cut").state_dict()
+    resumed = pretrain(data, data, settings(), tmp_path / "cut").state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 def test_other_settings_start_anew(tmp_path):
     data = synthetic(3)
-    pretrain(data, settings(mask_steps=0), tmp_path)
-    again = pretrain(data, settings(mask_steps=0, seed=1), tmp_path).state_dict()
-    fresh = pretrain(data, settings(mask_steps=0, seed=1), tmp_path / "fresh").state_dict()
+    pretrain(data, data, settings(mask_steps=0), tmp_path)
+    again = pretrain(data, data, settings(mask_steps=0, seed=1), tmp_path).state_dict()
+    fresh = pretrain(data, data, settings(mask_steps=0, seed=1), tmp_path / "fresh").state_dict()
     assert all(torch.equal(value, fresh[key]) for key, value in again.items())
 
 
 def test_masks_leave_the_frozen_encoder_alone(tmp_path):
     data = synthetic(3)
-    dense = pretrain(data, settings(mask_steps=0), tmp_path / "a").state_dict()
-    masks = pretrain(data, settings(), tmp_path / "b").state_dict()
+    dense = pretrain(data, data, settings(mask_steps=0), tmp_path / "a").state_dict()
+    masks = pretrain(data, data, settings(), tmp_path / "b").state_dict()
     changed = [key.removeprefix("image_encoder.") for key in dense if not torch.equal(dense[key], masks[key])]
-    assert {name.split(".")[0] for name in changed} == {"neck", "prompt_encoder", "mask_decoder", "gate"}
+    assert {name.split(".")[0] for name in changed} == {"neck", "prompt_encoder", "mask_decoder", "iou_line"}
 
 
 def test_clicks_lie_in_the_masks_that_they_ask_for():
@@ -151,6 +165,42 @@ def test_clicks_lie_in_the_masks_that_they_ask_for():
         assert np.array_equal(mask > 0, region[1::2, 1::2] == region[int(v), int(u)])
 
 
+def test_the_class_names_are_told_only_to_the_control(tmp_path):
+    """With other names in the views, the weights are the same ones unless `class_names` is set."""
+    data = synthetic(3)
+    other = replace(data, semantic=(data.region % 3).astype(np.uint8))
+    for names in (False, True):
+        made = [
+            pretrain(views, views, settings(mask_steps=0, class_names=names), tmp_path / f"{k}{names}").state_dict()
+            for k, views in enumerate((data, other))
+        ]
+        assert all(torch.equal(value, made[1][key]) for key, value in made[0].items()) != names
+
+
+def test_more_clicks_are_inside_and_near_outside():
+    region = synthetic(1).region[0]
+    clicks, _ = draw_clicks(region, np.random.default_rng(0), 20, cell=2)
+    every, inside = more_clicks(region, clicks, np.random.default_rng(1))
+    assert np.array_equal(every[:, 0], clicks)
+    assert (inside[:, 0] == 1).all()
+    for (u, v), points, kinds in zip(clicks, every.astype(int), inside, strict=True):
+        same = region[points[:, 1], points[:, 0]] == region[int(v), int(u)]
+        assert same[kinds == 1].all()
+        assert not same[kinds == 0].any()
+    assert {0, 1, -1} == set(np.unique(inside))
+
+
+def test_the_predicted_iou_is_calibrated():
+    """After it, the prediction's mean is the truth's: a line by least squares passes through both."""
+    data = synthetic(4)
+    sam = pretraining.TinySam().eval()
+    calibrate_iou(sam, data, 0)
+    rng = np.random.default_rng(0)
+    scores = [score_clicks(sam, data.rgb[i], data.region[i], rng, CLICKS) for i in range(len(data))]
+    found, predicted = (np.concatenate([score[k] for score in scores]) for k in range(2))
+    np.testing.assert_allclose(predicted.mean(0), found.mean(0), atol=0.02)
+
+
 def test_thresholds_are_calibrated_to_how_far_regions_are_apart(monkeypatch):
     data = synthetic(1)
     apart = torch.linalg.cholesky(0.2 * torch.eye(6) + 0.8)  # rows: unit vectors, any two at a cosine of 0.8
@@ -159,7 +209,7 @@ def test_thresholds_are_calibrated_to_how_far_regions_are_apart(monkeypatch):
     monkeypatch.setattr(sam, "embed", lambda view: SimpleNamespace(regions=regions))
     with torch.no_grad():
         sam.thresholds.copy_(torch.tensor([0.1, 0.2, 0.3]))
-    calibrate_thresholds(sam, data, settings())
+    calibrate_thresholds(sam, data, 0)
     assert sam.thresholds.max() > 0.8
 
 
@@ -187,9 +237,14 @@ def test_rendered_views_are_packed_without_loss():
         normal=normal.astype(np.float16),
         depth=rng.uniform(0, 80, (4, 6)).astype(np.float32),
         region=rng.integers(0, 999, (4, 6)).astype(np.uint16),
+        height=rng.uniform(-1, 20, (4, 6)).astype(np.float32),
+        extent=rng.uniform(0, 50, (4, 6, 2)).astype(np.float32),
         semantic=np.zeros((4, 6), np.uint8),
     )
     packed = pack([view])
     np.testing.assert_array_equal(packed.region[0], view.region)
     np.testing.assert_allclose(packed.normal[0] / 127, normal, atol=0.005)
     np.testing.assert_allclose(packed.depth[0], view.depth, rtol=1e-3)
+    np.testing.assert_allclose(packed.extent[0], view.extent, rtol=1e-3)
+    assert len(packed[:1]) == 1
+    assert len(packed[1:]) == 0

@@ -2,19 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline.config import SamLabeller
 from elite_pipeline.datasets.semantickitti import IGNORE
 from elite_pipeline.teacher.agreement import Agreement
-from elite_pipeline.teacher.pseudo_labels import (
-    CERTAIN,
-    EMPTY,
-    grid_prompts,
-    mask_prompts,
-    nearest,
-    paint,
-    sam_masks,
-    vote,
-)
+from elite_pipeline.teacher.pseudo_labels import CERTAIN, EMPTY, nearest, paint, vote
 
 
 def sparse_image(size, **points):
@@ -22,6 +12,10 @@ def sparse_image(size, **points):
     for label, (row, column) in ((int(name[1:].split("_")[0]), place) for name, place in points.items()):
         image[row, column] = label
     return image
+
+
+def both(made):
+    return made.label, made.confidence
 
 
 def test_nearest_point_wins_a_pixel_whatever_the_order():
@@ -38,7 +32,7 @@ def test_nearest_point_wins_a_pixel_whatever_the_order():
 
 def test_single_labelled_pixel_fills_its_disc_with_falling_confidence():
     sparse = sparse_image((41, 61), _9=(20, 30))
-    label, confidence = nearest(sparse, radius=5.0)
+    label, confidence = both(nearest(sparse, radius=5.0))
     distance = np.hypot(*(np.indices(sparse.shape) - np.array([20, 30])[:, None, None]))
     assert np.array_equal(label == 9, distance <= 5)
     assert set(np.unique(label)) == {IGNORE, 9}
@@ -50,14 +44,15 @@ def test_single_labelled_pixel_fills_its_disc_with_falling_confidence():
 
 def test_nothing_labelled_gives_nothing():
     sparse = np.full((7, 9), EMPTY, dtype=np.uint8)
-    for label, confidence in (nearest(sparse, radius=100.0), vote(sparse, [np.ones((7, 9), bool)])):
+    for made in (nearest(sparse, radius=100.0), vote(sparse, [np.ones((7, 9), bool)])):
+        label, confidence = both(made)
         assert not label.any()
         assert not confidence.any()
 
 
 def test_ignored_points_hold_their_ground():
     sparse = sparse_image((1, 21), _0=(0, 5), _3=(0, 15))
-    label, confidence = nearest(sparse, radius=50.0)
+    label, confidence = both(nearest(sparse, radius=50.0))
     assert (label[0, :10] == IGNORE).all()
     assert (confidence[0, :10] == 0).all()
     assert (label[0, 11:] == 3).all()
@@ -67,7 +62,7 @@ def test_vote_fills_by_majority_and_the_last_mask_wins():
     sparse = sparse_image((4, 10), _1=(0, 0), _1_=(0, 1), _2=(0, 2), _5=(3, 9))
     first, second = np.zeros((2, 4, 10), dtype=bool)
     first[:2, :6], second[0, 2:4] = True, True
-    label, confidence = vote(sparse, [first, second])
+    label, confidence = both(vote(sparse, [first, second]))
     assert (label[first & ~second] == 1).all()
     assert (confidence[first & ~second] == round(255 * 2 / 3)).all()
     assert (label[second] == 2).all()  # although the larger mask outvoted it before
@@ -79,7 +74,7 @@ def test_vote_leaves_masks_without_votes_and_with_ignored_majority():
     sparse = sparse_image((2, 6), _0=(0, 0), _0_=(0, 1), _4=(0, 2))
     ignored, empty = np.zeros((2, 2, 6), dtype=bool)
     ignored[0, :4], empty[1] = True, True
-    label, _ = vote(sparse, [ignored, empty, np.zeros((2, 6), bool)])
+    label, _ = both(vote(sparse, [ignored, empty, np.zeros((2, 6), bool)]))
     assert label[0, 2] == 4
     assert label.sum() == 4
 
@@ -100,7 +95,7 @@ def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample):
     shown = np.arange(len(point)) % 2 == 0
     args = pixel[shown], depth[shown], labels[point[shown]], instances[point[shown]]
     sparse, _ = paint(*args, image.shape[:2])
-    label, confidence = vote(sparse, iter(masks))
+    label, confidence = both(vote(sparse, iter(masks)))
 
     assert (label != IGNORE).mean() > 0.6 > 10 * (sparse != EMPTY).mean()
     held_out = Agreement()
@@ -112,85 +107,6 @@ def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample):
     wrong.add(labels[point[~shown]], np.roll(label, 200, axis=1)[row, column])
     assert wrong.accuracy < held_out.accuracy - 0.2
     assert confidence.max() == CERTAIN
-
-
-def test_prompts_lie_on_the_labelled_cells_of_the_square_grid():
-    sparse = sparse_image((40, 80), _1=(0, 0), _2=(20, 40), _0=(20, 50), _3=(39, 79))
-    instances = np.zeros((40, 80), np.uint16)
-    instances[20, 40] = 300
-    grid, grid_instances = grid_prompts(sparse, instances, (12, 20), 4.0)
-    assert grid[0, 0] == 1
-    assert (grid[5, 10], grid_instances[5, 10]) == (2, 300)
-    assert (grid == 3).sum() == 0  # nearest resizing reads one pixel of a cell, as in the released code
-    assert (grid[10:] == EMPTY).all()  # padding
-
-
-def test_mask_prompts_for_stuff_and_things():
-    grid = np.array([[9, 9, 1, 1], [EMPTY, 0, 1, 13]], dtype=np.uint8)
-    instances = np.array([[0, 0, 5, 6], [0, 0, 5, 0]], dtype=np.uint16)
-    stuff, thing = mask_prompts(grid, instances, np.array([[0, 0], [0, 2]]))
-    assert np.array_equal(stuff, [[1, 1, -16, -16], [0, 0, -16, -16]])
-    assert np.array_equal(thing, [[-16, -16, 16, 0], [0, 0, 16, -16]])
-
-
-class OracleSam:
-    """Answers every click with the half of the image in which it lies, at three levels of certainty."""
-
-    device = "cpu"
-
-    def __init__(self, patch):
-        self.image_encoder = type("Encoder", (), {"patch": patch})
-        self.calls = 0
-
-    def embed(self, view):
-        return tuple(4 * n // self.image_encoder.patch for n in view.shape[1:])
-
-    def masks(self, size, clicks, mask_prompts):
-        import torch
-
-        self.calls += 1
-        assert mask_prompts.shape == (len(clicks), 1, *size)
-        half = size[1] // 2
-        side = (clicks[:, 0] < 2 * size[1]).float() * 2 - 1
-        columns = torch.where(torch.arange(size[1]) < half, 1.0, -1.0)
-        sharp = (side[:, None, None] * columns).expand(-1, *size) * 10
-        blurred = sharp / 20  # |logit| < the stability offset: unstable
-        return torch.stack([sharp, blurred, -30 - sharp], 1), torch.tensor([0.9, 0.95, 0.99]).repeat(len(clicks), 1)
-
-
-SETTINGS = SamLabeller(
-    encoder="sam_tiny",
-    longest_side=64,
-    predicted_iou=0.0,
-    stability=0.9,
-    stability_offset=1.0,
-    box_nms=0.7,
-    prompts_per_batch=3,
-)
-
-
-@pytest.mark.parametrize("size", [(24, 64), (48, 128), (30, 50)])
-def test_sam_labeller_filters_prunes_and_votes(size):
-    width = size[1]
-    sparse = np.full(size, EMPTY, dtype=np.uint8)
-    sparse[:, : width // 2 - 4], sparse[:, width // 2 + 4 :] = 9, 13
-    sam = OracleSam(16)
-    image = np.zeros((*size, 3), np.uint8)
-    masks, scores = sam_masks(sam, image, sparse, np.zeros(size, np.uint16), SETTINGS)
-    masks = list(masks)
-    assert len(masks) == len(scores) == 2  # one per half: equal ones pruned, unstable and empty ones dropped
-    assert (np.diff(scores) >= 0).all()
-    assert sam.calls > 1
-    label, _ = vote(sparse, masks)
-    assert (label[:, : width // 2 - 1] == 9).all()
-    assert (label[:, width // 2 + 1 :] == 13).all()
-
-
-def test_sam_labeller_asks_nothing_where_nothing_is_labelled():
-    sparse = np.full((24, 64), EMPTY, dtype=np.uint8)
-    sparse[3, 4] = IGNORE
-    masks, scores = sam_masks(OracleSam(16), np.zeros((24, 64, 3), np.uint8), sparse, np.zeros((24, 64)), SETTINGS)
-    assert (list(masks), len(scores)) == ([], 0)
 
 
 def test_agreement_counts_what_is_covered():

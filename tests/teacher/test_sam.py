@@ -1,21 +1,19 @@
-"""SAM's checkpoints, its features on rectangles, and how images enter it."""
+"""SAM's checkpoints, its masks on rectangles, and how images enter it."""
 
 import hashlib
+import pickle
 import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import PatchEmbed, add_decomposed_rel_pos
+from segment_anything import sam_model_registry
 
 from elite_pipeline.checkpoints import PUBLISHED
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher import sam as sam_module
-from elite_pipeline.teacher.sam import ARCHITECTURES, Architecture, StageEncoder, View, build_sam, untrained_sam
-from elite_pipeline.teacher.vit import ImageEncoder, _offsets
+from elite_pipeline.teacher.sam import ARCHITECTURES, Architecture, StageEncoder, View, build_sam, embed, untrained_sam
 
 SMALL = Architecture(
     dim=16, depth=4, heads=2, global_blocks=(1, 3), image_size=128,
@@ -57,12 +55,60 @@ def test_published_architectures_have_the_published_number_of_parameters():
     }  # fmt: skip
 
 
-def test_state_dict_keys_are_those_of_segment_anything():
-    from segment_anything import sam_model_registry
+@pytest.fixture
+def official(tmp_path):
+    """Function: a checkpoint file in Meta's format (name -> float32 tensor), of any size.
 
-    with torch.device("meta"):
-        official, ours = sam_model_registry["vit_b"]().state_dict(), untrained_sam("vit_b").state_dict()
-    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in official.items()}
+    Its tensors are views of single numbers: the file of `vit_h`, 2.5 GB in truth, is small and loads at once.
+    """
+
+    def write(name, change=lambda state: None):
+        with torch.device("meta"):
+            state = sam_model_registry[name]().state_dict()
+        state = {key: torch.tensor(float(i)).expand(value.shape) for i, (key, value) in enumerate(state.items())}
+        change(state)
+        torch.save(state, tmp_path / f"{name}.pth")
+        return tmp_path / f"{name}.pth"
+
+    return write
+
+
+def test_an_official_file_loads_with_every_weight(official):
+    path = official("vit_b")
+    loaded = build_sam("vit_b", path, hashlib.sha256(path.read_bytes()).hexdigest()).state_dict()
+    for key, value in torch.load(path, weights_only=True).items():
+        assert torch.equal(loaded[key], value), key
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize("name", ["vit_l", "vit_h"])
+def test_larger_official_files_are_accepted(official, name):
+    with torch.device("meta"):  # of 2.5 GB only names and shapes; the path is the same
+        loaded = build_sam(name, official(name)).state_dict()
+        theirs = sam_model_registry[name]().state_dict()
+    assert {k: v.shape for k, v in loaded.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("vit_b", "vit_l"), ("vit_h", "vit_b"), ("vit_l", "sam_tiny")])
+def test_an_official_file_of_another_architecture_is_refused(official, held, wanted):
+    with torch.device("meta"), pytest.raises(InputError) as error:
+        build_sam(wanted, official(held))
+    assert f"does not hold the weights of {wanted}" in str(error.value)
+    assert "pos_embed is" in str(error.value) or "more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("mask_decoder.iou_token.weight"), "missing mask_decoder.iou_token.weight"),
+        (lambda state: state.update(epoch=3), "holds no state dict"),
+        (lambda state: state.update(hook=_Payload()), "holds no plain weights"),
+    ],
+)
+def test_an_official_file_with_a_fault_is_refused(official, capsys, change, message):
+    with torch.device("meta"), pytest.raises(InputError, match=message):
+        build_sam("vit_b", official("vit_b", change))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_missing_checkpoint_says_where_to_get_it(tmp_path):
@@ -106,10 +152,27 @@ class _Payload:
         return print, ("code in a checkpoint was run",)
 
 
-def test_code_in_a_checkpoint_is_refused_and_not_run(small, tmp_path, capsys):
-    torch.save({"image_encoder.pos_embed": _Payload()}, tmp_path / "sam.pth")
+def _torchscript(path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("sam.pth", lambda path: torch.save({"image_encoder.pos_embed": _Payload()}, path)),
+        ("sam.pth", lambda path: torch.save({"pos_embed": _Payload()}, path, _use_new_zipfile_serialization=False)),
+        ("sam.pth", lambda path: path.write_bytes(pickle.dumps({"image_encoder.pos_embed": _Payload()}))),
+        ("sam.pth", lambda path: torch.save(torch.nn.Linear(1, 1), path)),
+        ("sam.pth", _torchscript),
+        ("sam.safetensors", lambda path: torch.save({"image_encoder.pos_embed": _Payload()}, path)),
+    ],
+    ids=["zip", "before torch 1.6", "bare pickle", "whole module", "TorchScript", "under another name"],
+)
+def test_code_in_a_checkpoint_is_refused_and_not_run(small, tmp_path, capsys, name, write):
+    write(tmp_path / name)
     with pytest.raises(InputError, match="holds no plain weights"):
-        build_sam("vit_b", tmp_path / "sam.pth")
+        build_sam("vit_b", tmp_path / name)
     assert capsys.readouterr().out == ""
 
 
@@ -122,57 +185,6 @@ def test_damaged_files_are_refused(small, checkpoint, tmp_path):
     for path in (cut, tmp_path / "other.pth", tmp_path / "cut.safetensors"):
         with pytest.raises(InputError, match="holds no plain weights"):
             build_sam("vit_b", path)
-
-
-def _encoders():
-    """Ours and `segment_anything`'s encoder with the same random weights."""
-    torch.manual_seed(1)
-    ours = ImageEncoder(
-        dim=32, depth=4, heads=2, stage_blocks=(1, 3), image_size=1024, patch=16, window=14, neck=8,
-        relative_positions=True,
-    ).eval()  # fmt: skip
-    for name, parameter in ours.named_parameters():
-        if "pos" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    theirs = ImageEncoderViT(
-        img_size=1024, embed_dim=32, depth=4, num_heads=2, out_chans=8, use_rel_pos=True, window_size=14,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), global_attn_indexes=(1, 3),
-    ).eval()  # fmt: skip
-    theirs.load_state_dict(ours.state_dict())
-    assert isinstance(theirs.patch_embed, PatchEmbed)
-    return ours, theirs
-
-
-@torch.no_grad()
-def test_stages_are_the_outputs_of_sams_own_global_blocks():
-    ours, theirs = _encoders()
-    images = torch.randn(1, 3, 1024, 1024)
-    seen = {}
-    for i in (1, 3):
-        theirs.blocks[i].register_forward_hook(lambda _module, _inputs, output, i=i: seen.__setitem__(i, output))
-    embedding = theirs(images)
-    stages = StageEncoder(ours)(images)
-    for i, stage in zip((1, 3), stages, strict=True):
-        torch.testing.assert_close(stage, seen[i].permute(0, 3, 1, 2), atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(ours(images), embedding, atol=2e-4, rtol=1e-3)
-
-
-@torch.no_grad()
-def test_rectangles_have_the_positions_of_the_squares_top_left_corner():
-    ours, _ = _encoders()
-    assert ours.pos_embed is not None
-    torch.testing.assert_close(ours.positions(5, 20), ours.pos_embed[:, :5, :20])
-    attention = ours.blocks[1].attn
-    h, w, n = 3, 7, 64
-    query = torch.zeros(1, n, n, 16)
-    query[:, :h, :w] = torch.randn(h, w, 16)
-    whole = add_decomposed_rel_pos(
-        torch.zeros(1, n * n, n * n), query.view(1, n * n, 16), attention.rel_pos_h, attention.rel_pos_w, (n, n), (n, n)
-    ).view(n, n, n, n)[:h, :w, :h, :w]
-    rows = torch.einsum("hwc,hkc->hwk", query[0, :h, :w], _offsets(attention.rel_pos_h, h))
-    columns = torch.einsum("hwc,wkc->hwk", query[0, :h, :w], _offsets(attention.rel_pos_w, w))
-    torch.testing.assert_close(rows[..., :, None] + columns[..., None, :], whole)
-    assert [stage.shape for stage in ours.stages(torch.randn(2, 3, 80, 320))] == [(2, 32, 5, 20)] * 2
 
 
 def test_a_view_beyond_the_encoders_size_is_an_error(small):
@@ -190,13 +202,25 @@ def test_adapters_find_the_linear_layers_of_every_block(small):
     sum(stage.sum() for stage in adapted(torch.randn(1, 3, 32, 64))).backward()
 
 
+def test_adapters_on_windows_leave_padding_as_it_was(small):
+    """Padded tokens are zero, of which an adapter makes nothing."""
+    encoder = StageEncoder(small.image_encoder).eval()
+    adapted = get_peft_model(encoder, LoraConfig(r=2, target_modules=r".*attn\.qkv", init_lora_weights=False)).eval()
+    images = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        separate = adapted(images)
+        merged = adapted.merge_and_unload()(images)
+    for a, b in zip(separate, merged, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
 def test_clicks_on_a_rectangle_give_masks_of_its_size(small):
     embedding = small.embed(torch.randn(3, 48, 112))
     masks, iou = small.masks(embedding, torch.tensor([[10.0, 20.0], [100.0, 5.0]]))
     assert embedding.mask_size == (12, 28)
     assert masks.shape == (2, 3, 12, 28)
     assert iou.shape == (2, 3)
-    prompted, _ = small.masks(embedding, torch.tensor([[10.0, 20.0]]), torch.ones(1, 1, 12, 28))
+    prompted, _ = small.masks(embedding, torch.tensor([[10.0, 20.0]]), mask_prompts=torch.ones(1, 1, 12, 28))
     assert not torch.allclose(prompted, masks[:1])
 
 
@@ -241,3 +265,39 @@ def test_view_leaves_an_image_of_its_own_size_alone():
     x = View(longest_side=64, patch=16).prepare(image)
     back = x * torch.tensor(sam_module.PIXEL_STD)[:, None, None] + torch.tensor(sam_module.PIXEL_MEAN)[:, None, None]
     np.testing.assert_allclose(back.permute(1, 2, 0).numpy(), image, atol=1e-3)
+
+
+HAS_BF16 = {"avx512_bf16": True}
+
+
+@pytest.mark.parametrize(
+    ("has", "precision", "message"),
+    [
+        (HAS_BF16, "32-true", None),
+        (HAS_BF16, "bf16-mixed", None),
+        (HAS_BF16, "16-mixed", "write precision: 32-true or bf16-mixed"),
+        ({"avx2": True}, "32-true", None),
+        ({"avx2": True}, "bf16-mixed", "bf16-mixed is not what the cpu of this machine computes in: .* 32-true$"),
+    ],
+)
+def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, has, precision, message):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    view = View(64, 16, precision)
+    if message:
+        with pytest.raises(InputError, match=message):
+            view.autocast("cpu")
+    else:
+        with view.autocast(torch.device("cpu")):
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == (torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
+
+
+@torch.no_grad()
+def test_bfloat16_features_are_those_of_float32_but_for_rounding(small, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: HAS_BF16)
+    image = np.random.default_rng(0).integers(0, 256, (60, 128, 3), dtype=np.uint8)
+    exact, rounded = (embed(small, View(128, 16, precision), image).image for precision in ("32-true", "bf16-mixed"))
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded).norm() / exact.norm()) < 0.03
+    assert torch.equal(exact, small.embed(View(128, 16).prepare(image)).image)

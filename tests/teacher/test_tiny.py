@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.teacher.prompts import batched
 from elite_pipeline.teacher.sam import PACKAGED, StageEncoder, build_sam, save_sam, untrained_sam
-from elite_pipeline.teacher.tiny import THRESHOLDS, similarity
+from elite_pipeline.teacher.tiny import SHARPNESS, THRESHOLDS, clicked_pieces, similarity
 
 
 @pytest.fixture
@@ -40,9 +41,43 @@ def test_adapting_keeps_batch_statistics(tiny):
 def test_similarity_is_highest_where_the_click_is():
     torch.manual_seed(0)
     regions = torch.nn.functional.normalize(torch.randn(8, 10, 20), dim=0)
-    cosine = similarity(regions, torch.tensor([[14.0, 22.0]]), width=80)  # cell (row 5, column 3) of 4 x 4 pixels
+    cosine, other = similarity(regions, *batched(torch.tensor([[14.0, 22.0]])))  # cell (5, 3) of 4 x 4 pixels
     assert np.unravel_index(int(cosine[0].argmax()), (10, 20)) == (5, 3)
     assert cosine[0].max() == pytest.approx(1.0, abs=1e-5)
+    assert (other == -1).all()
+
+
+def test_similarity_to_several_clicks_is_that_to_the_likest_one():
+    torch.manual_seed(0)
+    regions = torch.nn.functional.normalize(torch.randn(8, 10, 20), dim=0)
+    clicks = torch.tensor([[[14.0, 22.0], [70.0, 2.0], [30.0, 30.0]]])
+    own, other = similarity(regions, clicks, torch.tensor([[1, 1, 0]]))
+    each = [similarity(regions, *batched(clicks[:, k]))[0] for k in range(3)]
+    assert torch.equal(own, torch.maximum(each[0], each[1]))
+    assert torch.equal(other, each[2])
+    without, _ = similarity(regions, clicks, torch.tensor([[1, 1, -1]]))
+    assert torch.equal(own, without)
+
+
+@torch.no_grad()
+def test_a_click_outside_takes_its_surroundings_away(tiny):
+    embedding = tiny.embed(torch.randn(3, 64, 128))
+    clicks = torch.tensor([[[70.0, 30.0], [20.0, 50.0]]])
+    with_, _ = tiny.masks(embedding, clicks, torch.tensor([[1, 0]]))
+    without, _ = tiny.masks(embedding, clicks, torch.tensor([[1, -1]]))
+    assert (with_[0, :, 30 // 4, 70 // 4] > 0).all()
+    assert (with_[0, :, 50 // 4, 20 // 4] < 0).all()
+    assert ((with_ > 0) <= (without > 0)).all()
+
+
+def test_only_clicked_pieces_are_kept():
+    logits = torch.full((1, 1, 5, 9), -2.0)
+    logits[..., 1:4, 1:3] = logits[..., 1:4, 5:7] = 3.0
+    kept = clicked_pieces(logits, torch.tensor([[[1.5, 2.5], [6.0, 2.0]]]), torch.tensor([[1, 0]]))
+    assert torch.equal(kept[..., :4], logits[..., :4])
+    assert (kept[..., 1:4, 5:7] == -SHARPNESS).all()
+    both = clicked_pieces(logits, torch.tensor([[[1.5, 2.5], [6.0, 2.0]]]), torch.tensor([[1, 1]]))
+    assert torch.equal(both, logits)
 
 
 @torch.no_grad()
@@ -50,9 +85,10 @@ def test_untrained_masks_are_nested_thresholds_of_the_similarity(tiny):
     embedding = tiny.embed(torch.randn(3, 64, 128))
     click = torch.tensor([[70.0, 30.0]])
     masks, _ = tiny.masks(embedding, click)
-    cosine = similarity(embedding.regions, click, 128)
+    cosine, _ = similarity(embedding.regions, *batched(click))
     for mask, threshold in zip(masks[0], THRESHOLDS, strict=True):
-        assert torch.equal(mask > 0, cosine[0] > threshold)
+        whole = (cosine - threshold)[None]
+        assert torch.equal(mask > 0, clicked_pieces(whole, click[None] / 4, torch.ones(1, 1))[0, 0] > 0)
 
 
 def test_weights_survive_saving_in_half_precision(tiny, tmp_path):

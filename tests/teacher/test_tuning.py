@@ -1,18 +1,22 @@
 import copy
+import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from elite_pipeline.config import Peft, TeacherToTune, View
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher import adapters, sam, samples, tuning
 from elite_pipeline.teacher.heads import Teacher
-from elite_pipeline.teacher.targets import hit_patches, patch_maps, patch_scale
+from elite_pipeline.teacher.targets import answer, hit_patches, patch_maps, patch_scale
 
 LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin2"])
 ADALORA = Peft(method="adalora", rank=2, alpha=4, targets=["qkv", "lin2"], initial_rank=4, orthogonality=0.1)
+SCARCE = ADALORA.model_copy(update={"rank": 1, "targets": ["qkv", "proj", "lin1", "lin2"]})
 FLAT = Peft(method="adalora", rank=3, alpha=1, targets=["qkv"], initial_rank=3, orthogonality=0.1)
 NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
 
@@ -61,16 +65,71 @@ def test_adapter_survives_its_folder_and_leaves_the_base_alone(peft, encoder, im
         assert torch.allclose(expected, b, atol=1e-4)
 
 
+@torch.no_grad()
+def test_modules_without_any_rank_left_survive_the_folder(encoder, images, tmp_path):
+    from peft import PeftModel
+
+    model = adapters.attach(copy.deepcopy(encoder), SCARCE, 12)
+    with torch.enable_grad():
+        teacher = Teacher(train(model, SCARCE, images, 12), width=8, classes=3)
+    tuning.save(teacher, tmp_path / "adapter", {})
+    left = [int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name]
+    assert 0 in left
+    assert any(left)
+    by_peft = PeftModel.from_pretrained(copy.deepcopy(encoder), str(tmp_path / "adapter")).eval()(images)
+    merged = adapters.merge(copy.deepcopy(encoder), tmp_path / "adapter")(images)
+    for expected, a, b in zip(model(images), by_peft, merged, strict=True):
+        assert torch.allclose(expected, a, atol=1e-5)
+        assert torch.allclose(expected, b, atol=1e-4)
+
+
 def test_adalora_ends_at_its_target_rank(encoder, images):
     model = train(adapters.attach(copy.deepcopy(encoder), ADALORA, 12), ADALORA, images, 12)
     kept = [(p != 0).sum() for name, p in model.named_parameters() if "lora_E" in name]
     assert 0 < sum(kept) <= ADALORA.rank * len(kept)
 
 
-def test_only_the_named_modules_of_blocks_are_adapted(encoder):
-    model = adapters.attach(copy.deepcopy(encoder), ADALORA, 12)
-    adapted = {name.split(".lora_")[0].split("blocks.")[1] for name, p in model.named_parameters() if p.requires_grad}
-    assert adapted == {f"{b}.{m}" for b in range(4) for m in ("attn.qkv", "mlp.lin2")}
+@pytest.mark.parametrize(
+    ("peft", "modules"),
+    [
+        (ADALORA, {"attn.qkv", "mlp.lin2"}),
+        (LORA, {"attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"}),
+        (SCARCE, {"attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"}),
+    ],
+)
+def test_only_the_named_modules_of_blocks_are_adapted(peft, modules, encoder):
+    model = adapters.attach(copy.deepcopy(encoder), peft, 12)
+    adapted = {name.split(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert adapted == {f"base_model.model.encoder.blocks.{b}.{m}" for b in range(4) for m in modules}
+
+
+def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
+    peft = Peft(
+        method="adalora", rank=8, alpha=1, targets=["qkv", "proj", "lin1", "lin2"], initial_rank=12, orthogonality=0.1
+    )
+    with torch.device("meta"):
+        encoder = adapters.attach(sam.StageEncoder(sam.untrained_sam("vit_b").image_encoder), peft, 600)
+        sizes = tuning.trainable_parameters(Teacher(encoder, width=96, classes=len(CLASSES)))
+    two_more_projections = 12 * 2 * (12 * 768 + 12)  # blocks x (rank x input + rank singular values)
+    elite = tuning.ELITE_TRAINS["vit_b"]
+    assert sizes["encoder"] == 1_770_048 == elite["adapters"] - two_more_projections
+    assert sizes["upscalers"] == elite["upscalers"]
+    assert sizes["heads"] == sizes["upscalers"] + 4 * (96 * 192 + 192 + 192 * 20 + 20)
+
+
+@pytest.mark.parametrize("name", ["vit_b", "sam_tiny"])
+def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
+    card = tuning.model_card(
+        {
+            "settings": {**settings(ADALORA).model_dump(mode="json"), "encoder": name},
+            "classes": CLASSES,
+            "trainable_parameters": {"encoder": 1_770_048, "heads": 2_746_832, "upscalers": 2_656_896},
+            "train_points": [{"accuracy": 1.0, "miou": 1.0, "iou": {"road": 1.0}}],
+        }
+    )
+    assert "1,770,048 in adapters, 2,746,832 in heads (2,656,896 in upscalers)" in card
+    assert ("1,991,520" in card) == (name == "vit_b")
+    assert "\n\n\n" not in card
 
 
 def test_method_none_trains_nothing_of_the_encoder(encoder):
@@ -167,6 +226,89 @@ def test_killed_and_resumed_ends_in_the_same_weights(peft, encoder, tmp_path):
     assert sorted(steps) == [10, 11, 12, 13]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
+
+
+def digest(encoder):
+    """sha256 of all that an encoder without its adapter holds, statistics of normalisations included."""
+    bare = {
+        name.removeprefix("base_model.model.").replace("base_layer.", ""): value
+        for name, value in encoder.state_dict().items()
+        if "lora_" not in name and "ranknum" not in name
+    }
+    return hashlib.sha256(b"".join(name.encode() + bare[name].numpy().tobytes() for name in sorted(bare))).hexdigest()
+
+
+@pytest.mark.parametrize("peft", [LORA, ADALORA, NONE], ids=["lora", "adalora", "none"])
+def test_tuning_leaves_the_base_weights_bit_identical(peft, encoder, tmp_path):
+    chosen = settings(peft, steps=6)
+    teacher, view = build(encoder, chosen)
+    assert any("running_mean" in name for name in encoder.state_dict())
+    tuning.tune(teacher, view, Pictures(), chosen, tmp_path)
+    assert digest(teacher.encoder) == digest(encoder)
+
+
+def test_ranks_move_after_the_step_and_before_the_gradients_are_cleared(encoder, tmp_path, monkeypatch):
+    from peft.tuners.adalora import AdaLoraModel
+
+    events = []
+    original = AdaLoraModel.update_and_allocate
+
+    def allocate(model, step):
+        trained = [p for name, p in model.named_parameters() if "lora_" in name]
+        events.append(("allocate", step, all(p.grad is not None for p in trained)))
+        original(model, step)
+
+    def clear(optimiser, set_to_none=True):
+        events.append(("clear",))
+        zero_grad(optimiser, set_to_none)
+
+    zero_grad = torch.optim.Optimizer.zero_grad
+    monkeypatch.setattr(AdaLoraModel, "update_and_allocate", allocate)
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", clear)
+    hook = register_optimizer_step_post_hook(lambda *_: events.append(("step",)))
+    chosen = settings(ADALORA, steps=4)
+    teacher, view = build(encoder, chosen)
+    tuning.tune(teacher, view, Pictures(), chosen, tmp_path)
+    hook.remove()
+    assert events == [event for step in range(4) for event in (("step",), ("allocate", step, True), ("clear",))]
+
+
+@pytest.mark.parametrize(("precision", "tuned_in"), [("bf16-mixed", torch.bfloat16), ("16-mixed", None)])
+def test_tuning_keeps_to_the_precision(encoder, tmp_path, monkeypatch, precision, tuned_in):
+    """16-mixed is refused on a CPU, but where a GPU has it tuning runs in float32."""
+    monkeypatch.setattr(sam, "_precisions", lambda kind: list(sam.PRECISIONS))
+    chosen = settings(steps=3)
+    teacher, view = build(encoder, chosen)
+    seen = set()
+    layer = teacher.get_submodule("heads.0.classifier.0")
+    layer.register_forward_hook(lambda _layer, _inputs, output: seen.add(output.dtype))
+    tuning.tune(teacher, dataclasses.replace(view, precision=precision), Pictures(), chosen, tmp_path)
+    assert seen == {tuned_in or torch.float32}
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in teacher.parameters())
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_tuning(encoder, tmp_path):
+    chosen = settings()
+    teacher, view = build(encoder, chosen)
+    with pytest.raises(InputError, match="precision 16-mixed is not what the cpu of this machine computes in"):
+        tuning.tune(teacher, dataclasses.replace(view, precision="16-mixed"), Pictures(), chosen, tmp_path)
+
+
+def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sam, "_precisions", lambda kind: list(sam.PRECISIONS))
+    monkeypatch.setattr(tuning, "build_sam", lambda *_: copy.deepcopy(whole))
+    whole = sam.untrained_sam("sam_tiny").eval()
+    teacher = Teacher(sam.StageEncoder(whole.image_encoder), width=8, classes=len(CLASSES))
+    description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES}
+    tuning.save(teacher, tmp_path / "adapter", description)
+    image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
+    logits = {}
+    for precision in ("32-true", "bf16-mixed"):
+        loaded, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=64, precision=precision))
+        assert view.precision == precision
+        logits[precision] = answer(loaded, view, [image], [pixel], features=True)[0]["logits"].astype(np.float32)
+    assert not np.array_equal(*logits.values())
+    np.testing.assert_allclose(*logits.values(), atol=0.05)
 
 
 def test_batches_depend_on_seed_and_step_alone_and_cover_an_epoch():

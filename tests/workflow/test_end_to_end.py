@@ -53,6 +53,7 @@ LATENCY_KEYS = set(
         "versions",
     ]
 )
+LABELLERS = [f"results/demo_pseudo_labels{ending}" for ending in (".json", ".png", "_worst.png")]
 
 
 @pytest.fixture
@@ -88,6 +89,7 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     config["teachers"]["sam_tiny"]["tune_teacher"].update(steps=6, batch=2, warmup=1)
     config["students"]["elite_demo"]["train_student"].update(epochs=6, batch=2, warmup=1, checkpoint_every=2)
     config["measure_latency"].update(warmup=1, scans=3)
+    config["evaluate_pseudo_labels"]["frames"] = 2
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
 
@@ -109,14 +111,18 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
 
     unlock = [sys.executable, "-m", "snakemake", *given, "--unlock"]  # as a user types it: without --cores
     subprocess.run(unlock, env=environment, check=True, capture_output=True)
-    output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md")
+    output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md", *LABELLERS)
     assert "100%" in output, output
     assert output.count("rule simulate_drive:") == 0
     assert "resum" in (tmp_path / "logs/train_student/demo.log").read_text().lower()
     miou, _ = check_results(tmp_path, "demo")
     assert miou["trained_on"] == ["00", "01"]
     assert miou["scans"] == 3
-    assert "Nothing to be done" in snakemake(tmp_path, *given, "results/demo_summary.md")
+    labellers = json.loads((tmp_path / LABELLERS[0]).read_text())
+    assert labellers["frames"] == 2
+    assert labellers["reference"] == "dense truth"
+    assert all(Image.open(tmp_path / figure).width > 800 for figure in LABELLERS[1:])
+    assert "Nothing to be done" in snakemake(tmp_path, *given, "results/demo_summary.md", *LABELLERS)
 
 
 def test_real_frames(tmp_path, config, sample, snakemake):

@@ -15,8 +15,11 @@ outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
 name = pathlib.Path(__file__).stem
 if name == "train_student":
     outs = [outs[0] / n for n in ("student.safetensors", "config.json", "README.md", "training.jsonl")]
-if name in ("evaluate_miou", "measure_latency"):
+if name in ("evaluate_miou", "measure_latency", "evaluate_pseudo_labels"):
     outs.append(outs[0].with_suffix(".md"))
+for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_labels", "--worst")):
+    if name == stage:
+        outs.append(pathlib.Path(sys.argv[sys.argv.index(option) + 1]))
 for out in outs:
     if out.suffix in (".zarr", "") and not out.name == "README":
         out.mkdir(parents=True, exist_ok=True)
@@ -35,6 +38,7 @@ AFTER_STUDENT = {
     "summarise_experiment",
     "all",
 }
+AFTER_COMPARISON = {"evaluate_pseudo_labels", "plot_pseudo_labels", "all"}
 AFTER_TEACHER = {"cache_teacher", *AFTER_STUDENT}
 
 
@@ -85,12 +89,19 @@ def test_nothing_to_do_when_finished(finished, snakemake):
         ("teachers.sam_tiny.peft.rank", 4, {"tune_teacher", *AFTER_TEACHER}, "peft.rank=4"),
         ("teachers.sam_tiny.cache_teacher.batch", 2, AFTER_TEACHER, "cache_teacher.batch=2"),
         (
-            "datasets.demo.label_images.nearest.radius",
+            "datasets.demo.label_images.regions.radius",
             9.0,
-            {"label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
-            'nearest={"radius": 9.0}',
+            {"label_images", "plot_labels", "tune_teacher", *AFTER_COMPARISON, *AFTER_TEACHER},
+            '"radius": 9.0',
         ),
         ("pretrain_sam.steps", 7, set(), ""),
+        ("evaluate_pseudo_labels.frames", 3, AFTER_COMPARISON, "frames=3"),
+        (
+            "datasets.demo.label_images.paper.stability",
+            0.5,
+            AFTER_COMPARISON,
+            '"stability": 0.5',
+        ),
     ],
 )
 def test_change_of_one_key(finished, snakemake, config, path, value, rules, reason):

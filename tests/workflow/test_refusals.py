@@ -35,6 +35,17 @@ def test_missing_checkpoint_names_its_source_and_sha256(workflow, snakemake):
     assert not (workflow / "cache").exists()
 
 
+def test_comparison_of_labellers_names_the_section_that_it_lacks(workflow, snakemake):
+    (workflow / "data/sample/sequences/00").mkdir(parents=True)
+    config = yaml.safe_load((workflow / "config.yaml").read_text())
+    config["datasets"]["sample"]["label_images"] = {"labeller": "nearest", "nearest": {"radius": 12.0}}
+    (workflow / "config.yaml").write_text(yaml.safe_dump(config))
+    output = snakemake(workflow, "results/sample_pseudo_labels.png")
+    assert "datasets.sample.label_images lacks sam, paper, regions" in output
+    assert "add 'sam: {...}' there" in output
+    assert not (workflow / "cache").exists()
+
+
 def test_unknown_key_and_wrong_type(workflow, snakemake):
     config = yaml.safe_load((workflow / "config.yaml").read_text())
     config["students"]["elite_demo"]["network"]["voxelsize"] = 0.1

@@ -1,4 +1,7 @@
-"""The headline numbers.  models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json"""
+"""The headline numbers.  models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json
+
+And of the labels that the teacher learns from: projection -> results/<dataset>_pseudo_labels.json
+"""
 
 
 rule evaluate_miou:
@@ -71,3 +74,55 @@ rule measure_latency:
         "python -m elite_pipeline.stages.measure_latency --model models/{wildcards.experiment}"
         " --sequences {input.sequences:q} --frames {input.frames:q} --out {output.result:q} {params:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule evaluate_pseudo_labels:
+    """Labellers against dense truth (or held-out points) with all, 20, 5 and 1 % of the labelled points."""
+    input:
+        sequences=ancient(sequence_folders("train")),
+        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        checkpoint=checkpoint_of("labellers"),
+        code=stage(
+            "evaluate_pseudo_labels",
+            "views",
+            "teacher/comparison",
+            "teacher/agreement",
+            "teacher/pseudo_labels",
+            "teacher/regions",
+            "teacher/planes",
+            "teacher/sam_plg",
+            "teacher/prompts",
+            "teacher/sam",
+            "teacher/vit",
+            "teacher/tiny",
+        ),
+    output:
+        result="results/{dataset}_pseudo_labels.json",
+        gallery="cache/{dataset}/worst_pseudo_labels.npz",
+        table=report(
+            "results/{dataset}_pseudo_labels.md",
+            caption="../report/pseudo_labels.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "what": "labellers, table"},
+        ),
+    log:
+        "logs/evaluate_pseudo_labels/{dataset}.log",
+    benchmark:
+        "benchmarks/evaluate_pseudo_labels/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime="4h",
+    params:
+        *section("evaluate_pseudo_labels"),
+        compared("sam"),
+        compared("paper"),
+        compared("regions"),
+    shell:
+        "python -m elite_pipeline.stages.evaluate_pseudo_labels --dataset {wildcards.dataset}"
+        " --sequences {input.sequences:q} --frames {input.frames:q} --projection {input.projection:q}"
+        " --gallery {output.gallery:q} --out {output.result:q} {params:q} 2>&1 | tee {log:q}"

@@ -9,7 +9,7 @@ from shutil import which
 sys.path.insert(0, str(workflow.basedir))
 
 from elite_pipeline.checkpoints import where_from
-from elite_pipeline.config import Config
+from elite_pipeline.config import Config, LabelImages
 from elite_pipeline.validation import flatten, validate
 from elite_pipeline.errors import InputError
 from snakemake.exceptions import WorkflowError
@@ -149,14 +149,16 @@ def _present(name, sequence):
 
 
 def checkpoint_of(kind):
-    """Input function: the SAM file that a teacher or a labeller names, refused with its source where missing."""
+    """Input function: the SAM file that a teacher, the labeller or all labellers name, refused with its source where missing."""
 
     def path(wildcards):
         if kind == "teacher":
             sam = config["teachers"][wildcards.teacher]
+        elif kind == "labellers":
+            sam = labeller_sections(wildcards)["sam"]
         else:
             labels = dataset(wildcards.dataset)["label_images"]
-            sam = labels["sam"] if labels["labeller"] == "sam" else {}
+            sam = labels["sam"] if labels["labeller"] != "nearest" else {}
         weights = sam.get("checkpoint")
         if sam.get("encoder") == "sam_tiny" and not weights:
             packaged = "elite_pipeline/teacher/weights/sam_tiny.safetensors"
@@ -231,6 +233,32 @@ def labeller_section(wildcards):
     labels = dataset(wildcards.dataset)["label_images"]
     return (
         f"{labels['labeller']}={json.dumps(labels[labels['labeller']], sort_keys=True)}"
+    )
+
+
+def labeller_sam(wildcards):
+    """Param: the SAM that this labeller prompts, null where it prompts none."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    needed = "sam" in LabelImages.sections(labels["labeller"])
+    return f"sam={json.dumps(labels['sam'] if needed else None, sort_keys=True)}"
+
+
+def labeller_sections(wildcards):
+    """The sections of all labellers that need SAM, chosen or not; refused where one is missing."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    sections = {name: labels[name] for name in ("sam", "paper", "regions")}
+    if missing := [name for name, section in sections.items() if section is None]:
+        raise WorkflowError(
+            f"config.yaml: datasets.{wildcards.dataset}.label_images lacks {', '.join(missing)}, which a comparison of"
+            f" the labellers needs, chosen or not: add '{missing[0]}: {{...}}' there, as datasets.demo.label_images has it."
+        )
+    return sections
+
+
+def compared(name):
+    """Param: section `name` of all labellers."""
+    return lambda wildcards: (
+        f"{name}={json.dumps(labeller_sections(wildcards)[name], sort_keys=True)}"
     )
 
 

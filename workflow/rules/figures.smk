@@ -51,6 +51,9 @@ rule plot_labels:
         "logs/plot_labels/{dataset}.log",
     benchmark:
         "benchmarks/plot_labels/{dataset}.tsv"
+    wildcard_constraints:
+        # results/<dataset>_pseudo_labels.png is of plot_pseudo_labels.
+        dataset="[a-z][a-z0-9_]*(?<!_pseudo)",
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -61,6 +64,40 @@ rule plot_labels:
         "python -m elite_pipeline.stages.plot_labels --sequences {input.sequences:q} --frames {input.frames:q}"
         " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule plot_pseudo_labels:
+    """Labellers over the share of labelled points, and the images in which the default one does worst."""
+    input:
+        result="results/{dataset}_pseudo_labels.json",
+        gallery="cache/{dataset}/worst_pseudo_labels.npz",
+        code=stage("plot_pseudo_labels", "label_figures", "figures"),
+    output:
+        curves=report(
+            "results/{dataset}_pseudo_labels.png",
+            caption="../report/pseudo_labels.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "what": "labellers"},
+        ),
+        worst=report(
+            "results/{dataset}_pseudo_labels_worst.png",
+            caption="../report/pseudo_labels.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "what": "worst pseudo-labels"},
+        ),
+    log:
+        "logs/plot_pseudo_labels/{dataset}.log",
+    benchmark:
+        "benchmarks/plot_pseudo_labels/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_pseudo_labels --result {input.result:q} --gallery {input.gallery:q}"
+        " --out {output.curves:q} --worst {output.worst:q} 2>&1 | tee {log:q}"
 
 
 rule plot_predictions:

@@ -14,6 +14,9 @@ rule label_images:
         code=stage(
             "label_images",
             "teacher/pseudo_labels",
+            "teacher/regions",
+            "teacher/planes",
+            "teacher/sam_plg",
             "teacher/prompts",
             "teacher/sam",
             "teacher/vit",
@@ -35,6 +38,7 @@ rule label_images:
     params:
         labeller,
         labeller_section,
+        labeller_sam,
     shell:
         "python -m elite_pipeline.stages.label_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
         " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
@@ -130,6 +134,7 @@ rule pretrain_sam:
             "teacher/batches",
             "teacher/views",
             "teacher/masks",
+            "teacher/planes",
             "teacher/prompts",
             "teacher/vit",
             "teacher/tiny",

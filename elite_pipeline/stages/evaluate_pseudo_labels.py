@@ -1,0 +1,85 @@
+"""Compare the labellers: SAM-PLG as published, the default one and the nearest labelled pixel at the same coverage.
+
+Each is given all labelled points of an image, then 20, 5 and 1 % of them, and scored against the dense truth, or where
+a data set has none against points held out. Writes --out (JSON), the same name with .md, and --gallery: the pictures of
+the images in which the default labeller does worst, for plot_pseudo_labels. Each labeller is timed alone, after an
+image that does not count: with SAM's encoder, without reading the image.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    """Parse, read, label, count, write."""
+    from elite_pipeline.config import LabelImages, LabellersToEvaluate
+
+    stage = parser(__doc__)
+    stage.add_argument("--dataset", required=True)
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
+    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
+    stage.add_argument("--gallery", type=Path, required=True, help="NPZ to write")
+    stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
+    args, settings = parse(stage, LabellersToEvaluate, argv)
+
+    import time
+
+    import torch
+
+    from elite_pipeline import provenance
+    from elite_pipeline.progress import progress
+    from elite_pipeline.results import write
+    from elite_pipeline.teacher import comparison
+    from elite_pipeline.teacher.pseudo_labels import build_labeller
+    from elite_pipeline.teacher.sam import PACKAGED
+    from elite_pipeline.views import spread_views
+
+    began = time.perf_counter()
+    views = spread_views(args.sequences, args.frames, args.projection, settings.frames)
+    if not views:
+        raise InputError(f"no frame of {', '.join(map(str, args.sequences))} has both an image and labels")
+    held_out = None if all(load().truth is not None for load in views) else settings.held_out
+    sections = {"sam": settings.sam, "paper": settings.paper, "regions": settings.regions}
+    labellers = {
+        name: build_labeller(LabelImages.model_validate({"labeller": labeller, **sections}))
+        for name, labeller in comparison.LABELLERS.items()
+    }
+    found, gallery = {share: comparison.Comparison() for share in comparison.SHARES}, comparison.Gallery()
+    for k, load in enumerate(progress(views, label=f"evaluate_pseudo_labels {args.dataset}")):
+        view = load()
+        shown, reference = comparison.split(view, settings.seed, held_out)
+        if k == 0:  # imports and first allocations, before any clock counts
+            comparison.compare(labellers, comparison.thinned(view, shown, 1.0), view.image, reference)
+        for share in comparison.SHARES:
+            points = comparison.thinned(view, shown, share)
+            made = comparison.compare(labellers, points, view.image, reference)
+            gain = found[share].add(view.title, reference, made)
+            gallery.add(gain, share, view, points[0], reference, made)
+    by_density = {f"{share:g}": at_share.summary(held_out is None) for share, at_share in found.items()}
+    result = {
+        "dataset": args.dataset,
+        "split": "train",
+        "sequences": [folder.name for folder in args.sequences],
+        "reference": "dense truth" if held_out is None else "held-out points",
+        "held_out": held_out,
+        "frames": len(views),
+        "labellers": by_density["1"]["labellers"],
+        "by_density": by_density,
+        "encoder": settings.sam.encoder,
+        "weights_crc32": provenance.digest(settings.sam.checkpoint or PACKAGED),
+        "config": settings.model_dump(mode="json"),
+        "versions": provenance.versions(),
+        "device": provenance.device_name(),
+        "threads": torch.get_num_threads(),
+        "commit": provenance.commit(),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    gallery.save(args.gallery)
+    write(args.out, result, comparison.table(result))
+
+
+if __name__ == "__main__":
+    run(main)

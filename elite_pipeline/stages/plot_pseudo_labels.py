@@ -1,0 +1,30 @@
+"""Draw how good the labellers are with fewer and fewer points, and the images in which the default one does worst."""
+
+import json
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+def main(argv=None):
+    stage = parser(__doc__)
+    stage.add_argument("--result", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
+    stage.add_argument("--gallery", type=Path, required=True, help="pictures of its worst images")
+    stage.add_argument("--out", type=Path, required=True, help="PNG of the curves to write")
+    stage.add_argument("--worst", type=Path, required=True, help="PNG of the worst images to write")
+    args, _ = parse(stage, Section, argv)
+
+    from elite_pipeline import label_figures
+    from elite_pipeline.teacher.comparison import read_gallery
+
+    label_figures.plot_curves(args.out, json.loads(args.result.read_text()))
+    rows = read_gallery(args.gallery)
+    if not rows:
+        raise InputError(f"{args.gallery} has no image that the default labeller covers: see coverage in {args.result}")
+    label_figures.plot_worst(args.worst, rows)
+
+
+if __name__ == "__main__":
+    run(main)
