@@ -33,6 +33,9 @@ def main():
     parser.add_argument("--sample", type=Path, default=Path("data/sample"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/real_masks.json")
     args = parser.parse_args()
+    if not (args.sample / "sam_masks").is_dir():
+        print(f"{args.sample}/sam_masks: no masks of a real SAM there, so nothing to measure")
+        return
 
     frame = read(args.sample)
     result = {"labellers": {str(share): compare(*frame, share) for share in SHARES}, "masks": len(frame[-1])}

@@ -14,6 +14,8 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, default=packaged, help=".safetensors to write (default: the packaged one)")
     stage.add_argument("--processes", type=int, default=2, help="that render views")
     arguments, settings = stages.parse(stage, PretrainSam, argv)
+    if settings.class_names and arguments.out == packaged:
+        raise errors.InputError("class_names=true makes a control and no packaged weights: name another --out")
 
     import torch
 

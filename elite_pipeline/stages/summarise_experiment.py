@@ -32,7 +32,7 @@ def main(argv=None):
         f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
         f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
         "",
-        f"pseudo-labels: by the labeller '{settings.labeller}' (results/<dataset>_pseudo_labels.md compares them)",
+        f"pseudo-labels: by the labeller '{settings.labeller}'; evaluate_pseudo_labels compares them",
         "",
         "figures:",
         *(f"    {figure}" for figure in args.figures),

@@ -90,7 +90,8 @@ def calibrate_iou(sam, views, seed):
     scores = [score_clicks(sam, views.rgb[i], views.region[i], rng, CLICKS) for i in range(len(views))]
     found, predicted = (np.concatenate([score[k] for score in scores]) for k in range(2))
     spread = predicted - predicted.mean(0)
-    slope = (spread * found).mean(0) / np.square(spread).mean(0).clip(1e-6)
+    # Never turned round: at worst a mask's prediction says nothing.
+    slope = ((spread * found).mean(0) / np.square(spread).mean(0).clip(1e-6)).clip(0)
     sam.iou_line.copy_(torch.from_numpy(np.stack([slope, found.mean(0) - slope * predicted.mean(0)])))
 
 
@@ -137,7 +138,7 @@ def more_clicks(region, clicks, rng):
 def draw_hints(truth, rng):
     """Mask prompts (N, 1, h, w) such as SAM-PLG makes of sparse labels, for masks `truth` (N, h, w).
 
-    A few cells are known: +1 or +16 inside, -16 outside, as in `pseudo_labels.mask_prompts`; the rest is 0.
+    A few cells are known: +1 or +16 inside, -16 outside, as in `sam_plg.mask_prompts`; the rest is 0.
     """
     known = rng.random(truth.shape) < rng.uniform(0.005, 0.1)
     inside = rng.choice(np.array([1, 16], np.float32), (len(truth), 1, 1))
@@ -170,8 +171,8 @@ def score_clicks(sam, image, region, rng, count, *, over="regions"):
     and the true masks' areas (count,) in pixels of the half size.
     """
     clicks, truth = draw_clicks(region, rng, count, cell=2, over=over)
-    embedding = sam.embed(normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0])
-    logits, iou = sam.masks(embedding, torch.from_numpy(clicks))
-    logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+    embedding = sam.embed(normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0].to(sam.device))
+    logits, iou = sam.masks(embedding, torch.from_numpy(clicks).to(sam.device))
+    logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False).cpu()
     found = mask_iou(logits > 0, torch.from_numpy(truth)[:, None] > 0.5)
-    return found.numpy(), iou.numpy(), truth.sum((1, 2))
+    return found.numpy(), iou.cpu().numpy(), truth.sum((1, 2))

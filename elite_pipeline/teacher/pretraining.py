@@ -1,8 +1,8 @@
 """Pre-training of `sam_tiny` without class names: what a surface is, where it is, and which pixels are one region.
 
 First the encoder with dense targets, low resolution before full and one learning rate schedule over both; then, with
-the encoder frozen, what turns a click into a mask (`masks.py`). Every step draws from its own random stream, so that a
-run that was killed ends in the same weights.
+the encoder frozen, what knows how well a click's mask fits (`masks.py`). Every step draws from its own random stream,
+so that a run that was killed ends in the same weights.
 """
 
 import math
@@ -168,6 +168,7 @@ def _resume(checkpoint, identity, module, optimiser):
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["settings"] != identity:
+        print(f"{checkpoint} is of other settings: training starts anew and replaces it")
         return 0
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])

@@ -8,6 +8,7 @@ their edges.
 """
 
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def find_regions(sparse, instances, settings):
         mask = piece[box] == k
         depth = distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
         corner = [side.start for side in box]
-        around = ndimage.binary_dilation(mask) & ~mask & (label[box] != label[tuple(own[0])])
+        around = ndimage.binary_dilation(mask) & ~mask & ~np.isin(label[box], [IGNORE, label[tuple(own[0])]])
         others = np.unique(np.stack([row[box][around], column[box][around]], 1), axis=0)
         regions.append(
             Region(
@@ -129,8 +130,7 @@ def region_masks(sam, view, image, sparse, regions, purity, *, batch=32):
     grid = torch.as_tensor(grid, dtype=torch.float32, device=sam.device)[None, None]
     index = np.full(sparse.shape, -1)
     index[rows, columns] = np.arange(len(rows))
-    for start in range(0, len(regions), batch):
-        some = regions[start : start + batch]
+    for some in _batches(regions, batch):
         clicks, inside = _prompts(some, view, sparse.shape)
         logits, _ = sam.masks(
             embedding, torch.from_numpy(clicks).to(sam.device), torch.from_numpy(inside).to(sam.device)
@@ -149,15 +149,23 @@ def region_masks(sam, view, image, sparse, regions, purity, *, batch=32):
                 yield region.label, mask.cpu().numpy()
 
 
+def _batches(regions, most):
+    """Lists of at most `most` regions with equally many prompts: padding would be prompts too, to SAM's decoder."""
+
+    def count(region):
+        return len(region.inside) + len(region.outside)
+
+    for _, same in groupby(sorted(regions, key=count), count):
+        while some := list(islice(same, most)):
+            yield some
+
+
 def _prompts(regions, view, size):
     """Clicks (N, P, 2) float32, pixels of the view, and what they say, (N, P) int64, as `PromptableSam.masks` wants."""
-    width = max(len(region.inside) + len(region.outside) for region in regions)
-    clicks, inside = np.zeros((len(regions), width, 2), np.float32), np.full((len(regions), width), -1)
-    for k, region in enumerate(regions):
-        both = np.concatenate([region.inside, region.outside])
-        clicks[k, : len(both)] = view.pixels(both[:, ::-1].astype(np.float32) + 0.5, size)
-        inside[k, : len(both)] = np.arange(len(both)) < len(region.inside)
-    return clicks, inside
+    both = np.stack([np.concatenate([region.inside, region.outside]) for region in regions])
+    clicks = view.pixels(both[..., ::-1].reshape(-1, 2).astype(np.float32) + 0.5, size).reshape(both.shape)
+    inside = np.stack([np.arange(both.shape[1]) < len(region.inside) for region in regions])
+    return clicks, inside.astype(np.int64)
 
 
 def nearest_through(masks, sparse, detour, radius):

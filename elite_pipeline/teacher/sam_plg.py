@@ -12,7 +12,7 @@ from elite_pipeline.teacher.pseudo_labels import EMPTY, PseudoLabels, vote
 def spread(sam, view, image, sparse, instances, settings):
     """`PseudoLabels` of the masks of all prompts, the last vote to the mask of highest predicted IoU.
 
-    Parameters as `sam_masks`, but `image` is a function that returns the image.
+    Parameters as `sam_masks`.
     """
     masks, _, prompts = sam_masks(sam, view, image, sparse, instances, settings)
     voted = vote(sparse, masks)
@@ -94,5 +94,6 @@ def _filter(logits, predicted, settings):
     keep = calculate_stability_score(logits, 0.0, settings.stability_offset) >= settings.stability
     if settings.predicted_iou > 0:
         keep &= predicted > settings.predicted_iou
+    keep &= (logits > 0).any(-1).any(-1)
     masks = logits[keep] > 0
     return masks, predicted[keep], batched_mask_to_box(masks)

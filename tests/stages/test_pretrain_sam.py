@@ -1,12 +1,15 @@
 """The stage `pretrain_sam` from views to weights that load, and again without work for the views."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
 
-from elite_pipeline.config import PretrainSam
+from elite_pipeline.config import PretrainSam, read
+from elite_pipeline.errors import InputError
 from elite_pipeline.stages import pretrain_sam
 from elite_pipeline.teacher.sam import build_sam
 from elite_pipeline.validation import flatten
@@ -35,3 +38,10 @@ def test_it_renders_trains_and_writes_weights(tmp_path):
     assert times == [path.stat().st_mtime_ns for path in rendered], "finished views are not rendered again"
     again = build_sam("sam_tiny", tmp_path / "sam.safetensors").state_dict()
     assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+def test_a_control_never_replaces_the_packaged_weights(tmp_path):
+    settings = read(Path(__file__).parents[2] / "config.yaml").pretrain_sam
+    values = settings.model_copy(update={"class_names": True}).model_dump(mode="json")
+    with pytest.raises(InputError, match="--out"):
+        pretrain_sam.main([*flatten(values), "--run", str(tmp_path)])

@@ -113,6 +113,26 @@ def test_one_call_per_region_and_its_prompts_are_counted():
     assert made.prompts == sum((inside >= 0).sum() for _, inside in sam.asked) == 16
 
 
+@pytest.mark.parametrize("batch", [1, 2, 32])
+def test_regions_are_decoded_with_no_prompt_but_their_own(batch):
+    """To SAM's decoder padding is a prompt too: a region's mask must not depend on the others of its batch."""
+    sparse = np.full(SIZE, EMPTY, np.uint8)
+    sparse[4::4, 4:28:4], sparse[10, 40], sparse[20, 50:53], sparse[2, 60] = 9, 1, 13, 18
+    found = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
+    counts = sorted(len(region.inside) + len(region.outside) for region in found)
+    assert len(set(counts)) > 1
+    sam = OracleSam(np.zeros(SIZE))
+    list(region_masks(sam, View(64, 16), np.zeros((*SIZE, 3), np.uint8), sparse, found, 0.0, batch=batch))
+    assert sorted(len(inside) for _, inside in sam.asked) == counts
+    assert all((inside >= 0).all() for _, inside in sam.asked)
+
+
+def test_points_without_a_class_say_nothing_of_what_a_region_is_not():
+    sparse = scattered(np.where(halves() == 13, IGNORE, 9), 0.2)
+    (region,) = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
+    assert len(region.outside) == 0
+
+
 def test_labels_flow_through_masks_and_stop_at_their_edges():
     sparse = np.full((1, 30), EMPTY, np.uint8)
     sparse[0, 2], sparse[0, 22] = 9, 13
