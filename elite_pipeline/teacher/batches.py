@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from elite_pipeline.teacher.planes import border
 from elite_pipeline.teacher.sam import normalise
 
 NEAR = 6
@@ -72,18 +73,6 @@ def sample(views, rng, count, *, pixels, halve):
         semantic=torch.from_numpy(views.semantic[at].astype(np.int64)),
         border=torch.from_numpy(borders[np.arange(count)[:, None], rows, columns].astype(np.float32)),
     )
-
-
-def border(region):
-    """(H, W) bool: pixels of `region` (H, W) with a neighbour, of four, in another region."""
-    result = np.zeros(region.shape, bool)
-    vertical = region[1:] != region[:-1]
-    horizontal = region[:, 1:] != region[:, :-1]
-    result[1:] |= vertical
-    result[:-1] |= vertical
-    result[:, 1:] |= horizontal
-    result[:, :-1] |= horizontal
-    return result
 
 
 def _spread(rng, borders, pixels):

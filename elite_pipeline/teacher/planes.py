@@ -1,4 +1,4 @@
-"""Distances and connected pieces in boolean images: SciPy's, with the types that its signatures leave open."""
+"""Distances, connected pieces and borders in images: SciPy's, with the types that its signatures leave open."""
 
 from typing import Any
 
@@ -34,3 +34,15 @@ def bounds(mask) -> tuple[slice, slice]:
     """Rows and columns of the smallest box around `mask`, (H, W) bool, which has a pixel at least."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def border(region):
+    """(H, W) bool: pixels of `region` (H, W) with a neighbour, of four, in another region."""
+    result = np.zeros(region.shape, bool)
+    vertical = region[1:] != region[:-1]
+    horizontal = region[:, 1:] != region[:, :-1]
+    result[1:] |= vertical
+    result[:-1] |= vertical
+    result[:, 1:] |= horizontal
+    result[:, :-1] |= horizontal
+    return result

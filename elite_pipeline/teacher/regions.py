@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.teacher.planes import bounds, connected, distance_to, nearest_of
+from elite_pipeline.teacher.planes import border, bounds, connected, distance_to, nearest_of
 from elite_pipeline.teacher.pseudo_labels import CERTAIN, EMPTY, PseudoLabels
 
 DOUBT = 0.4
@@ -194,18 +194,8 @@ def nearest_through(masks, sparse, detour, radius):
         nearer = inside & (through < distance[box])
         distance[box][nearer] = through[nearer]
         label[box][nearer] = name
-    border = _distance_to_border(label)
+    edge = border(label)
+    beside = distance_to(edge) + 1 if edge.any() else np.full(label.shape, _FAR)
     distance = distance.clip(max=_FAR)
-    sure = 1 - DOUBT * np.square(distance / (border + distance))
+    sure = 1 - DOUBT * np.square(distance / (beside + distance))
     return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * sure)).astype(np.uint8)
-
-
-def _distance_to_border(label):
-    """(H, W) pixels to the nearest pixel with another label."""
-    other = np.zeros(label.shape, bool)
-    down, right = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
-    other[1:] |= down
-    other[:-1] |= down
-    other[:, 1:] |= right
-    other[:, :-1] |= right
-    return distance_to(other) + 1 if other.any() else np.full(label.shape, _FAR)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from elite_pipeline.config import PretrainSam
 from elite_pipeline.teacher import pretraining
-from elite_pipeline.teacher.batches import NEAR, border, sample
+from elite_pipeline.teacher.batches import NEAR, sample
 from elite_pipeline.teacher.masks import (
     CLICKS,
     calibrate_iou,
@@ -21,6 +21,7 @@ from elite_pipeline.teacher.masks import (
     more_clicks,
     score_clicks,
 )
+from elite_pipeline.teacher.planes import border
 from elite_pipeline.teacher.pretraining import pretrain
 from elite_pipeline.teacher.views import Views, pack
 
