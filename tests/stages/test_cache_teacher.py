@@ -67,7 +67,7 @@ def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, caps
     assert len(offsets) == 3 * 2 + 1
     assert (offsets[1:] - offsets[:-1] > 0).tolist() == [False, True, True, False, True, True]
     assert store.read(group, "patch_feature").shape == (offsets[-1], 4, 416)
-    assert store.read(group, "patch_scale").shape == (4, 400)
+    assert store.read(group, "patch_scale").shape == (4, 416)
     columns = view.padded(*image.shape[:2])[1] // 16
     hit = {int(v // 16) * columns + int(u // 16) for u, v in pixel.tolist()}
     assert set(patches[offsets[4] : offsets[5]].tolist()) == hit
