@@ -189,13 +189,13 @@ def build(encoder, chosen):
     return Teacher(adapted, width=8, classes=len(CLASSES)), sam.View(64, 16)
 
 
-def test_tuning_learns_and_says_so(encoder, tmp_path):
+def test_tuning_learns_and_says_so(tmp_path):
     chosen = settings()
-    teacher, view = build(encoder, chosen)
+    teacher, view = build(sam.StageEncoder(sam.build_sam("sam_tiny").image_encoder).eval(), chosen)
     untuned = tuning.agreement_at_points(teacher.eval(), view, Pictures())
     tuning.tune(teacher, view, Pictures(), chosen, tmp_path)
     tuned = tuning.agreement_at_points(teacher, view, Pictures())
-    assert [a.accuracy for a in tuned] > [0.9] * 4
+    assert min(a.accuracy for a in tuned) > 0.9
     assert max(a.accuracy for a in untuned) < 0.9
 
 
