@@ -88,15 +88,10 @@ def shard_path(name, k, dimensions):
 
 
 def seal(path):
-    """Bring a written file to the disk; its crc32 for `Checkpoint.shards`."""
-    flush(path)
-    return digest(path)
-
-
-def flush(path):
-    """Bring a written file from the system's cache to the disk."""
+    """Bring a written file from the system's cache to the disk; its crc32 for `Checkpoint.shards`."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+    return digest(path)
 
 
 def restore(folder, identity):

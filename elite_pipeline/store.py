@@ -20,7 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
-from elite_pipeline.resume import CHECKPOINT, flush, restore, seal, shard_path, sole_writer
+from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_writer
 
 FORMATS = {"projection": 1, "pseudo_labels": 1, "targets": 1}
 """Format name -> the version that this code writes and reads."""
@@ -61,8 +61,7 @@ def create(path, name, *, sequence, frames, provenance, origin=None, **attribute
         yield out
         out.close()
         out.group.attrs.update(attributes)
-        for file in filter(Path.is_file, partial.rglob("*")):
-            flush(file)  # or a power cut after the renaming leaves empty shards under the final name
+        os.sync()  # or a power cut after the renaming leaves empty shards under the final name
         if path.exists():
             shutil.rmtree(path)
         (partial / CHECKPOINT).unlink(missing_ok=True)
