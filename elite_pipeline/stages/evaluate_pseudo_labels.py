@@ -1,4 +1,4 @@
-"""Compare the labellers: SAM-PLG as published, the default one and the nearest labelled pixel at the same coverage.
+"""Compare the labellers: ELiTe's SAM-PLG, the default one and the nearest labelled pixel at the same coverage.
 
 Each is given all labelled points of an image, then 20, 5 and 1 % of them, and scored against the dense truth, or where
 a data set has none against points held out. Writes --out (JSON), the same name with .md, and --gallery: the pictures of
