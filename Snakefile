@@ -20,6 +20,9 @@ include: "workflow/rules/teacher.smk"
 include: "workflow/rules/student.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/deploy.smk"
+include: "workflow/rules/diagnosis.smk"
+include: "workflow/rules/compare.smk"
 
 
 rule all:

@@ -2,21 +2,15 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from elite_pipeline import index, store
 from elite_pipeline.augmentation import augment, remap
 from elite_pipeline.config import Augmentation
-from elite_pipeline.datasets import open_recording
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
 from elite_pipeline.errors import InputError
-
-AGAIN = "Delete it and run snakemake again."
+from elite_pipeline.recorded import Recorded
 
 
 @dataclass(frozen=True)
@@ -32,12 +26,26 @@ class Example:
     sum of both divergences pulls the student to the mean of the two distributions."""
     teacher: Tensor
     """(M, S, K) float32 logits."""
+    instances: Tensor
+    """(N,) int64: the thing that each point belongs to, in this scan; 0 = none, or unknown."""
+    patch_of: Tensor
+    """(M,) int64: the row of `patches` in which the teacher saw the point; -1 where features were not asked for."""
+    patches: Tensor
+    """(Q, S, D) float32: the teacher's features of the image patches that points hit, in standard deviations."""
 
     def augmented(self, settings: Augmentation, generator):
         """This scan, randomly changed; labels and answers go with their points."""
         points, rows = augment(self.points, settings, generator)
         left, taught = remap(self.taught, rows, len(self.points))
-        return Example(points, self.labels[rows], taught, self.teacher[left])
+        return replace(
+            self,
+            points=points,
+            labels=self.labels[rows],
+            instances=self.instances[rows],
+            taught=taught,
+            teacher=self.teacher[left],
+            patch_of=self.patch_of[left],
+        )
 
 
 @dataclass(frozen=True)
@@ -50,114 +58,74 @@ class Batch(Example):
 
     def to(self, device):
         """This batch on `device`."""
-        tensors = (self.points, self.labels, self.taught, self.teacher, self.scan)
-        return Batch(*(tensor.to(device) for tensor in tensors), scans=self.scans)
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "scans"}
+        return replace(self, **moved)
 
 
 def collate(examples: Sequence[Example]) -> Batch:
     """`examples`, one after another."""
     sizes = torch.tensor([len(example.points) for example in examples])
-    starts = sizes.cumsum(0) - sizes
+    starts = (sizes.cumsum(0) - sizes).tolist()
+    patches = torch.tensor([len(example.patches) for example in examples])
+    first = (patches.cumsum(0) - patches).tolist()
+    shifted = [torch.where(e.patch_of < 0, -1, e.patch_of + k) for e, k in zip(examples, first, strict=True)]
     return Batch(
         points=torch.cat([example.points for example in examples]),
         labels=torch.cat([example.labels for example in examples]),
+        instances=torch.cat([example.instances for example in examples]),
         taught=torch.cat([example.taught + start for example, start in zip(examples, starts, strict=True)]),
-        teacher=torch.cat([example.teacher for example in examples]),
+        teacher=_cat([example.teacher for example in examples]),
+        patch_of=torch.cat(shifted),
+        patches=_cat([example.patches for example in examples]),
         scan=torch.repeat_interleave(torch.arange(len(examples)), sizes),
         scans=len(examples),
     )
 
 
-class Recorded:
-    """A recorded sequence, its index and, where given, its projection and targets stores."""
-
-    def __init__(self, folder, frames, projection=None, targets=None):
-        self.recording = open_recording(folder)
-        self.index = index.read(frames)
-        self.projection = store.Projection(projection) if projection else None
-        self.targets = store.open_store(targets, "targets") if targets else None
-        self.files = [Path(frames), *(Path(path) / "zarr.json" for path in (projection, targets) if path)]
-        self.stages: int | None = None
-        """Number of the teacher's stages."""
-        if self.projection is None or self.targets is None:
-            return
-        if "logits" not in self.targets:
-            raise InputError(f"{targets} holds no logits. Set cache_teacher.targets: [logits] for this teacher.")
-        _, stages, classes = self.targets["logits"].shape  # pyright: ignore[reportAttributeAccessIssue]
-        rows = int(self.projection.offsets[-1])
-        if not self.projection.frames == self.targets.attrs["frames"] == self.index.frames:
-            raise InputError(f"{projection} or {targets} holds other frames than {frames}. {AGAIN}")
-        if self.targets["logits"].shape[0] != rows or classes != len(CLASSES):  # pyright: ignore[reportAttributeAccessIssue]
-            raise InputError(f"{targets} does not fit {projection} and {len(CLASSES)} classes. {AGAIN}")
-        self.stages = stages
-
-    def example(self, f) -> Example:
-        """Frame index `f`."""
-        points = torch.from_numpy(self.points(f).copy())
-        return Example(points, torch.from_numpy(self.labels(f)), *self._teacher(f))
-
-    def points(self, f):
-        """(N, 4) float32 of frame index `f`: x, y, z in metres, remission."""
-        name, count = self.index.frames[f], self.index.points[f]
-        points = self.recording.points(name)
-        if len(points) != count:
-            raise InputError(
-                f"{self.recording.folder}, frame {name}: {len(points)} points, but {count} in its index."
-                " The scan changed after it was indexed: run snakemake with --forcerun index_frames."
-            )
-        return points
-
-    def labels(self, f):
-        """(N,) int64 training ids of frame index `f`; all `IGNORE` where it is unlabelled."""
-        if not self.index.labelled[f]:
-            return np.full(self.index.points[f], IGNORE, dtype=np.int64)
-        return self.recording.labels(self.index.frames[f], int(self.index.points[f])).astype(np.int64)
-
-    def answers(self, f):
-        """Number of projected points of frame index `f` that the teacher may have answered about."""
-        rows = self.projection.frame_rows(f) if self.projection and self.targets is not None else slice(0, 0)
-        return rows.stop - rows.start
-
-    def _teacher(self, f):
-        if self.projection is None or self.targets is None:
-            return torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0, len(CLASSES))
-        rows = self.projection.frame_rows(f)
-        visible = self.projection.read("visible", rows)
-        point = self.projection.read("point", rows)[visible].astype(np.int64)
-        logits = store.read(self.targets, "logits", rows)[visible].astype(np.float32)
-        if (point >= self.index.points[f]).any() or not np.isfinite(logits).all():
-            raise InputError(
-                f"{self.targets.store_path}, frame {self.index.frames[f]}:"
-                f" points beyond the scan, or logits that are not finite. {AGAIN}"
-            )
-        return torch.from_numpy(point), torch.from_numpy(logits)
+def _cat(tensors):
+    """Rows end to end; a scan without any has no rows, whose other sizes mean nothing."""
+    return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
 
 
 class Examples:
     """The scans of several sequences that have something to learn from: labels, a teacher's answer or both."""
 
-    def __init__(self, sequences: Sequence[Recorded]):
+    def __init__(self, sequences: Sequence[Recorded], *, features=False):
+        """`features`: whether the teacher's patch features are wanted."""
         self.sequences = sequences
+        self.features = features
         self.items = [
             (recorded, f)
             for recorded in sequences
             for f, labelled in enumerate(recorded.index.labelled)
-            if labelled or recorded.answers(f)
+            if labelled or recorded.answered(f)
         ]
         if not self.items:
             raise InputError("no training scan has labels or a teacher's answer; check train: of this dataset")
+        for recorded in sequences:
+            if features and recorded.targets is not None and not recorded.feature_channels:
+                raise InputError(f"{recorded.targets.store_path} holds no features: add them to cache_teacher.targets.")
 
     def __len__(self):
         return len(self.items)
 
-    def __getitem__(self, index) -> Example:
-        recorded, f = self.items[index]
-        return recorded.example(f)
+    def __getitem__(self, item) -> Example:
+        recorded, f = self.items[item]
+        answers = recorded.answers(f, features=self.features)
+        return Example(
+            points=torch.from_numpy(recorded.points(f).copy()),
+            labels=torch.from_numpy(recorded.labels(f)),
+            instances=torch.from_numpy(recorded.instances(f)),
+            taught=answers.taught,
+            teacher=answers.teacher,
+            patch_of=answers.patch_of,
+            patches=answers.patches,
+        )
 
     @property
-    def labelled(self):
-        """Number of scans with labels."""
-        return sum(bool(recorded.index.labelled[f]) for recorded, f in self.items)
+    def labelled(self) -> list[int]:
+        """The items with labels."""
+        return [item for item, (recorded, f) in enumerate(self.items) if recorded.index.labelled[f]]
 
     @property
     def files(self):
@@ -165,12 +133,13 @@ class Examples:
         return [file for recorded in self.sequences for file in recorded.files]
 
     def label_counts(self):
-        """(K,) int64 points of each class."""
-        counts = torch.zeros(len(CLASSES), dtype=torch.int64)
-        for recorded, f in self.items:
-            if recorded.index.labelled[f]:
-                counts += torch.bincount(torch.from_numpy(recorded.labels(f)), minlength=len(CLASSES))
-        return counts
+        """(K,) int64 labelled points of each class."""
+        counts = sum(recorded.index.class_points.sum(axis=0) for recorded in self.sequences)
+        return torch.from_numpy(counts)
+
+    def answer_counts(self):
+        """(K,) float64 points of each class as the teacher sees it: its probabilities, summed."""
+        return torch.from_numpy(sum(recorded.class_mass() for recorded in self.sequences if recorded.stages))
 
     def digest(self):
         """SHA-256 over the indices and the stores' metadata: which data this is, without reading all of it."""
@@ -178,14 +147,3 @@ class Examples:
         for file in self.files:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()
-
-
-def open_recorded(sequences, frames, projection=(), targets=()) -> list[Recorded]:
-    """Sequence folders with their indices and, unless empty, projection and targets stores: lists in one order."""
-    for name, paths in (("frames", frames), ("projection", projection), ("targets", targets)):
-        if len(paths) != len(sequences) and (paths or name == "frames"):
-            raise InputError(f"--{name} names {len(paths)} files for {len(sequences)} --sequences: give one for each")
-    if bool(projection) != bool(targets):
-        raise InputError("--projection and --targets go together: the rows of one say what the other's mean")
-    none = [None] * len(sequences)
-    return [Recorded(*row) for row in zip(sequences, frames, projection or none, targets or none, strict=True)]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 
@@ -25,6 +26,8 @@ class Index:
     """(F,) int64, points of each scan."""
     labelled: np.ndarray
     """(F,) bool, whether the scan's points have labels."""
+    class_points: np.ndarray
+    """(F, K) int64, labelled points of each class; 0 where the scan is unlabelled."""
     sizes: dict[str, np.ndarray]
     """Camera -> (F, 2) int32, (height, width) of its image in pixels; (0, 0) where it took none."""
 
@@ -53,7 +56,14 @@ def check(recording, cameras, *, labels, images, missing_images):
 
 
 def _check_frame(recording, frame, cameras, labels, missing_images, faults):
-    row = {"frame": frame, "points": 0, "labelled": False, "crc32": 0, "labels_crc32": 0}
+    row = {
+        "frame": frame,
+        "points": 0,
+        "labelled": False,
+        "crc32": 0,
+        "labels_crc32": 0,
+        "class_points": [0] * len(CLASSES),
+    }
     points = _collect(faults, recording.points, frame)
     if points is not None:
         row["points"] = len(points)
@@ -67,6 +77,8 @@ def _check_frame(recording, frame, cameras, labels, missing_images, faults):
             labels = _collect(faults, recording.labels, frame, len(points))
             row["labelled"] = labels is not None
             row["labels_crc32"] = zlib.crc32(labels if labels is not None else b"")
+            if labels is not None:
+                row["class_points"] = np.bincount(labels, minlength=len(CLASSES)).tolist()
         elif labels:
             faults.append(f"{recording.label_path(frame)}: missing. Copy it, or take the sequence out of the split.")
     for camera in cameras:
@@ -108,22 +120,39 @@ def write(path, rows):
     os.replace(partial, path)
 
 
+def with_labels_of(path, frames, out):
+    """Write to `out` the index in `path` in which only `frames` are labelled."""
+    table = _table(path)
+    rows = table.to_pylist()
+    for row in rows:
+        if row["frame"] not in frames:
+            row.update(labelled=False, class_points=[0] * len(CLASSES))
+    write(out, rows)
+
+
 def read(path):
     """The `Index` in the Parquet file `path`."""
-    try:
-        table = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is no readable index ({error}). Delete it and run snakemake again.") from None
+    table = _table(path)
     cameras = [name.removesuffix("_height") for name in table.column_names if name.endswith("_height")]
     return Index(
         frames=table["frame"].to_pylist(),
         points=table["points"].to_numpy(),
         labelled=table["labelled"].to_numpy(),
+        class_points=np.array(table["class_points"].to_pylist(), dtype=np.int64).reshape(-1, len(CLASSES)),
         sizes={
             camera: np.stack([table[f"{camera}_height"], table[f"{camera}_width"]], axis=1).astype(np.int32)
             for camera in cameras
         },
     )
+
+
+def _table(path):
+    try:
+        table = pq.read_table(path)
+        table["class_points"]
+    except (FileNotFoundError, KeyError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} is no readable index ({error}). Delete it and run snakemake again.") from None
+    return table
 
 
 def _collect(faults, function, *arguments):

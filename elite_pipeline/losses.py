@@ -50,12 +50,27 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, repeats: Tensor | None
     return (errors * steps).sum(dim=1).mean()
 
 
-def distillation(student: Tensor, teacher: Tensor, *, temperature: float, reduction: str) -> Tensor:
+def distillation(
+    student: Tensor, teacher: Tensor, *, temperature: float, reduction: str, weights: Tensor | None = None
+) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) of logits (M, K); no gradient reaches the teacher.
 
-    `reduction` "batchmean" averages over the M points; "mean" over points and classes, so it is K times smaller.
+    `reduction` "batchmean" averages over the M points; "mean" over points and classes, so it is K times smaller. With
+    `weights` (K,), as in `cross_entropy`, it is a weighted mean in which a point weighs as its likely classes do.
     """
     p = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
     q = functional.log_softmax(student.float() / temperature, dim=1)
-    divergence = (p.exp() * (p - q)).sum() * temperature**2
-    return divergence / max(1, student.numel() if reduction == "mean" else len(student))
+    divergence = (p.exp() * (p - q)).sum(dim=1) * temperature**2  # (M,)
+    if weights is None:
+        mean = divergence.sum() / max(1, len(divergence))
+    else:
+        weight = functional.softmax(teacher.detach().float(), dim=1) @ weights  # (M,)
+        total = weight.sum()
+        mean = (divergence * weight).sum() / torch.where(total > 0, total, 1.0)
+    return mean / student.shape[1] if reduction == "mean" else mean
+
+
+def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over rows of 1 - cosine of features (Q, D); no gradient reaches the teacher."""
+    distance = 1 - functional.cosine_similarity(student.float(), teacher.detach().float(), dim=1)
+    return distance.sum() / max(1, len(distance))

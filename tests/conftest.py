@@ -18,22 +18,31 @@ Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
 
 
+@pytest.fixture(scope="session")
+def write_drive():
+    """A function that writes, to a folder, a sequence: 3 scans of 500 points around the sensor, images of 80 x 40."""
+
+    def write(folder):
+        rng = np.random.default_rng(0)
+        for name in ("velodyne", "labels", "image_2"):
+            (folder / name).mkdir(parents=True)
+        (folder / "calib.txt").write_text(CALIBRATION)
+        for k in range(3):
+            points = rng.uniform((-20, -20, -2, 0), (20, 20, 2, 1), size=(500, 4)).astype(np.float32)
+            points.tofile(folder / "velodyne" / f"{k:06d}.bin")
+            raw = rng.choice([0, 10, 40, 48, 50, 70, 252], size=500).astype(np.uint32) | (7 << 16)
+            raw.tofile(folder / "labels" / f"{k:06d}.label")
+            image = rng.integers(0, 255, size=(40, 80, 3), dtype=np.uint8)
+            Image.fromarray(image).save(folder / "image_2" / f"{k:06d}.png")
+        return folder
+
+    return write
+
+
 @pytest.fixture
-def drive(tmp_path):
-    """A sequence folder in SemanticKITTI's layout: 3 scans of 500 points around the sensor, images of 80 x 40."""
-    folder = tmp_path / "sequences" / "00"
-    rng = np.random.default_rng(0)
-    for name in ("velodyne", "labels", "image_2"):
-        (folder / name).mkdir(parents=True)
-    (folder / "calib.txt").write_text(CALIBRATION)
-    for k in range(3):
-        points = rng.uniform((-20, -20, -2, 0), (20, 20, 2, 1), size=(500, 4)).astype(np.float32)
-        points.tofile(folder / "velodyne" / f"{k:06d}.bin")
-        raw = rng.choice([0, 10, 40, 48, 50, 70, 252], size=500).astype(np.uint32) | (7 << 16)
-        raw.tofile(folder / "labels" / f"{k:06d}.label")
-        image = rng.integers(0, 255, size=(40, 80, 3), dtype=np.uint8)
-        Image.fromarray(image).save(folder / "image_2" / f"{k:06d}.png")
-    return folder
+def drive(write_drive, tmp_path):
+    """The sequence of `write_drive`, in SemanticKITTI's layout."""
+    return write_drive(tmp_path / "sequences" / "00")
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +73,25 @@ def taught(drive, tmp_path):
 
     Frame 0 has labels and answers (40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
     hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's
-    index.
+    index. Points with the same index modulo 4 share a patch in each camera, whose five features are, in steps of 0.5,
+    that plus 10 for camera 1 plus 20 per frame; the fourth stage lacks the last channel. Patches lie in descending
+    order of it.
     """
-    from elite_pipeline import index, store
+    from elite_pipeline import datasets, index, store
 
     (drive / "labels/000002.label").unlink()
     frames = ["000000", "000001", "000002"]
     paths = {"sequences": drive} | {n: tmp_path / f"00.{n}" for n in ("frames", "projection", "targets")}
-    index.write(paths["frames"], [{"frame": f, "points": 500, "labelled": f != "000002", "crc32": 0} for f in frames])
+    labelled = [f != "000002" for f in frames]
+    labels = [
+        datasets.open_recording(drive).labels(f, 500) if has else [] for f, has in zip(frames, labelled, strict=True)
+    ]
+    counts = [np.bincount(ids, minlength=20).tolist() for ids in labels]
+    rows = zip(frames, labelled, counts, strict=True)
+    index.write(
+        paths["frames"],
+        [{"frame": f, "points": 500, "labelled": has, "crc32": 0, "class_points": n} for f, has, n in rows],
+    )
     rows = [np.r_[0:40], np.r_[20:60], np.r_[0:10], np.r_[0:0], np.r_[100:130], np.r_[490:500]]
     point = np.concatenate(rows)
     visible = np.arange(len(point)) % 5 > 0
@@ -83,6 +103,18 @@ def taught(drive, tmp_path):
         out.array("offsets", np.cumsum([0, *map(len, rows)]))
     with store.create(paths["targets"], "targets", **about) as out:
         out.rows("logits", (4, 20), np.float16).append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
+        out.array("mass", np.full((4, 20), len(point) / 20))
+        hit = [np.unique(points % 4)[::-1] for points in rows]
+        names = np.concatenate([patch + 10 * (k % 2) + 20 * (k // 2) for k, patch in enumerate(hit)])
+        shown = [(points, patch) for points, patch in zip(rows, hit, strict=True) if len(points)]
+        of_row = np.concatenate([np.argmax(patch == (points % 4)[:, None], axis=1) for points, patch in shown])
+        scale = np.full((4, 5), 0.5, np.float32)
+        scale[3, 4] = 0
+        out.rows("patch_feature", (4, 5), np.int8).append(np.broadcast_to(names[:, None, None], (len(names), 4, 5)))
+        out.rows("patch_index", (), np.uint16).append(np.concatenate(hit))
+        out.rows("point_patch", (), np.uint16).append(of_row)
+        out.array("patch_offsets", np.cumsum([0, *map(len, hit)]))
+        out.array("patch_scale", scale)
     return paths
 
 

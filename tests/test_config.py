@@ -24,7 +24,9 @@ def test_shipped_config_is_valid():
 
 def test_every_key_is_explained_once(values):
     """By a comment on its line, or by its name in a comment."""
-    keys = {item.partition("=")[0].split(".")[-1] for item in flatten(values)} - {"image_2", "image_0"}
+    for comparison in values["comparisons"].values():
+        comparison["experiments"] = "names are the user's"
+    keys = {item.partition("=")[0].split(".")[-1] for item in flatten(values)} - {f"image_{k}" for k in range(4)}
     text = (ROOT / "config.yaml").read_text()
     silent = sorted(k for k in keys if not re.search(rf"^\s*{k}:.*#|#.*\b{k}\b", text, re.MULTILINE))
     assert not silent
@@ -55,6 +57,20 @@ def test_every_key_is_explained_once(values):
         ("teachers.sam_vit_b.longest_side", 2048, "longest_side 2048 is beyond the 1024 pixels"),
         ("teachers.sam_tiny.cache_teacher.targets", ["features"], "experiments.demo: .*add logits"),
         ("students.elite_demo.network.scales", [2, 4], "experiments.demo: .*2 scales and every teacher 4 stages"),
+        ("students.elite_demo.losses.features", 1.0, "experiments.demo: .*distils features, .*does not cache"),
+        ("students.elite_demo.losses.stages", [4], "experiments.demo: .*stages, 0 to 3"),
+        ("students.elite_demo.train_student.steps", 9, "either epochs or steps"),
+        ("students.elite_demo.train_student.labelled_share", 0.1, "of a batch of 2 is no scan at all"),
+        ("datasets.demo.labelled", 0.0, "datasets.demo.labelled"),
+        ("datasets.demo.labelled", {"08": ["000000"]}, "names sequences \\['08'\\], which are not in train"),
+        ("datasets.streets_10.of", "nothing", "datasets.streets_10.of is 'nothing'"),
+        ("datasets.streets_10.of", "streets_5", "of no other"),
+        ("datasets.streets_10.cameras", {"image_2": "P3"}, "shares its files, so it cannot set \\['cameras'\\]"),
+        ("datasets.streets_10.train", ["40"], "sequences \\['40'\\] that streets lacks"),
+        ("comparisons.ablation.seeds", [1, 1], "a seed stands twice"),
+        ("comparisons.ablation.differences", [["a", "b"]], "differences name \\['a', 'b'\\]"),
+        ("comparisons.ablation.experiments.x", "nobody", "names experiments \\['nobody'\\]"),
+        ("oracles.best", {"accuracy": 0.5, "seed": 0}, "oracles.best"),
         ("students.elite.train_student.learning_rate", True, "learning_rate: .*valid number"),
         ("students.elite.train_student.learning_rate", "1e-3", "'1e-3' is text and no number"),
         ("students.elite.train_student.epochs", "64", "train_student.epochs: '64' is text"),
@@ -74,11 +90,11 @@ def test_faults_are_named_with_their_path(values, path, value, message):
 
 def test_all_faults_come_at_once(values):
     values["bogus"] = 1
-    del values["simulate_drive"]["seed"]
+    del values["datasets"]["demo"]["simulate_drive"]["seed"]
     with pytest.raises(InputError) as error:
         validate(Config, values, "config.yaml")
     assert "bogus" in str(error.value)
-    assert "simulate_drive.seed: this key is missing" in str(error.value)
+    assert "datasets.demo.simulate_drive.seed: this key is missing" in str(error.value)
 
 
 def test_flat_form_is_sorted_and_reversible():

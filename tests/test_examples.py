@@ -1,24 +1,30 @@
 """The reader that joins scans, labels and the teacher's answers."""
 
+import json
+import shutil
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from elite_pipeline.config import Augmentation
 from elite_pipeline.errors import InputError
-from elite_pipeline.examples import Examples, collate, open_recorded
+from elite_pipeline.examples import Examples, collate
+from elite_pipeline.recorded import open_recorded
 
 AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
 
 
-def examples(taught, *names):
-    return Examples(open_recorded(*([taught[name]] for name in names or taught)))
+def examples(taught, *names, features=False):
+    return Examples(open_recorded(*([taught[name]] for name in names or taught)), features=features)
 
 
 def test_joins_labels_and_visible_answers_by_point(taught):
     found = examples(taught)
     assert len(found) == 3
-    assert found.labelled == 2
+    assert found.labelled == [0, 1]
     labelled_and_taught, hidden, unlabelled = (found[i] for i in range(3))
     rows = np.r_[0:40, 20:60][np.arange(80) % 5 > 0]
     assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see are there twice
@@ -67,23 +73,61 @@ def test_digest_follows_the_stores_metadata(taught):
     assert examples(taught).digest() != before
 
 
-def test_faults_are_told_with_their_file(taught):
-    with pytest.raises(InputError, match="--frames names 2 files for 1"):
-        open_recorded([taught["sequences"]], [taught["frames"]] * 2)
-    with pytest.raises(InputError, match="go together"):
-        open_recorded([taught["sequences"]], [taught["frames"]], [taught["projection"]])
-    with pytest.raises(InputError, match="targets"):
-        open_recorded(*([path] for path in {**taught, "targets": taught["projection"]}.values()))
-    scan = taught["sequences"] / "velodyne/000000.bin"
-    scan.write_bytes(scan.read_bytes()[:-16])
-    with pytest.raises(InputError, match="499 points, but 500"):
-        _ = examples(taught)[0]
+def named(batch):
+    """Of each answer that has a patch: what its patch is called; and the point's index, in its remission."""
+    hit = batch.patch_of >= 0
+    return 2 * batch.patches[batch.patch_of[hit], 0, 0], batch.points[batch.taught[hit], 3]
 
 
-def test_damaged_answers_are_an_error_and_no_number(taught):
-    (chunk,) = (path for path in (taught["targets"] / "logits/c").rglob("*") if path.is_file())
-    data = bytearray(chunk.read_bytes())
-    data[100] ^= 0xFF
-    chunk.write_bytes(data)
-    with pytest.raises(InputError, match="damaged"):
-        _ = examples(taught)[0]
+def test_patches_stay_with_their_points_through_augmentation_and_batching(taught):
+    found = examples(taught, features=True)
+    marked = [found[i] for i in (2, 1, 0)]
+    for example in marked:
+        example.points[:, 3] = torch.arange(500.0)
+        assert example.patches.shape[1:] == (4, 5)
+    without = examples(taught)[0]
+    assert (without.patch_of == -1).all()
+    assert len(without.patches) == 0
+    changed = [e.augmented(AUGMENTATION, torch.Generator().manual_seed(3 + i)) for i, e in enumerate(marked)]
+    batch = collate([*changed[:2], without, changed[2]])
+    assert 0 < len(batch.taught) < 96 + 64
+    patch, point = named(batch)
+    assert len(patch) < len(batch.taught)
+    frame, camera, place = patch // 20, patch % 20 // 10, patch % 10
+    assert torch.equal(place, point % 4)
+    whose = batch.scan[batch.taught[batch.patch_of >= 0]]
+    assert torch.equal(frame, torch.tensor([2.0, 1.0, -1.0, 0.0])[whose])
+    # By camera a only, by b only, and by both.
+    first, second, both = ((whose == 3) & (camera == c) for c in (0, 1, 0))
+    assert (point[first] < 40).all()
+    assert ((point[second] >= 20) & (point[second] < 60)).all()
+    assert set(point[both].tolist()) & set(point[second].tolist())
+    assert not batch.patches[:, 3, 4].any()
+
+
+def test_features_are_refused_where_there_are_none(taught, tmp_path):
+    group = taught["targets"]
+    for name in ("point_patch", "patch_feature"):
+        shutil.rmtree(group / name)
+    metadata = group / "zarr.json"
+    described = json.loads(metadata.read_text())
+    described.pop("consolidated_metadata", None)
+    metadata.write_text(json.dumps(described))
+    assert len(examples(taught)[0].taught) == 64
+    with pytest.raises(InputError, match=r"00\.targets holds no features: add them to cache_teacher\.targets"):
+        examples(taught, features=True)
+    assert len(examples(taught, "sequences", "frames", features=True)) == 2  # nobody to teach any
+
+
+def test_answers_of_all_sequences_count(taught):
+    whole = open_recorded(*([path] * 2 for path in taught.values()))
+    assert torch.equal(Examples(whole).answer_counts(), torch.full((20,), 2 * 130 / 20, dtype=torch.float64))
+    assert Examples(whole).labelled == [0, 1, 3, 4]
+
+
+def test_a_data_set_with_nothing_to_learn_from_is_refused(taught):
+    table = pq.read_table(taught["frames"]).to_pydict() | {"labelled": [False] * 3}
+    pq.write_table(pa.table(table), taught["frames"])
+    assert [f for _, f in examples(taught).items] == [0, 1, 2]
+    with pytest.raises(InputError, match="no training scan has labels"):
+        examples(taught, "sequences", "frames")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from elite_pipeline.losses import class_weights, cross_entropy, distillation, lovasz_softmax
+from elite_pipeline.losses import class_weights, cross_entropy, distillation, feature_distance, lovasz_softmax
 
 CLASSES = 6
 
@@ -127,3 +127,62 @@ def test_class_weights_of_the_published_recipe():
     assert weights.tolist() == pytest.approx([0, 1, 2, 0, 200])
     assert not class_weights(torch.zeros(4, dtype=torch.int64)).any()
     assert all(math.isfinite(w) for w in weights.tolist())
+
+
+def plain_balanced(student, teacher, temperature, weights):
+    """Point by point: divergences, each times the weight that its classes have on average, over the weights' sum."""
+    total, weight_of_all = 0.0, 0.0
+    for mine, answer in zip(student.tolist(), teacher.tolist(), strict=True):
+        soft = [[math.exp(x / t) for x in row] for row, t in ((answer, temperature), (mine, temperature), (answer, 1))]
+        p, q, likely = ([x / sum(row) for x in row] for row in soft)
+        weight = sum(a * w for a, w in zip(likely, weights.tolist(), strict=True))
+        total += weight * temperature**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        weight_of_all += weight
+    return total / weight_of_all
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 4.0])
+def test_balanced_distillation_equals_a_plain_loop(temperature):
+    generator = torch.Generator().manual_seed(3)
+    student, teacher = (3 * torch.randn(40, CLASSES, generator=generator) for _ in range(2))
+    weights = torch.tensor([0.0, 5.0, 0.2, 1.0, 0.0, 30.0])
+    at = {"temperature": temperature, "weights": weights}
+    expected = plain_balanced(student, teacher, temperature, weights)
+    assert distillation(student, teacher, reduction="batchmean", **at).item() == pytest.approx(expected, rel=1e-4)
+    assert distillation(student, teacher, reduction="mean", **at).item() == pytest.approx(expected / CLASSES, rel=1e-4)
+    alike = distillation(student, teacher, temperature=temperature, reduction="mean")
+    even = {"temperature": temperature, "weights": torch.full((CLASSES,), 2.5)}
+    torch.testing.assert_close(distillation(student, teacher, reduction="mean", **even), alike)
+
+
+@pytest.mark.parametrize("points", [0, 3])
+def test_balanced_distillation_is_zero_where_no_class_counts(points):
+    student = torch.randn(points, CLASSES, requires_grad=True)
+    at = {"temperature": 1.0, "reduction": "batchmean", "weights": torch.zeros(CLASSES)}
+    loss = distillation(student, torch.randn(points, CLASSES), **at)
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad is not None
+    assert not student.grad.any()
+
+
+def test_feature_distance_is_the_mean_angle_whatever_the_lengths():
+    student = torch.tensor([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 0.0], [0.0, 0.1], [7.0, 0.0]], requires_grad=True)
+    loss = feature_distance(student, teacher)
+    assert loss.item() == pytest.approx((0.4 + 0 + 2) / 3)
+    loss.backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad[0].any()
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_feature_distance_of_nothing_is_finite(rows):
+    """No patches; and patches of which nothing is known, where every direction is as wrong."""
+    student = torch.randn(rows, 5, requires_grad=True)
+    loss = feature_distance(student, torch.zeros(rows, 5))
+    loss.backward()
+    assert loss.item() == (1 if rows else 0)
+    assert student.grad is not None
+    assert not student.grad.any()

@@ -1,6 +1,6 @@
 """KITTI's sensor geometry: sequence 00's calibration, for any image size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ _LAST_COLUMNS = {
     "P2": (45.38225, -0.1130887, 0.003779761),
     "P3": (-337.2877, 2.369057, 0.004915215),
 }
+_SURROUND = {"P0": 90.0, "P1": 180.0, "P2": 0.0, "P3": -90.0}
+"""Degrees to the left of ahead in which each camera of the surround rig looks."""
 _TR = np.array(
     [
         [4.276802385584e-04, -9.999672484946e-01, -8.084491683471e-03, -1.198459927713e-02],
@@ -29,21 +31,22 @@ _TR = np.array(
 class Calibration:
     """Projections and the LiDAR's place.
 
-    projection: camera name -> (3, 4) float64, pixels of `width` x `height` images from the camera-0 frame.
+    intrinsics: (3, 3) float64, pixels of `width` x `height` images; one for all cameras.
+    projection: camera name -> (3, 4) float64, pixels from the camera-0 frame.
     camera0_from_velodyne: (4, 4) float64, metres.
     """
 
     width: int
     height: int
+    intrinsics: np.ndarray
     projection: dict[str, np.ndarray]
     camera0_from_velodyne: np.ndarray
 
     def camera0_from_camera(self, name: str) -> np.ndarray:
-        """(4, 4): where the camera `name` is; it looks as camera 0 does, from beside it."""
-        matrix = self.projection[name]
-        result = np.eye(4)
-        result[:3, 3] = -np.linalg.solve(matrix[:, :3], matrix[:, 3])
-        return result
+        """(4, 4): where the camera `name` is and looks, from P = K [R | t]."""
+        camera_from_camera0 = np.eye(4)
+        camera_from_camera0[:3] = np.linalg.solve(self.intrinsics, self.projection[name])
+        return np.linalg.inv(camera_from_camera0)
 
     def text(self) -> str:
         """The content of `calib.txt`."""
@@ -55,7 +58,22 @@ def kitti_calibration(width: int, height: int) -> Calibration:
     """KITTI's calibration for images of `width` x `height`: u and v scale with them, and so do the rows of each P."""
     scale = np.array([[width / WIDTH], [height / HEIGHT], [1.0]])
     projection = {name: np.column_stack([_K, column]) * scale for name, column in _LAST_COLUMNS.items()}
-    return Calibration(width, height, projection, _TR)
+    return Calibration(width, height, _K * scale, projection, _TR)
+
+
+def surround_calibration(width: int, height: int) -> Calibration:
+    """`kitti_calibration` in which only P2 looks ahead, and P0, P1 and P3 to the left, back and to the right.
+
+    KITTI's four cameras all look ahead. A rig that looks around is written in the same files: P = K [R | t].
+    """
+    ahead = kitti_calibration(width, height)
+    projection = {}
+    for name, yaw in _SURROUND.items():
+        cos, sin = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+        # Camera axes: x right, y down, z ahead; a turn to the left is one about -y.
+        turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        projection[name] = ahead.intrinsics @ turn @ np.linalg.solve(ahead.intrinsics, ahead.projection["P2"])
+    return replace(ahead, projection=projection)
 
 
 def numbers(matrix: np.ndarray) -> str:

@@ -8,23 +8,22 @@ from PIL import Image
 
 from elite_pipeline.config import SimulateDrive
 from elite_pipeline.progress import progress
-from elite_pipeline.simulation.calibration import SENSOR_HEIGHT, Calibration, kitti_calibration, numbers
+from elite_pipeline.simulation.calibration import (
+    SENSOR_HEIGHT,
+    Calibration,
+    kitti_calibration,
+    numbers,
+    surround_calibration,
+)
 from elite_pipeline.simulation.camera import Photograph, photograph, pinhole
 from elite_pipeline.simulation.lidar import Lidar, Scan, scan
 from elite_pipeline.simulation.ranges import DRIVE_RANGES
 from elite_pipeline.simulation.scene import Scene
 from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
 
-CAMERA, IMAGES = "P2", "image_2"
-
-FOLDERS = (
-    "velodyne",
-    "labels",
-    IMAGES,
-    f"truth/{IMAGES}/semantic",
-    f"truth/{IMAGES}/instance",
-    f"truth/{IMAGES}/visible",
-)
+AHEAD = {"image_2": "P2"}
+SURROUND = {**AHEAD, "image_0": "P0", "image_1": "P1", "image_3": "P3"}
+"""Folder of images -> the camera that takes them."""
 
 TOLERANCE = 0.05
 """Metres by which the camera's ray may fall short of a point that it sees, plus 1 % of the point's distance."""
@@ -42,16 +41,19 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
     """Simulate the drive `sequence` into `folder`; the folder appears only when it is whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name in FOLDERS:
+    cameras = SURROUND if settings.surround else AHEAD
+    kinds = ("semantic", "instance", "visible")
+    truth = [f"truth/{images}/{kind}" for images in cameras for kind in kinds]
+    for name in ("velodyne", "labels", *cameras, *truth):
         (partial / name).mkdir(parents=True)
 
     world, rng = drive_world(sequence, settings)
     scene = Scene(world)
     lidar = Lidar(beams=settings.beams, columns=settings.columns)
-    calibration = kitti_calibration(settings.image_width, settings.image_height)
-    camera = pinhole(calibration.projection[CAMERA], settings.image_width, settings.image_height)
+    calibrate = surround_calibration if settings.surround else kitti_calibration
+    calibration = calibrate(settings.image_width, settings.image_height)
+    camera = pinhole(calibration.intrinsics, settings.image_width, settings.image_height)
     velodyne_from_camera0 = np.linalg.inv(calibration.camera0_from_velodyne)
-    camera0_from_camera = calibration.camera0_from_camera(CAMERA)
 
     times = np.arange(settings.frames) * settings.spacing / EGO_SPEED
     poses = []
@@ -59,10 +61,15 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
         scene.set_time(time)
         world_from_velodyne = velodyne_pose(world, time)
         poses.append(world_from_velodyne @ velodyne_from_camera0)
-        picture = photograph(scene, camera, poses[-1] @ camera0_from_camera, rng)
+        pictures = {
+            images: photograph(scene, camera, poses[-1] @ calibration.camera0_from_camera(name), rng)
+            for images, name in cameras.items()
+        }
         turn = scan(scene, lidar, world_from_velodyne, rng)
-        visible = seen_by_camera(scene, turn, world_from_velodyne, calibration)
-        _write_frame(partial, f"{frame:06d}", picture, turn, visible)
+        _write_scan(partial, f"{frame:06d}", turn)
+        for images, name in cameras.items():
+            visible = seen_by_camera(scene, turn, world_from_velodyne, calibration, name)
+            _write_image(partial, images, f"{frame:06d}", pictures[images], visible)
 
     first = np.linalg.inv(poses[0])
     (partial / "calib.txt").write_text(calibration.text())
@@ -79,14 +86,16 @@ def velodyne_pose(world: World, time: float) -> np.ndarray:
     return world.ego(time) @ mount
 
 
-def seen_by_camera(scene: Scene, turn: Scan, world_from_velodyne: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """(N,) bool: the point falls into the image, and nothing stands between it and the camera."""
-    camera0_from_camera = calibration.camera0_from_camera(CAMERA)
+def seen_by_camera(
+    scene: Scene, turn: Scan, world_from_velodyne: np.ndarray, calibration: Calibration, camera: str
+) -> np.ndarray:
+    """(N,) bool: the point falls into the image of `camera`, and nothing stands between the two."""
+    camera0_from_camera = calibration.camera0_from_camera(camera)
     camera_from_velodyne = np.linalg.inv(camera0_from_camera) @ calibration.camera0_from_velodyne
     visible = np.zeros(len(turn.surface), bool)
     measured = in_camera(turn.points[:, :3], camera_from_velodyne)
     rows = np.flatnonzero(measured[:, 2] > 0.1)
-    pixel = (measured[rows] / measured[rows, 2:]) @ calibration.projection[CAMERA][:, :3].T
+    pixel = (measured[rows] / measured[rows, 2:]) @ calibration.intrinsics.T
     size = (calibration.width, calibration.height)
     rows = rows[((pixel[:, :2] >= 0) & (pixel[:, :2] < size)).all(1)]
     world_from_camera = world_from_velodyne @ np.linalg.inv(camera_from_velodyne)
@@ -102,11 +111,14 @@ def in_camera(points: np.ndarray, camera_from_velodyne: np.ndarray) -> np.ndarra
     return points @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
 
 
-def _write_frame(folder: Path, name: str, picture: Photograph, turn: Scan, visible: np.ndarray) -> None:
-    truth = folder / "truth" / IMAGES
+def _write_scan(folder: Path, name: str, turn: Scan) -> None:
     turn.points.tofile(folder / "velodyne" / f"{name}.bin")
     (turn.semantic | turn.instance.astype(np.uint32) << 16).tofile(folder / "labels" / f"{name}.label")
-    Image.fromarray(picture.rgb).save(folder / IMAGES / f"{name}.png", compress_level=3)
+
+
+def _write_image(folder: Path, images: str, name: str, picture: Photograph, visible: np.ndarray) -> None:
+    truth = folder / "truth" / images
+    Image.fromarray(picture.rgb).save(folder / images / f"{name}.png", compress_level=3)
     Image.fromarray(picture.semantic).save(truth / "semantic" / f"{name}.png")
     Image.fromarray(picture.instance).save(truth / "instance" / f"{name}.png")
     np.save(truth / "visible" / f"{name}.npy", visible)

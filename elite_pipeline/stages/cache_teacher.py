@@ -54,12 +54,14 @@ def main(argv=None):
         if features := "features" in rule.targets:
             arrays["patch_index"] = out.rows("patch_index", (), np.uint16)
             arrays["patch_feature"] = out.rows("patch_feature", (len(channels), max(channels)), np.int8)
+            arrays["point_patch"] = out.rows("point_patch", (), np.uint16)
         patches = np.zeros(len(projection.offsets), dtype=np.int64)
+        mass = np.zeros((len(channels), len(CLASSES)))
         seen = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
         seen = [(f, c) for f, c in seen if projection.rows(f, c).start < projection.rows(f, c).stop]
         # Resumed at a batch and not at an image: what an image is batched with may change its last bits.
         batches = [seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)]
-        out.keep(patches=patches, **{f"agreement_{s}": a.confusion for s, a in enumerate(agreements)})
+        out.keep(patches=patches, mass=mass, **{f"agreement_{s}": a.confusion for s, a in enumerate(agreements)})
         for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
             images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
@@ -68,12 +70,16 @@ def main(argv=None):
                 for name, rows in arrays.items():
                     rows.append(answer[name])
                 patches[f * len(projection.cameras) + c + 1] = len(answer.get("patch_index", ()))
+                visible = projection.read("visible", projection.rows(f, c))
+                if "logits" in rule.targets:
+                    mass += targets.class_mass(answer["logits"][visible])
                 if frames.labelled[f]:
-                    visible = projection.read("visible", projection.rows(f, c))
                     point = projection.read("point", projection.rows(f, c))[visible]
                     labels = recording.labels(frames.frames[f], int(frames.points[f]))[point]
                     for s, agreement in enumerate(agreements):
                         agreement.add(labels, targets.predicted_class(answer["logits"][visible, s]))
+        if "logits" in rule.targets:
+            out.array("mass", mass)
         if features:
             out.array("patch_offsets", np.cumsum(patches))
             out.array("patch_scale", targets.patch_scale(channels))

@@ -1,13 +1,21 @@
-"""Score a student by the official SemanticKITTI protocol: whole scans, every point labelled, no test-time augmentation.
+"""Score a student by the official SemanticKITTI protocol: whole scans, every point labelled, one pass.
 
+With votes=12, another number: test-time augmentation, the logits of 12 passes summed, which the result says.
 Writes --out (JSON) and the same name with .md: a table of the classes.
 """
 
 from pathlib import Path
 
+from elite_pipeline.config.values import Count
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 from elite_pipeline.validation import Section
+
+
+class Passes(Section):
+    """None: the single pass of the protocol."""
+
+    votes: Count | None = None
 
 
 def main(argv=None):
@@ -18,30 +26,32 @@ def main(argv=None):
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
-    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json")
-    arguments, _ = parse(stage, Section, argv)
+    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_tta.json")
+    arguments, settings = parse(stage, Passes, argv)
 
     import time
 
     import numpy as np
 
-    from elite_pipeline import metrics, provenance
-    from elite_pipeline.examples import open_recorded
+    from elite_pipeline import metrics, provenance, tta
     from elite_pipeline.progress import progress
+    from elite_pipeline.recorded import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor, weights_sha256
     from elite_pipeline.student.spvcnn import parameters
 
     began = time.perf_counter()
     predict = Predictor.load(arguments.model)
-    classes = predict.config["classes"]
+    trained, classes = predict.config, predict.config["classes"]
     recordings = open_recorded(arguments.sequences, arguments.frames)
     scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
     if not scans:
         raise InputError(f"no scan of {', '.join(map(str, arguments.sequences))} has labels: there is nothing to score")
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for recorded, f in progress(scans, label="evaluate_miou"):  # pyright: ignore[reportGeneralTypeIssues]
-        confusion += metrics.confusion(predict(recorded.points(f)), recorded.labels(f), len(classes))
+    for number, (recorded, f) in enumerate(progress(scans, label="evaluate_miou")):
+        points = recorded.points(f)
+        labels = tta.vote(predict, points, settings.votes, seed=number) if settings.votes else predict(points)
+        confusion += metrics.confusion(labels, recorded.labels(f), len(classes))
     iou = dict(zip(classes[1:], metrics.class_iou(confusion)[1:].tolist(), strict=True))
     result = {
         "experiment": arguments.experiment,
@@ -53,18 +63,23 @@ def main(argv=None):
         "confusion": confusion.tolist(),
         "points": int(confusion.sum()),
         "scans": len(scans),
-        "tta": False,
-        "trained_on": predict.config["trained_on"],
-        "labelled_scans": predict.config["labelled_scans"],
+        "tta": settings.votes is not None,
+        "votes": settings.votes or 1,
+        "trained_on": trained["trained_on"],
+        "training_scans": trained.get("training_scans", trained.get("scans")),
+        "labelled_scans": trained["labelled_scans"],
+        "labelled_classes": trained.get("labelled_classes"),
+        "taught": trained.get("taught"),
+        "steps": trained.get("steps"),
         "weights_sha256": weights_sha256(arguments.model),
         "parameters": parameters(predict.student),
-        "config": predict.config["settings"],
+        "config": trained["settings"],
         "versions": provenance.versions(),
         "device": provenance.device_name(),
         "commit": provenance.commit(),
         "seconds": round(time.perf_counter() - began, 2),
     }
-    write(arguments.out, result, metrics.table(result))
+    write(arguments.out, result, tta.table(result) if settings.votes else metrics.table(result))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def main(argv=None):
     frames = index.read(args.frames)
     projection = store.Projection(args.projection)
     largest = tuple(np.max([frames.sizes[camera].max(axis=0) for camera in projection.cameras], axis=0))
-    label_image = build_labeller(settings)
+    # Where labels are few, most sequences have none: SAM is loaded only for those that do.
+    label_image = build_labeller(settings) if frames.labelled.any() else None
     against_truth = Agreement()
 
     with store.create(
@@ -48,7 +49,7 @@ def main(argv=None):
             dense = np.zeros((2, 1, len(projection.cameras), *largest), dtype=np.uint8)
             for c, camera in enumerate(projection.cameras):
                 height, width = frames.sizes[camera][f]
-                if height == 0 or not frames.labelled[f]:
+                if height == 0 or not frames.labelled[f] or label_image is None:
                     continue
                 rows = projection.rows(f, c)
                 seen = projection.read("visible", rows)

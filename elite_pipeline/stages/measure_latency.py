@@ -28,7 +28,7 @@ def main(argv=None):
     import torch
 
     from elite_pipeline import latency, provenance
-    from elite_pipeline.examples import open_recorded
+    from elite_pipeline.recorded import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor
 

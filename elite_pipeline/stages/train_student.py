@@ -2,7 +2,7 @@
 
 Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
 bit for bit. --sequences, --frames, --projection and --targets go in one order; without --projection and --targets it
-trains from labels alone. Writes student.safetensors, config.json, training.jsonl and README.md to --out.
+trains from labels alone. Writes student.safetensors, config.json and training.jsonl to --out.
 """
 
 from pathlib import Path
@@ -29,25 +29,31 @@ def main(argv=None):
 
     from elite_pipeline import provenance
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.examples import Examples, open_recorded
+    from elite_pipeline.examples import Examples
+    from elite_pipeline.recorded import open_recorded
     from elite_pipeline.student.model import save
     from elite_pipeline.student.spvcnn import parameters
     from elite_pipeline.training import train
 
     began = time.perf_counter()
     files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
-    examples = Examples(open_recorded(*files))
+    examples = Examples(open_recorded(*files), features=settings.losses.features > 0)
     trained = train(examples, settings, arguments.run)
+    if not trained.writes:
+        return
     config = {
         "experiment": arguments.out.name,
         "classes": CLASSES,
         "network": settings.network.model_dump(),
         "trained_on": [folder.name for folder in arguments.sequences],
         "scans": len(examples),
-        "labelled_scans": examples.labelled,
-        "taught": bool(arguments.targets) and settings.losses.distillation > 0,
+        "labelled_scans": len(examples.labelled),
+        "labelled_classes": {n: c for n, c in zip(CLASSES, examples.label_counts().tolist(), strict=True) if c},
+        "training_scans": sum(len(recorded.index.frames) for recorded in examples.sequences),
+        "taught": bool(arguments.targets) and settings.losses.taught,
         "parameters": parameters(trained.student),
         "steps": trained.steps,
+        "processes": trained.processes,
         "seconds": round(time.perf_counter() - began, 1),
         **provenance.provenance(settings, *examples.files),
         "device": provenance.device_name(),

@@ -1,4 +1,4 @@
-"""A trained student as a folder: `student.safetensors`, `config.json` and a model card; and how to run one.
+"""A trained student as a folder: `student.safetensors` and `config.json`; and how to run one.
 
 predict = Predictor.load("models/demo")
 points = np.fromfile("000000.bin", np.float32).reshape(-1, 4)
@@ -49,44 +49,12 @@ def save(folder, student: SPVCNN, config: dict, log):
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     for name, content in (
         (CONFIG, (json.dumps(config, indent=2) + "\n").encode()),
-        ("README.md", card(config).encode()),
         ("training.jsonl", Path(log).read_bytes()),
         (WEIGHTS, serialise(weights)),
     ):
         partial = folder / f"{name}.partial"
         partial.write_bytes(content)
         os.replace(partial, folder / name)
-
-
-def card(config):
-    """The model card (Markdown) of a student with this `config.json`."""
-    network, options = config["network"], config["settings"]["train_student"]
-    teacher = "labels and the cached answers of an image teacher" if config["taught"] else "labels alone"
-    return f"""# {config["experiment"]}: a LiDAR segmentation student
-
-A sparse point-voxel network that labels every point of a LiDAR scan, from x, y, z (metres; x forward, z up) and
-remission; no image.
-
-| | |
-|---|---|
-| parameters | {config["parameters"]:,} |
-| network | {network["width"]} channels, scales {network["scales"]}, voxels of {network["voxel_size"]} m |
-| volume | {network["volume"]} m; a point outside gets the label of the nearest place in it |
-| classes | {", ".join(config["classes"][1:])} |
-| trained from | {teacher} |
-| sequences | {", ".join(config["trained_on"])}: {config["scans"]} scans, {config["labelled_scans"]} labelled |
-| training | {config["steps"]} steps, {options["epochs"]} epochs, seed {options["seed"]}, on {config["device"]} |
-
-    import numpy as np
-    from elite_pipeline.student.model import Predictor
-
-    predict = Predictor.load("models/{config["experiment"]}")
-    training_ids = predict(np.fromfile("scan.bin", np.float32).reshape(-1, 4))  # (N,) uint8
-
-`config.json` holds every setting and the versions of what trained it; `training.jsonl`, the losses of every step.
-What it scores, and on which sequences, is in results/{config["experiment"]}_miou.json; of other sensors and places it
-knows nothing.
-"""
 
 
 def read_config(folder) -> dict:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elite_pipeline.processes import summed, world
 from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
 from elite_pipeline.student.voxels import Pyramid, Volume, mean
 
@@ -31,13 +32,39 @@ class Output(NamedTuple):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that, where a batch is a single row and has no variance, uses the running statistics."""
+    """Batch normalisation over the rows (N, C) of all processes that train together.
+
+    Where these are a single row, which has no variance, it uses the running statistics. (torch's `SyncBatchNorm`
+    refuses CPUs and a process with one row.)
+    """
 
     def forward(self, input):
+        if self.training and world() > 1:
+            return self._of_all_processes(input)
         if self.training and len(input) < 2:
-            statistics = self.running_mean, self.running_var
-            return functional.batch_norm(input, *statistics, self.weight, self.bias, eps=self.eps)
+            return self._by_running_statistics(input)
         return super().forward(input)
+
+    def _by_running_statistics(self, input):
+        return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def _of_all_processes(self, input):
+        x = input.float()
+        # In float64, in which a number of rows is exact.
+        sums = summed(torch.cat([x.sum(dim=0), x.new_tensor([len(x)])]).double())  # (C + 1,)
+        rows = int(sums[-1])
+        if rows < 2:
+            return self._by_running_statistics(input)
+        mean = (sums[:-1] / rows).float()
+        # In a second pass, since the mean of squares less the square of the mean cancels.
+        centred = x - mean
+        variance = summed(centred.square().sum(dim=0)) / rows
+        with torch.no_grad():
+            for running, new in ((self.running_mean, mean), (self.running_var, variance * rows / (rows - 1))):
+                running.lerp_(new, self.momentum)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType, reportCallIssue]
+            self.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+        y = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return y.to(input.dtype)
 
 
 class VoxelFeatures(nn.Module):

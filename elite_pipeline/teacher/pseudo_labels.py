@@ -1,7 +1,8 @@
 """Dense image labels from sparse ones: the labels of projected LiDAR points, spread over the pixels around them.
 
-Three labellers share one signature, `(sparse, instances, image) -> PseudoLabels`:
+Four labellers share one signature, `(sparse, instances, image) -> PseudoLabels`:
 
+    sparse     only the pixels on which a labelled point falls: nothing is spread
     nearest    every pixel takes the label of the nearest labelled pixel, up to a radius
     paper      SAM-PLG as ELiTe's released code has it: each point prompts masks, each mask takes its majority label
     regions    connected regions of points prompt masks, in which the nearest label wins (`regions.py`)
@@ -89,9 +90,11 @@ def vote(sparse, masks):
 def build_labeller(settings):
     """The labeller of `settings` (a `config.LabelImages`): a function of (sparse, instances, image) -> `PseudoLabels`.
 
-    sparse, instances: of `paint`. image: a function without arguments that returns the (H, W, 3) uint8 image; `nearest`
-    never calls it.
+    sparse, instances: of `paint`. image: a function without arguments that returns the (H, W, 3) uint8 image; `sparse`
+    and `nearest` never call it.
     """
+    if settings.labeller == "sparse":
+        return lambda sparse, instances, image: vote(sparse, masks=())
     if settings.labeller == "nearest":
         return lambda sparse, instances, image: nearest(sparse, radius=settings.nearest.radius)
     import torch

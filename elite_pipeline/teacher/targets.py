@@ -21,8 +21,8 @@ def answer(teacher, view, images, pixels, *, features, device="cpu"):
 
     teacher: a `heads.Teacher`. view: a `sam.View`, at whose precision the teacher runs. images: (H, W, 3) uint8 each.
     pixels: (n, 2) float32 native (u, v) per image. features: whether patch features are wanted. Returns one dict per
-    image: `logits` (n, S, K) float16 and, where wanted, `patch_index` (m,) uint16, ascending, and `patch_feature`
-    (m, S, D) int8.
+    image: `logits` (n, S, K) float16 and, where wanted, `patch_index` (m,) uint16, ascending, `patch_feature`
+    (m, S, D) int8, and `point_patch` (n,) uint16, the row of these two in which each point lies.
     """
     places = [view.pixels(pixel, image.shape[:2]) for pixel, image in zip(pixels, images, strict=True)]
     prepared = stack([view.prepare(image) for image in images]).to(device)
@@ -37,10 +37,16 @@ def answer(teacher, view, images, pixels, *, features, device="cpu"):
         maps = patch_maps(teacher, stages, view.patch).cpu().numpy()  # (B, S, D, rows, columns)
         for result, place, patches, image in zip(answers, places, maps, images, strict=True):
             columns = view.padded(*image.shape[:2])[1] // view.patch
-            hit = hit_patches(place, columns, view.patch)
+            hit, of_point = hit_patches(place, columns, view.patch)
+            result["point_patch"] = of_point.astype(np.uint16)
             result["patch_index"] = hit.astype(np.uint16)
             result["patch_feature"] = np.moveaxis(patches[:, :, hit // columns, hit % columns], 2, 0)
     return answers
+
+
+def class_mass(logits):
+    """(S, K) float64: points given to each class, the sum over points of the softmax of `logits` (n, S, K)."""
+    return torch.from_numpy(logits.astype(np.float32)).softmax(2).sum(0).double().numpy()
 
 
 def predicted_class(logits):
@@ -49,9 +55,12 @@ def predicted_class(logits):
 
 
 def hit_patches(pixel, columns, patch):
-    """Ascending indices (row * columns + column) of the patches in which points lie. pixel: (n, 2), of the view."""
+    """Which patches points hit: (m,) ascending indices row * columns + column, and (n,) whose of these each is in.
+
+    pixel: (n, 2), of the view. Both are int64.
+    """
     column, row = (pixel // patch).astype(np.int64).T
-    return np.unique(row * columns + column)
+    return np.unique(row * columns + column, return_inverse=True)
 
 
 def patch_maps(teacher, stages, patch):

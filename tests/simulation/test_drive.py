@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from elite_pipeline.config import SimulateDrive
-from elite_pipeline.datasets.semantickitti import CLASSES, TRAINING_IDS, training_ids
+from elite_pipeline.datasets.semantickitti import CLASSES, TRAINING_IDS, SemanticKitti, training_ids
+from elite_pipeline.projection import project
 from elite_pipeline.simulation import drive
 
 SETTINGS = SimulateDrive(seed=7, frames=3, spacing=6.0, beams=32, columns=512, image_width=310, image_height=94)
@@ -82,6 +83,31 @@ def test_truth_image_agrees_with_visible_points(written):
     assert agree / total > 0.97
 
 
+def test_surround_rig_looks_around_and_its_points_carry_the_images_labels(tmp_path):
+    """Read as any recording: the points that a camera sees have the label of the pixel that they fall on."""
+    folder = tmp_path / "sequences" / "01"
+    drive.write_drive(folder, "01", SETTINGS.model_copy(update={"frames": 1, "surround": True}))
+    recording = SemanticKitti(folder)
+    points, labels = recording.points("000000"), recording.labels("000000", len(recording.points("000000")))
+    seen = np.zeros(len(points), dtype=int)
+    headings = {"image_2": 0, "image_0": 90, "image_1": 180, "image_3": -90}
+    for name, heading in headings.items():
+        camera = recording.camera(name, "P" + name[-1])
+        point, pixel, depth = project(points, camera, (94, 310), min_depth=0.5)
+        visible = np.load(folder / f"truth/{name}/visible/000000.npy")
+        kept = visible[point]
+        assert kept.mean() > 0.9
+        truth = recording.truth("000000", name)
+        agree = truth[pixel[kept, 1].astype(int), pixel[kept, 0].astype(int)] == labels[point[kept]]
+        assert agree.mean() > 0.9
+        mean = points[point, :2].mean(axis=0)
+        assert abs((np.degrees(np.arctan2(mean[1], mean[0])) - heading + 180) % 360 - 180) < 25
+        assert (depth > 0).all()
+        seen[point] += 1
+    assert seen.max() <= 2
+    assert (seen > 0).mean() > 0.3
+
+
 def test_same_seed_and_sequence_are_the_same_bytes_and_others_are_not(written, tmp_path):
     drive.write_drive(tmp_path / "again", "01", SETTINGS)
     assert files(tmp_path / "again") == files(written)
@@ -98,14 +124,14 @@ def test_same_seed_and_sequence_are_the_same_bytes_and_others_are_not(written, t
 
 def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
     folder = tmp_path / "04"
-    write_frame = drive._write_frame
+    write_scan = drive._write_scan
 
     def killed_at_the_second(partial, name, *rest):
         if name == "000001":
             raise KeyboardInterrupt
-        write_frame(partial, name, *rest)
+        write_scan(partial, name, *rest)
 
-    monkeypatch.setattr(drive, "_write_frame", killed_at_the_second)
+    monkeypatch.setattr(drive, "_write_scan", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         drive.write_drive(folder, "04", SETTINGS)
     assert not folder.exists()

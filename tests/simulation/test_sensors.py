@@ -4,7 +4,7 @@ import pytest
 from elite_pipeline.config import SimulateDrive
 from elite_pipeline.simulation.calibration import kitti_calibration
 from elite_pipeline.simulation.camera import photograph, pinhole
-from elite_pipeline.simulation.drive import CAMERA, drive_world, seen_by_camera, velodyne_pose
+from elite_pipeline.simulation.drive import drive_world, seen_by_camera, velodyne_pose
 from elite_pipeline.simulation.lidar import Lidar, scan
 from elite_pipeline.simulation.scene import Scene
 
@@ -81,16 +81,16 @@ def test_remission_does_not_tell_paved_classes_apart(turn):
 
 def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
     calibration = kitti_calibration(620, 188)
-    camera = pinhole(calibration.projection[CAMERA], 620, 188)
+    camera = pinhole(calibration.projection["P2"], 620, 188)
     pose = velodyne_pose(scene.world, 0.0)
     world_from_camera = (
-        pose @ np.linalg.inv(calibration.camera0_from_velodyne) @ calibration.camera0_from_camera(CAMERA)
+        pose @ np.linalg.inv(calibration.camera0_from_velodyne) @ calibration.camera0_from_camera("P2")
     )
     picture = photograph(scene, camera, world_from_camera, np.random.default_rng(0))
-    visible = seen_by_camera(scene, turn, pose, calibration)
+    visible = seen_by_camera(scene, turn, pose, calibration, "P2")
     assert visible.sum() > 1000
     homogeneous = np.column_stack([turn.surface, np.ones(len(turn.surface))])
-    u, v, depth = calibration.projection[CAMERA] @ calibration.camera0_from_velodyne @ homogeneous.T
+    u, v, depth = calibration.projection["P2"] @ calibration.camera0_from_velodyne @ homogeneous.T
     road = visible & (turn.semantic == 40)
     column, row = (u[road] / depth[road]).astype(int), (v[road] / depth[road]).astype(int)
     seen = picture.depth[np.clip(row, 0, 187), np.clip(column, 0, 619)]
@@ -114,13 +114,13 @@ def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
 def test_a_wall_before_the_camera_hides_what_is_behind_it(scene, turn):
     calibration = kitti_calibration(620, 188)
     pose = velodyne_pose(scene.world, 0.0)
-    before = seen_by_camera(scene, turn, pose, calibration)
+    before = seen_by_camera(scene, turn, pose, calibration, "P2")
     distance = scene.distance
     try:
         scene.distance = lambda origin, directions: np.minimum(
             distance(origin, directions), 5.0 / np.linalg.norm(directions, axis=1)
         )
-        after = seen_by_camera(scene, turn, pose, calibration)
+        after = seen_by_camera(scene, turn, pose, calibration, "P2")
     finally:
         del scene.distance
     far = np.linalg.norm(turn.surface, axis=1) > 6.5

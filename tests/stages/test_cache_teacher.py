@@ -70,13 +70,20 @@ def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, caps
     assert store.read(group, "patch_scale").shape == (4, 416)
     columns = view.padded(*image.shape[:2])[1] // 16
     hit = {int(v // 16) * columns + int(u // 16) for u, v in pixel.tolist()}
-    assert set(patches[offsets[4] : offsets[5]].tolist()) == hit
+    mine = patches[offsets[4] : offsets[5]].tolist()
+    assert set(mine) == hit
+    at = [int(v // 16) * columns + int(u // 16) for u, v in pixel.tolist()]
+    assert [mine[k] for k in store.read(group, "point_patch", rows)] == at
+    visible = projection.read("visible", slice(None))
+    mass = torch.from_numpy(logits[visible].astype(np.float64)).softmax(2).sum(0).numpy()
+    np.testing.assert_allclose(store.read(group, "mass"), mass, rtol=1e-5)
 
 
 def test_only_what_the_students_read_is_written(tuned, tmp_path):
-    assert set(cache(tuned, tmp_path / "logits.zarr", ["logits"]).array_keys()) == {"logits"}
+    assert set(cache(tuned, tmp_path / "logits.zarr", ["logits"]).array_keys()) == {"logits", "mass"}
     features = cache(tuned, tmp_path / "features.zarr", ["features"])
-    assert set(features.array_keys()) == {"patch_offsets", "patch_index", "patch_feature", "patch_scale"}
+    of_patches = {"patch_offsets", "patch_index", "patch_feature", "patch_scale"}
+    assert set(features.array_keys()) == {*of_patches, "point_patch"}
 
 
 def test_the_batch_changes_nothing(tuned, tmp_path):

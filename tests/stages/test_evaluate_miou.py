@@ -4,26 +4,20 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from elite_pipeline import metrics, tta
 from elite_pipeline.datasets.semantickitti import CLASSES, RAW_IDS
 from elite_pipeline.errors import InputError
+from elite_pipeline.recorded import Recorded
 from elite_pipeline.stages import evaluate_miou, train_student
 from elite_pipeline.student.model import Predictor
 from elite_pipeline.validation import flatten
 
 KEYS = [
-    *("experiment", "dataset", "split", "sequences", "miou", "iou", "confusion", "points", "scans", "tta"),
-    *(
-        "trained_on",
-        "labelled_scans",
-        "weights_sha256",
-        "parameters",
-        "config",
-        "versions",
-        "device",
-        "commit",
-        "seconds",
-    ),
+    *("experiment", "dataset", "split", "sequences", "miou", "iou", "confusion", "points", "scans", "tta", "votes"),
+    *("trained_on", "training_scans", "labelled_scans", "labelled_classes", "taught", "steps"),
+    *("weights_sha256", "parameters", "config", "versions", "device", "commit", "seconds"),
 ]
 
 
@@ -36,23 +30,75 @@ def model(taught, student_settings, tmp_path):
     return out
 
 
-def evaluate(taught, model, out):
-    about = ["--experiment", "demo", "--dataset", "toy", "--model", str(model)]
+def evaluate(taught, model, out, *settings, experiment="demo"):
+    about = ["--experiment", experiment, "--dataset", "toy", "--model", str(model)]
     files = ["--sequences", str(taught["sequences"]), "--frames", str(taught["frames"])]
-    evaluate_miou.main([*about, *files, "--out", str(out)])
+    evaluate_miou.main([*about, *files, "--out", str(out), *settings])
     return json.loads(out.read_text())
 
 
 def test_result_has_the_promised_keys_and_counts(taught, model, tmp_path):
     result = evaluate(taught, model, tmp_path / "results" / "demo_miou.json")
     assert list(result) == KEYS
-    assert (result["split"], result["sequences"], result["trained_on"], result["tta"]) == ("val", ["00"], ["00"], False)
+    assert (result["split"], result["sequences"], result["trained_on"]) == ("val", ["00"], ["00"])
+    assert (result["tta"], result["votes"]) == (False, 1)
     assert list(result["iou"]) == list(CLASSES[1:])
     assert result["miou"] == pytest.approx(np.mean(list(result["iou"].values())))
     assert (result["scans"], result["points"]) == (2, 1000)  # frame 2 is unlabelled
     assert np.sum(result["confusion"]) == 1000
     assert np.sum(result["confusion"][0]) == 0  # nothing is predicted as `IGNORE`
-    assert (tmp_path / "results" / "demo_miou.md").read_text().count("\n| ") == 21
+    table = (tmp_path / "results" / "demo_miou.md").read_text()
+    assert table == metrics.table(result)
+    assert table.count("\n| ") == 21
+    assert "augmentation" not in table
+
+
+def test_says_what_the_student_learnt_from(taught, model, tmp_path):
+    trained = json.loads((model / "config.json").read_text())
+    counts = {"car": 12, "road": 0}
+    (model / "config.json").write_text(json.dumps(trained | {"labelled_classes": counts}))
+    result = evaluate(taught, model, tmp_path / "demo-seed7_miou.json", experiment="demo-seed7")
+    assert result["experiment"] == "demo-seed7"
+    assert (result["training_scans"], result["labelled_scans"], result["taught"]) == (3, 2, True)
+    assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
+    unknown = ("labelled_classes", "training_scans", "scans", "taught", "steps")
+    older = {key: trained[key] for key in trained if key not in unknown}
+    (model / "config.json").write_text(json.dumps(older))
+    result = evaluate(taught, model, tmp_path / "demo_miou.json")
+    assert [result[key] for key in ("training_scans", "labelled_classes", "taught", "steps")] == [None] * 4
+    assert result["labelled_scans"] == 2
+
+
+def test_augmented_score_is_of_the_summed_votes_and_says_so(taught, model, tmp_path):
+    weights, rng = load_file(model / "student.safetensors"), np.random.default_rng(0)
+    for name in (name for name in weights if name.startswith("classifier")):
+        # Three steps of training may name one class everywhere, of which all votes would agree.
+        weights[name] = rng.standard_normal(weights[name].shape, dtype=np.float32)
+    save_file(weights, model / "student.safetensors")
+    plain = evaluate(taught, model, tmp_path / "demo_miou.json")
+    result = evaluate(taught, model, tmp_path / "demo_miou_tta.json", "votes=5")
+    assert list(result) == KEYS
+    assert (result["tta"], result["votes"]) == (True, 5)
+    predict, confusion = Predictor.load(model, "cpu"), np.zeros((20, 20), dtype=int)
+    for seed, frame in enumerate(("000000", "000001")):
+        points = np.fromfile(taught["sequences"] / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
+        truth = Recorded(taught["sequences"], taught["frames"]).labels(seed)
+        np.add.at(confusion, (tta.vote(predict, points, 5, seed), truth), 1)
+    assert result["confusion"] == confusion.tolist()
+    assert result["confusion"] != plain["confusion"]
+    assert result["miou"] == metrics.mean_iou(confusion)
+    title = (tmp_path / "demo_miou_tta.md").read_text().splitlines()[0]
+    assert title.endswith("with test-time augmentation, 5 passes: not comparable with single-pass numbers")
+    again = evaluate(taught, model, tmp_path / "again_miou_tta.json", "votes=5")
+    assert {key: again[key] for key in KEYS if key != "seconds"} == {k: result[k] for k in KEYS if k != "seconds"}
+    one = evaluate(taught, model, tmp_path / "one_miou_tta.json", "votes=1")
+    assert (one["tta"], one["votes"], one["confusion"]) == (True, 1, plain["confusion"])
+
+
+@pytest.mark.parametrize("votes", ["0", "1.5", "true"])
+def test_bad_votes_are_refused(taught, tmp_path, votes):
+    with pytest.raises(InputError, match="votes"):
+        evaluate(taught, tmp_path / "nowhere", tmp_path / "demo_miou_tta.json", f"votes={votes}")
 
 
 def test_scores_the_predictions_themselves(taught, model, tmp_path):
@@ -69,7 +115,7 @@ def test_scores_the_predictions_themselves(taught, model, tmp_path):
 def test_nothing_labelled_is_an_error(taught, model, tmp_path):
     from elite_pipeline import index
 
-    index.write(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False}])
+    index.write(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False, "class_points": [0] * 20}])
     with pytest.raises(InputError, match="nothing to score"):
         evaluate(taught, model, tmp_path / "demo_miou.json")
     assert not (tmp_path / "demo_miou.json").exists()

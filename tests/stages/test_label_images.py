@@ -102,6 +102,34 @@ def test_where_nothing_is_known_everything_is_ignored(labelled_scan, points, raw
     assert not confidence.any()
 
 
+def test_sparse_labels_are_the_points_and_nothing_else(recorded, tmp_path):
+    """Where two points fall on one pixel, the nearer one; points without a label leave no trace."""
+    from elite_pipeline.datasets import open_recording
+
+    (recorded["sequence-folder"] / "image_0/000002.png").unlink()  # no image is looked at
+    label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), 'labeller="sparse"'])
+    group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
+    label, confidence = store.read(group, "label"), store.read(group, "confidence")
+    assert label.shape == (3, 2, 40, 80)
+    projection, recording = store.Projection(recorded["projection"]), open_recording(recorded["sequence-folder"])
+    expected, unlabelled = np.zeros_like(label), 0
+    for f, c in ((0, 1), (1, 0)):
+        rows, nearest = projection.rows(f, c), {}
+        truth = recording.labels(f"{f:06d}", 500)
+        names = ("pixel", "depth", "point", "visible")
+        for (u, v), depth, point, visible in zip(*(projection.read(name, rows) for name in names), strict=True):
+            pixel = int(v), int(u)
+            if visible and depth < nearest.get(pixel, (np.inf,))[0]:
+                nearest[pixel] = depth, truth[point]
+        for pixel, (_, value) in nearest.items():
+            expected[f, c][pixel] = value
+            unlabelled += value == 0
+    assert unlabelled
+    assert np.array_equal(label, expected)
+    assert np.array_equal(confidence, np.where(expected, 255, 0))
+    assert (label > 0).sum() > 30
+
+
 @pytest.mark.parametrize("black", [False, True], ids=["image", "black image"])
 def test_one_labelled_pixel_reaches_as_far_as_the_radius(labelled_scan, black):
     label, confidence = labelled_scan([AHEAD, BEHIND], [40, 10], black=black)

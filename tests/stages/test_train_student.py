@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -49,6 +50,11 @@ def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path):
     assert config["experiment"] == "demo"
     assert config["classes"][9] == "road"
     assert (config["scans"], config["labelled_scans"], config["taught"], config["trained_on"]) == (3, 2, True, ["00"])
+    labels = [np.fromfile(taught["sequences"] / f"labels/00000{k}.label", np.uint32) & 0xFFFF for k in (0, 1)]
+    assert config["labelled_classes"]["car"] == np.isin(labels, (10, 252)).sum()
+    shown = {"car", "road", "sidewalk", "building", "vegetation"}
+    assert set(config["labelled_classes"]) - {"unlabeled"} == shown
+    assert config["training_scans"] == 3
     assert config["settings"] == json.loads(json.dumps(student_settings.model_dump()))
     assert set(config["inputs"]) == {
         str(taught["frames"]),
@@ -56,8 +62,11 @@ def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path):
     }
     assert config["parameters"] == sum(p.numel() for n, p in load_file(out / "student.safetensors").items()
                                        if not any(word in n for word in ("running", "batches")))  # fmt: skip
-    assert "car, bicycle" in (out / "README.md").read_text()
-    assert not list(out.glob("*.partial"))
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        "student.safetensors",
+        "config.json",
+        "training.jsonl",
+    }
 
 
 def test_needs_neither_images_nor_a_teacher(taught, student_settings, tmp_path):
@@ -67,9 +76,21 @@ def test_needs_neither_images_nor_a_teacher(taught, student_settings, tmp_path):
     labels_alone = {name: taught[name] for name in ("sequences", "frames")}
     train_student.main(command(labels_alone, tmp_path / "untaught", student_settings))
     config = json.loads((tmp_path / "untaught/config.json").read_text())
-    assert (config["scans"], config["taught"]) == (2, False)
+    assert (config["scans"], config["training_scans"], config["taught"]) == (2, 3, False)
     steps = [json.loads(line) for line in (tmp_path / "untaught/training.jsonl").read_text().splitlines()]
     assert all(step["distillation"] == 0 for step in steps)
+
+
+def test_learns_features_where_the_settings_say_so(taught, student_settings, tmp_path):
+    losses = student_settings.losses.model_copy(update={"distillation": 0.0, "features": 1.0, "balanced": True})
+    settings = student_settings.model_copy(update={"losses": losses})
+    train_student.main(command(taught, tmp_path / "out", settings))
+    steps = [json.loads(line) for line in (tmp_path / "out/training.jsonl").read_text().splitlines()]
+    assert all(0 < step["features"] < 2 for step in steps)
+    assert all("distillation" not in step for step in steps)
+    assert json.loads((tmp_path / "out/config.json").read_text())["taught"] is True
+    # None of what only training needs is in the student.
+    assert not any("projections" in name or "heads" in name for name in load_file(tmp_path / "out/student.safetensors"))
 
 
 def test_a_failure_leaves_nothing_that_looks_finished(taught, student_settings, tmp_path):

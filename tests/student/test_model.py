@@ -53,7 +53,7 @@ def test_labels_every_point_and_never_ignore(folder):
 
 
 def test_is_the_student_that_was_saved(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", CONFIG, WEIGHTS, "training.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS, "training.jsonl"]
     predict = Predictor.load(folder, "cpu")
     stored = load_file(folder / WEIGHTS)
     assert stored.keys() == predict.student.state_dict().keys()

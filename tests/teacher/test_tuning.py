@@ -12,12 +12,10 @@ from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher import adapters, sam, samples, tuning
 from elite_pipeline.teacher.heads import Teacher
-from elite_pipeline.teacher.targets import answer, hit_patches, patch_maps, patch_scale
+from elite_pipeline.teacher.targets import answer
 
 LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin2"])
 ADALORA = Peft(method="adalora", rank=2, alpha=4, targets=["qkv", "lin2"], initial_rank=4, orthogonality=0.1)
-SCARCE = ADALORA.model_copy(update={"rank": 1, "targets": ["qkv", "proj", "lin1", "lin2"]})
-FLAT = Peft(method="adalora", rank=3, alpha=1, targets=["qkv"], initial_rank=3, orthogonality=0.1)
 NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
 
 
@@ -25,82 +23,6 @@ NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
 def encoder():
     torch.manual_seed(0)
     return sam.StageEncoder(sam.untrained_sam("sam_tiny").image_encoder).eval()
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
-
-
-def train(model, peft, images, steps):
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(steps):
-        loss = sum(stage.square().mean() for stage in model(images)) + adapters.orthogonality(model, peft)
-        loss.backward()
-        optimiser.step()
-        adapters.allocate_ranks(model, peft, step)
-        optimiser.zero_grad()
-    return model.eval()
-
-
-@pytest.mark.parametrize("peft", [LORA, ADALORA, FLAT], ids=["lora", "adalora", "adalora without pruning"])
-@torch.no_grad()
-def test_adapter_survives_its_folder_and_leaves_the_base_alone(peft, encoder, images, tmp_path):
-    from peft import PeftModel
-
-    model = adapters.attach(copy.deepcopy(encoder), peft, 12)
-    with torch.enable_grad():
-        tuned = train(model, peft, images, 12)
-    tuned.save_pretrained(tmp_path)
-
-    for name, value in tuned.base_model.model.state_dict().items():
-        if "lora_" not in name and "ranknum" not in name:
-            assert torch.equal(value, encoder.state_dict()[name.replace("base_layer.", "")]), name
-    before, after = encoder(images), tuned(images)
-    assert min(float((a - b).abs().max()) for a, b in zip(before, after, strict=True)) > 0.01
-    by_peft = PeftModel.from_pretrained(copy.deepcopy(encoder), str(tmp_path)).eval()(images)
-    merged = adapters.merge(copy.deepcopy(encoder), tmp_path)(images)
-    for expected, a, b in zip(after, by_peft, merged, strict=True):
-        assert torch.allclose(expected, a, atol=1e-5)
-        assert torch.allclose(expected, b, atol=1e-4)
-
-
-@torch.no_grad()
-def test_modules_without_any_rank_left_survive_the_folder(encoder, images, tmp_path):
-    from peft import PeftModel
-
-    model = adapters.attach(copy.deepcopy(encoder), SCARCE, 12)
-    with torch.enable_grad():
-        teacher = Teacher(train(model, SCARCE, images, 12), width=8, classes=3)
-    tuning.save(teacher, tmp_path / "adapter", {})
-    left = [int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name]
-    assert 0 in left
-    assert any(left)
-    by_peft = PeftModel.from_pretrained(copy.deepcopy(encoder), str(tmp_path / "adapter")).eval()(images)
-    merged = adapters.merge(copy.deepcopy(encoder), tmp_path / "adapter")(images)
-    for expected, a, b in zip(model(images), by_peft, merged, strict=True):
-        assert torch.allclose(expected, a, atol=1e-5)
-        assert torch.allclose(expected, b, atol=1e-4)
-
-
-def test_adalora_ends_at_its_target_rank(encoder, images):
-    model = train(adapters.attach(copy.deepcopy(encoder), ADALORA, 12), ADALORA, images, 12)
-    kept = [(p != 0).sum() for name, p in model.named_parameters() if "lora_E" in name]
-    assert 0 < sum(kept) <= ADALORA.rank * len(kept)
-
-
-@pytest.mark.parametrize(
-    ("peft", "modules"),
-    [
-        (ADALORA, {"attn.qkv", "mlp.lin2"}),
-        (LORA, {"attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"}),
-        (SCARCE, {"attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"}),
-    ],
-)
-def test_only_the_named_modules_of_blocks_are_adapted(peft, modules, encoder):
-    model = adapters.attach(copy.deepcopy(encoder), peft, 12)
-    adapted = {name.split(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
-    assert adapted == {f"base_model.model.encoder.blocks.{b}.{m}" for b in range(4) for m in modules}
 
 
 def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
@@ -130,12 +52,6 @@ def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
     assert "1,770,048 in adapters, 2,746,832 in heads (2,656,896 in upscalers)" in card
     assert ("1,991,520" in card) == (name == "vit_b")
     assert "\n\n\n" not in card
-
-
-def test_method_none_trains_nothing_of_the_encoder(encoder):
-    model = adapters.attach(copy.deepcopy(encoder), NONE, 12)
-    assert not any(p.requires_grad for p in model.parameters())
-    assert adapters.orthogonality(model, NONE) == 0
 
 
 class Pictures(samples.LabelledImages):
@@ -357,32 +273,3 @@ def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
         tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=128))
     with pytest.raises(InputError, match="no tuned teacher"):
         tuning.load(tmp_path / "missing", View(encoder="sam_tiny", longest_side=64))
-
-
-def test_patch_features_are_averages_within_the_quantisation_step(encoder, images):
-    teacher = Teacher(encoder, width=8, classes=3)
-    with torch.no_grad():
-        teacher.calibrate([images])
-        stages = encoder(images)
-        maps = patch_maps(teacher, stages, 16).float()
-    scale = torch.from_numpy(patch_scale(encoder.channels))
-    exact = torch.stack(
-        [
-            h.standardise(s).unflatten(2, (2, 2)).unflatten(4, (4, 2)).mean((3, 5))
-            for h, s in zip(teacher.heads, stages, strict=True)
-        ],
-        1,
-    )
-    error = (maps * scale[None, :, :, None, None] - exact.clamp(-6, 6)).abs()
-    assert maps.shape == (2, 4, encoder.channels[0], 2, 4)
-    assert float(error.max()) <= 0.5 * 6 / 127 + 1e-5
-    assert float((error.square().mean() / exact.square().mean()).sqrt()) < 0.04
-
-
-def test_channels_that_a_stage_lacks_have_no_scale():
-    assert np.array_equal(patch_scale((2, 3)) > 0, [[True, True, False], [True, True, True]])
-
-
-def test_hit_patches_are_unique_and_row_major():
-    pixel = np.array([[0, 0], [15.9, 15.9], [16, 0], [63.9, 31.9]], dtype=np.float32)
-    assert hit_patches(pixel, 4, 16).tolist() == [0, 1, 7]

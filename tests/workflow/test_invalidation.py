@@ -14,7 +14,7 @@ import pathlib, sys
 outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
 name = pathlib.Path(__file__).stem
 if name == "train_student":
-    outs = [outs[0] / n for n in ("student.safetensors", "config.json", "README.md", "training.jsonl")]
+    outs = [outs[0] / n for n in ("student.safetensors", "config.json", "training.jsonl")]
 if name in ("evaluate_miou", "measure_latency", "evaluate_pseudo_labels"):
     outs.append(outs[0].with_suffix(".md"))
 for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_labels", "--worst")):
@@ -35,9 +35,11 @@ AFTER_STUDENT = {
     "plot_predictions",
     "plot_miou",
     "plot_latency",
+    "write_card",
     "summarise_experiment",
     "all",
 }
+AFTER_LATENCY = {"measure_latency", "plot_latency", "write_card", "summarise_experiment", "all"}
 AFTER_COMPARISON = {"evaluate_pseudo_labels", "plot_pseudo_labels", "all"}
 AFTER_TEACHER = {"cache_teacher", *AFTER_STUDENT}
 
@@ -85,7 +87,7 @@ def test_nothing_to_do_when_finished(finished, snakemake):
     [
         ("students.elite_demo.train_student.learning_rate", 0.005, AFTER_STUDENT, "train_student.learning_rate=0.005"),
         ("students.elite.train_student.learning_rate", 0.1, set(), ""),
-        ("measure_latency.scans", 31, {"measure_latency", "plot_latency", "summarise_experiment", "all"}, "scans=31"),
+        ("measure_latency.scans", 31, AFTER_LATENCY, "scans=31"),
         ("teachers.sam_tiny.peft.rank", 4, {"tune_teacher", *AFTER_TEACHER}, "peft.rank=4"),
         ("teachers.sam_tiny.cache_teacher.batch", 2, AFTER_TEACHER, "cache_teacher.batch=2"),
         (
@@ -95,6 +97,14 @@ def test_nothing_to_do_when_finished(finished, snakemake):
             '"radius": 9.0',
         ),
         ("pretrain_sam.steps", 7, set(), ""),
+        ("evaluate_miou.votes", 5, set(), ""),
+        ("datasets.streets.labelled", 0.5, set(), ""),
+        (
+            "datasets.demo.labelled",
+            0.5,
+            {"select_labels", "label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
+            "labelled=0.5",
+        ),
         ("evaluate_pseudo_labels.frames", 3, AFTER_COMPARISON, "frames=3"),
         (
             "datasets.demo.label_images.paper.stability",
@@ -164,6 +174,6 @@ def test_edited_stage_reruns_it_and_reverting_does_not(finished, snakemake):
     text = source.read_text()
     source.write_text(text + "\n# edited\n")
     found, _ = invalidated(snakemake, finished)
-    assert found == {"measure_latency", "plot_latency", "summarise_experiment", "all"}
+    assert found == AFTER_LATENCY
     source.write_text(text)
     assert "Nothing to be done" in snakemake(finished, "--dry-run")

@@ -57,6 +57,17 @@ def test_unknown_key_and_wrong_type(workflow, snakemake):
     assert not (workflow / "data").exists()
 
 
+def test_submission_without_test_sequences(workflow, snakemake):
+    assert "datasets.demo.test is empty" in snakemake(workflow, "results/demo_submission.zip")
+    assert not (workflow / "data").exists()
+
+
+def test_unknown_comparison(workflow, snakemake):
+    assert "config.yaml has no comparison 'nobody'; it has ablation" in snakemake(
+        workflow, "results/nobody_comparison.json"
+    )
+
+
 def test_unknown_experiment(workflow, snakemake):
     output = snakemake(workflow, "results/nobody_miou.json")
     assert "config.yaml has no experiment 'nobody'; it has demo, sample, semkitti" in output

@@ -1,53 +1,61 @@
 """The headline numbers.  models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json
 
+With test-time augmentation, on request: results/<experiment>_miou_tta.json
+
 And of the labels that the teacher learns from: projection -> results/<dataset>_pseudo_labels.json
 """
 
 
 rule evaluate_miou:
-    """mIoU on the validation sequences by the official protocol, every point, no test-time augmentation."""
+    """mIoU on the validation sequences by the official protocol, every point, one pass (`_tta`: several)."""
     input:
         sequences=ancient(sequence_folders("val")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("evaluate_miou", "metrics", "examples", "student/*"),
+        code=stage(
+            "evaluate_miou", "metrics", "tta", "augmentation", "recorded", "student/*"
+        ),
     output:
-        result="results/{experiment}_miou.json",
+        result="results/{experiment}_miou{tta}.json",
         table=report(
-            "results/{experiment}_miou.md",
+            "results/{experiment}_miou{tta}.md",
             caption="../report/miou.rst",
             category="Accuracy",
-            labels={"experiment": "{experiment}", "what": "IoU table"},
+            labels={"experiment": "{experiment}", "what": "IoU table{tta}"},
         ),
     log:
-        "logs/evaluate_miou/{experiment}.log",
+        "logs/evaluate_miou/{experiment}{tta}.log",
     benchmark:
-        "benchmarks/evaluate_miou/{experiment}.tsv"
+        "benchmarks/evaluate_miou/{experiment}{tta}.tsv"
+    wildcard_constraints:
+        tta="(_tta)?",
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
     resources:
         gpu=1,
         mem_mb=16000,
-        runtime="2h",
+        runtime=lambda wildcards: "24h" if wildcards.tta else "2h",
     params:
         experiment="{experiment}",
         dataset=dataset_name,
+        # Of the augmented target alone: another number of votes leaves the official one as it is.
+        votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
         " --model models/{wildcards.experiment} --sequences {input.sequences:q} --frames {input.frames:q}"
-        " --out {output.result:q} 2>&1 | tee {log:q}"
+        " --out {output.result:q} {params.votes:q} 2>&1 | tee {log:q}"
 
 
 rule measure_latency:
     """Latency of every phase per scan, batch 1, against the 24 Hz budget (41.7 ms)."""
     input:
         sequences=ancient(sequence_folders("val")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("measure_latency", "latency", "examples", "student/*"),
+        code=stage("measure_latency", "latency", "recorded", "student/*"),
     output:
         result="results/{experiment}_latency.json",
         table=report(
@@ -80,8 +88,8 @@ rule evaluate_pseudo_labels:
     """Labellers against dense truth (or held-out points) with all, 20, 5 and 1 % of the labelled points."""
     input:
         sequences=ancient(sequence_folders("train")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
-        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         checkpoint=checkpoint_of("labellers"),
         code=stage(
             "evaluate_pseudo_labels",

@@ -34,8 +34,9 @@ except InputError as error:
 wildcard_constraints:
     sequence="[0-9]{2}",
     dataset="[a-z][a-z0-9_]*",
-    teacher="[a-z][a-z0-9_]*",
-    experiment="[a-z][a-z0-9_]*",
+    teacher="(?!oracle_)[a-z][a-z0-9_]*",
+    # <experiment>-seed7 is <experiment> with another seed of its student.
+    experiment="[a-z][a-z0-9_]*(-seed[0-9]+)?",
 
 
 def stage(name, *modules):
@@ -57,7 +58,8 @@ def relative(file):
 
 
 def of(experiment):
-    """Names of the dataset, teacher and student of an experiment."""
+    """Names of the dataset, teacher and student of an experiment, whatever its seed."""
+    experiment = experiment.partition("-seed")[0]
     if experiment not in config["experiments"]:
         known = ", ".join(config["experiments"])
         raise WorkflowError(
@@ -80,8 +82,16 @@ def dataset(name):
     return config["datasets"][name]
 
 
+def root(name):
+    """The data set whose files data set `name` shares: itself, or the one that it is `of`."""
+    return dataset(name)["of"] or name
+
+
 def per_sequence(pattern, split):
-    """Input function: `pattern` for every sequence of the experiment's (or the data set's) split."""
+    """Input function: `pattern` for every sequence of the experiment's (or the data set's) split.
+
+    {dataset} is that data set's name and {root} the name of the one whose files it shares.
+    """
 
     def paths(wildcards):
         names = (
@@ -90,9 +100,27 @@ def per_sequence(pattern, split):
             else {"dataset": wildcards.dataset}
         )
         names = {**names, **dict(wildcards.items())}
-        return expand(pattern, **names, sequence=dataset(names["dataset"])[split])
+        names["root"] = root(names["dataset"])
+        names["sequence"] = dataset(names["dataset"])[split]
+        return expand(pattern, **names)
 
     return paths
+
+
+def of_sequence(pattern):
+    """Input function: `pattern` for the job's sequence, {root} as in `per_sequence`."""
+    return lambda wildcards: expand(
+        pattern, **dict(wildcards.items()), root=root(wildcards.dataset)
+    )
+
+
+def of_teaching(pattern):
+    """Input function: `per_sequence` of the training split where the experiment has a teacher, else nothing."""
+    return lambda wildcards: (
+        per_sequence(pattern, "train")(wildcards)
+        if of(wildcards.experiment)["teacher"]
+        else []
+    )
 
 
 def figure_of_dataset(name):
@@ -106,7 +134,7 @@ def recorded_files(wildcards):
     All other stages depend on the index, which holds checksums, and take the folder as `ancient`.
     """
     folder = _present(wildcards.dataset, wildcards.sequence)
-    if wildcards.dataset == "demo":
+    if dataset(wildcards.dataset)["simulate_drive"]:
         return folder
     parts = ("velodyne", "labels", "calib.txt", *dataset(wildcards.dataset)["cameras"])
     return [
@@ -134,8 +162,9 @@ def sequence_folders(split):
 
 
 def _present(name, sequence):
+    name, simulated = root(name), dataset(name)["simulate_drive"]
     folder = f"data/{name}/sequences/{sequence}"
-    if name != "demo" and not Path(folder).is_dir():
+    if not simulated and not Path(folder).is_dir():
         have = (
             "the sequence is not in it"
             if Path("data", name).is_dir()
@@ -158,7 +187,8 @@ def checkpoint_of(kind):
             sam = labeller_sections(wildcards)["sam"]
         else:
             labels = dataset(wildcards.dataset)["label_images"]
-            sam = labels["sam"] if labels["labeller"] != "nearest" else {}
+            needed = "sam" in LabelImages.sections(labels["labeller"])
+            sam = labels["sam"] if needed else {}
         weights = sam.get("checkpoint")
         if sam.get("encoder") == "sam_tiny" and not weights:
             packaged = "elite_pipeline/teacher/weights/sam_tiny.safetensors"
@@ -183,7 +213,8 @@ def section(name):
 def slices(kind, name_of, select):
     """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
 
-    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` have the same keys.
+    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` of which `select`
+    takes anything have the same keys.
     """
 
     def items(name):
@@ -191,12 +222,15 @@ def slices(kind, name_of, select):
             raise WorkflowError(
                 f"config.yaml: {kind} has no {name!r}; it has {', '.join(config[kind])}."
             )
-        return dict(item.split("=", 1) for item in flatten(select(config[kind][name])))
+        selected = select(config[kind][name])
+        return (
+            dict(item.split("=", 1) for item in flatten(selected)) if selected else {}
+        )
 
     def param(key):
         return lambda wildcards: f"{key}={items(name_of(wildcards))[key]}"
 
-    return [param(key) for key in items(next(iter(config[kind])))]
+    return [param(key) for key in next(filter(None, map(items, config[kind])), {})]
 
 
 def cameras(wildcards):
@@ -213,7 +247,9 @@ def missing_images(wildcards):
 
 def needs_labels(wildcards):
     """Param: whether every scan must be labelled."""
-    return f"labels={json.dumps(not dataset(wildcards.dataset)['missing_labels'])}"
+    known = dataset(wildcards.dataset)
+    needed = wildcards.sequence in known["train"] + known["val"]
+    return f"labels={json.dumps(needed and not known['missing_labels'])}"
 
 
 def needs_images(wildcards):
@@ -231,9 +267,8 @@ def labeller(wildcards):
 def labeller_section(wildcards):
     """Param: the section of that labeller, and of no other."""
     labels = dataset(wildcards.dataset)["label_images"]
-    return (
-        f"{labels['labeller']}={json.dumps(labels[labels['labeller']], sort_keys=True)}"
-    )
+    name = LabelImages.sections(labels["labeller"])[-1:]
+    return [f"{n}={json.dumps(labels[n], sort_keys=True)}" for n in name]
 
 
 def labeller_sam(wildcards):
@@ -271,9 +306,27 @@ def of_teacher(*without):
     )
 
 
+def labels_to_select(wildcards):
+    """Params: which scans of the data set keep their labels."""
+    chosen = dataset(wildcards.dataset)
+    return flatten(chosen["select_labels"]) + [
+        f"labelled={json.dumps(chosen['labelled'], sort_keys=True)}"
+    ]
+
+
 def of_student():
-    """Params: the student of the job's experiment."""
-    return slices("students", lambda w: of(w.experiment)["student"], dict)
+    """Params: the student of the job's experiment, with the seed that the experiment's name ends in, if any."""
+
+    def seeded(param):
+        def value(wildcards):
+            word, seed = param(wildcards), wildcards.experiment.partition("-seed")[2]
+            is_seed = word.startswith("train_student.seed=")
+            return f"train_student.seed={int(seed)}" if seed and is_seed else word
+
+        return value
+
+    params = slices("students", lambda w: of(w.experiment)["student"], dict)
+    return [seeded(param) for param in params]
 
 
 def student_threads(wildcards):

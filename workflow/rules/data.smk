@@ -5,15 +5,19 @@ data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, cache/<dataset
 
 
 rule simulate_drive:
-    """Simulate one drive in SemanticKITTI's layout, with dense truth beside it (demo only)."""
+    """Simulate one drive of a simulated data set in SemanticKITTI's layout, with dense truth beside it."""
     input:
         code=stage("simulate_drive", "simulation/*"),
     output:
-        directory("data/demo/sequences/{sequence}"),
+        directory("data/{dataset}/sequences/{sequence}"),
     log:
-        "logs/simulate_drive/demo/{sequence}.log",
+        "logs/simulate_drive/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/simulate_drive/demo/{sequence}.tsv"
+        "benchmarks/simulate_drive/{dataset}/{sequence}.tsv"
+    wildcard_constraints:
+        dataset="|".join(
+            n for n, d in config["datasets"].items() if d["simulate_drive"]
+        ),
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -21,7 +25,7 @@ rule simulate_drive:
         mem_mb=2000,
         runtime="1h",
     params:
-        *section("simulate_drive"),
+        *slices("datasets", lambda w: w.dataset, lambda d: d["simulate_drive"]),
     shell:
         "python -m elite_pipeline.stages.simulate_drive --sequence {wildcards.sequence} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
@@ -52,6 +56,30 @@ rule index_frames:
     shell:
         "python -m elite_pipeline.stages.index_frames --sequence-folder data/{wildcards.dataset}/sequences/{wildcards.sequence} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule select_labels:
+    """Few labels: which of the training scans keep theirs (`labelled:` of the data set)."""
+    input:
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        code=stage("select_labels", "labels", "index"),
+    output:
+        "cache/{dataset}/labelled/{sequence}.parquet",
+    log:
+        "logs/select_labels/{dataset}/{sequence}.log",
+    benchmark:
+        "benchmarks/select_labels/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        labels_to_select,
+    shell:
+        "python -m elite_pipeline.stages.select_labels --sequence {wildcards.sequence} --frames {input.frames:q}"
+        " --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule project_points:

@@ -5,8 +5,8 @@ rule plot_projection:
     """LiDAR points over the image, coloured by class and by depth."""
     input:
         sequences=ancient(sequence_folders("train")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
-        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         code=stage("plot_projection", "figures"),
     output:
         report(
@@ -34,8 +34,8 @@ rule plot_labels:
     """Sparse labels, pseudo-labels and (where there is any) dense truth side by side."""
     input:
         sequences=ancient(sequence_folders("train")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
-        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         pseudo_labels=per_sequence(
             "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
         ),
@@ -104,7 +104,7 @@ rule plot_predictions:
     """Bird's-eye view of prediction, truth and errors."""
     input:
         sequences=ancient(sequence_folders("val")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "val"),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
         code=stage("plot_predictions", "figures"),
@@ -186,6 +186,7 @@ rule plot_latency:
 rule summarise_experiment:
     """Both headline numbers of an experiment, and where its figures lie."""
     input:
+        card="models/{experiment}/README.md",
         miou="results/{experiment}_miou.md",
         latency="results/{experiment}_latency.json",
         miou_figure="results/{experiment}_miou.png",

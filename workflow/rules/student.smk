@@ -1,4 +1,4 @@
-"""The sparse-convolution student, trained from scans, labels and cached targets alone.
+"""The sparse-convolution student, trained from scans, labels and cached targets alone (or from labels alone).
 
 cache/<dataset>/<teacher>/targets -> models/<experiment>/
 """
@@ -8,24 +8,26 @@ rule train_student:
     """Train the student on the cached targets; resumes where it was stopped."""
     input:
         sequences=ancient(sequence_folders("train")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
-        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
-        targets=per_sequence(
-            "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
-        ),
+        frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
+        targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
         code=stage(
             "train_student",
             "training",
-            "examples",
+            "processes",
+            "objective",
             "losses",
             "schedule",
+            "examples",
+            "recorded",
+            "sampling",
+            "mixing",
             "augmentation",
             "student/*",
         ),
     output:
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        card="models/{experiment}/README.md",
         curve="models/{experiment}/training.jsonl",
     log:
         "logs/train_student/{experiment}.log",

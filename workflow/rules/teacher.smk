@@ -8,8 +8,8 @@ rule label_images:
     """Dense image labels from the sparse projected ones."""
     input:
         sequence=ancient(sequence_folder),
-        frames="cache/{dataset}/frames/{sequence}.parquet",
-        projection="cache/{dataset}/projection/{sequence}.zarr",
+        frames="cache/{dataset}/labelled/{sequence}.parquet",
+        projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         checkpoint=checkpoint_of("labeller"),
         code=stage(
             "label_images",
@@ -48,8 +48,8 @@ rule tune_teacher:
     """Tune SAM's image encoder (LoRA, AdaLoRA) and its 2D heads on the pseudo-labels."""
     input:
         sequences=ancient(sequence_folders("train")),
-        frames=per_sequence("cache/{dataset}/frames/{sequence}.parquet", "train"),
-        projection=per_sequence("cache/{dataset}/projection/{sequence}.zarr", "train"),
+        frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         pseudo_labels=per_sequence(
             "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
         ),
@@ -91,8 +91,8 @@ rule cache_teacher:
     """The tuned teacher's soft labels (and patch features) of one sequence: what students read."""
     input:
         sequence=ancient(sequence_folder),
-        frames="cache/{dataset}/frames/{sequence}.parquet",
-        projection="cache/{dataset}/projection/{sequence}.zarr",
+        frames="cache/{dataset}/labelled/{sequence}.parquet",
+        projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         adapter="cache/{dataset}/{teacher}/adapter",
         checkpoint=checkpoint_of("teacher"),
         code=stage(

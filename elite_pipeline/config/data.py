@@ -1,0 +1,141 @@
+"""Data sets: where they lie, what is simulated, checked and projected, and how images get their labels."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StrictBool, model_validator
+
+from elite_pipeline.config.teacher import View
+from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence, Share
+from elite_pipeline.validation import Section
+
+
+class SimulateDrive(Section):
+    """The drives of a simulated data set: how many frames of which sizes."""
+
+    seed: Natural
+    frames: Count
+    spacing: Positive
+    beams: Count
+    columns: Count
+    image_width: Count
+    image_height: Count
+    surround: StrictBool = False
+
+
+class IndexFrames(Section):
+    """What `index_frames` reads: a data set's cameras, and whether the sequence's split needs labels and images."""
+
+    cameras: dict[str, str]
+    missing_images: StrictBool
+    labels: StrictBool
+    images: StrictBool
+
+
+class ProjectPoints(Section):
+    """Which points a camera sees."""
+
+    min_depth: Positive
+    cell: Positive
+    tolerance: Fraction
+
+
+class ProjectSequence(Section):
+    """What `project_points` reads."""
+
+    cameras: dict[str, str]
+    project_points: ProjectPoints
+
+
+class PaperLabeller(Section):
+    """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
+
+    predicted_iou: Fraction
+    stability: Fraction
+    stability_offset: Positive
+    box_nms: Fraction
+    prompts_per_batch: Count
+
+
+class RegionsLabeller(Section):
+    """SAM prompted once per connected region of points; the nearest label inside of the masks wins."""
+
+    regions: Count
+    inside: Count
+    outside: Natural
+    purity: Fraction
+    detour: Annotated[Finite, Field(ge=1)]
+    radius: Positive
+
+
+class NearestLabeller(Section):
+    """Fill from the nearest visible labelled pixel."""
+
+    radius: Positive
+
+
+class LabelImages(Section):
+    """The labeller of a data set's images, and its section."""
+
+    labeller: Literal["sparse", "nearest", "paper", "regions"]
+    sam: View | None = None
+    nearest: NearestLabeller | None = None
+    paper: PaperLabeller | None = None
+    regions: RegionsLabeller | None = None
+
+    @model_validator(mode="after")
+    def _chosen_labeller_is_configured(self):
+        for section in self.sections(self.labeller):
+            if getattr(self, section) is None:
+                raise ValueError(f"labeller is {self.labeller!r}, so a section '{section}:' is needed beside it")
+        return self
+
+    @staticmethod
+    def sections(labeller):
+        """The sections that a labeller reads."""
+        return {"sparse": (), "nearest": ("nearest",)}.get(labeller, ("sam", labeller))
+
+
+class SelectLabels(Section):
+    """Which of the training scans keep their labels, where not all do."""
+
+    by: Literal["interval", "classes"] = "interval"
+    seed: Natural = 0
+
+
+class LabelsToSelect(SelectLabels):
+    """What `select_labels` reads."""
+
+    labelled: Share | dict[Sequence, list[Frame]]
+
+
+class Dataset(Section):
+    """Where a data set's sequences lie, what they hold, and how much of that is used."""
+
+    of: Name | None = None
+    format: Literal["semantickitti"]
+    simulate_drive: SimulateDrive | None = None
+    cameras: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(min_length=1)
+    missing_images: StrictBool = False
+    missing_labels: StrictBool = False
+    train: list[Sequence] = Field(min_length=1)
+    val: list[Sequence] = Field(min_length=1)
+    test: list[Sequence] = Field(default=[])
+    labelled: Share | dict[Sequence, list[Frame]] = 1.0
+    select_labels: SelectLabels = SelectLabels()
+    label_images: LabelImages
+
+    @model_validator(mode="after")
+    def _splits_are_disjoint(self):
+        if shared := sorted(set(self.train) & set(self.val)):
+            raise ValueError(f"sequences {shared} are in both train and val; a score on them would mean nothing")
+        if shared := sorted(set(self.test) & {*self.train, *self.val}):
+            raise ValueError(f"sequences {shared} are in test and in train or val; test holds unlabelled ones")
+        for split in (self.train, self.val, self.test):
+            if len(split) > len(set(split)):
+                raise ValueError(f"a sequence stands twice in {split}")
+        if isinstance(self.labelled, dict) and (strange := sorted(set(self.labelled) - set(self.train))):
+            raise ValueError(f"labelled names sequences {strange}, which are not in train")
+        return self
+
+    VARIANT: ClassVar = {"of", "train", "val", "test", "labelled", "select_labels", "label_images"}
+    """Keys in which a data set that is `of` another may differ from it: its files and projections are the same."""

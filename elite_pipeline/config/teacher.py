@@ -1,0 +1,83 @@
+"""Image teachers: encoder, adapters, tuning, and what of them is cached."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from elite_pipeline.config.values import Count, Natural, NonNegative, Positive, Sha256
+from elite_pipeline.validation import Section
+
+
+class View(Section):
+    """Which encoder sees images of which size: what every stage that runs the teacher reads."""
+
+    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
+    checkpoint: str | None = None
+    sha256: Sha256 | None = None
+    longest_side: Count
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _checkpoint_is_named(self):
+        if self.encoder != "sam_tiny" and (self.checkpoint is None or self.sha256 is None):
+            raise ValueError(
+                f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
+            )
+        if self.encoder != "sam_tiny" and self.longest_side > 1024:
+            raise ValueError(f"longest_side {self.longest_side} is beyond the 1024 pixels that SAM has positions for")
+        return self
+
+
+class Peft(Section):
+    """Adapters of the image encoder."""
+
+    method: Literal["none", "lora", "adalora"]
+    rank: Count
+    alpha: Positive
+    targets: list[Literal["qkv", "proj", "lin1", "lin2"]] = Field(min_length=1)
+    initial_rank: Count | None = None
+    orthogonality: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _adalora_has_its_keys(self):
+        if self.method == "adalora":
+            if self.initial_rank is None or self.orthogonality is None:
+                raise ValueError("method adalora needs initial_rank and orthogonality (the paper's code: 12 and 0.1)")
+            if self.initial_rank < self.rank:
+                raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}; AdaLoRA only prunes")
+        return self
+
+
+class TuneTeacher(Section):
+    """How a teacher is tuned."""
+
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    warmup: Natural
+    lovasz: NonNegative
+    seed: Natural
+
+
+class CacheTeacher(Section):
+    """What of a teacher is cached."""
+
+    targets: list[Literal["logits", "features"]] = Field(min_length=1)
+    batch: Count
+
+
+class TeacherToTune(View):
+    upscaler: Count
+    peft: Peft
+    tune_teacher: TuneTeacher
+
+
+class TeacherToCache(View):
+    cache_teacher: CacheTeacher
+
+
+class Teacher(TeacherToTune, TeacherToCache):
+    """An image encoder, its adapters and what it hands on."""
+
+    pass

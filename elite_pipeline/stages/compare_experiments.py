@@ -1,0 +1,56 @@
+"""Compare experiments over several seeds: mean, spread and paired differences of their mIoU.
+
+Writes --out (JSON) and the same name with .md: tables of the experiments, their differences and the classes.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from elite_pipeline.config import Comparison
+from elite_pipeline.config.values import Name
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+class ComparedExperiment(Section):
+    """An experiment, and what its results do not say of it. labeller: of the images that its teacher was tuned on."""
+
+    experiment: Name
+    dataset: Name
+    teacher: Name | None
+    student: Name
+    labeller: str | None
+
+
+class CompareExperiments(Comparison):
+    """A comparison of the configuration, its experiments spelt out."""
+
+    comparison: Name
+    experiments: dict[str, ComparedExperiment] = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+def main(argv=None):
+    """Parse, read and compare, write."""
+    stage = parser(__doc__)
+    stage.add_argument("--results", type=Path, nargs="+", required=True, help="mIoU of each experiment and seed")
+    stage.add_argument("--teachers", type=Path, nargs="*", default=[], help="results/<dataset>_<teacher>_points.json")
+    stage.add_argument("--out", type=Path, required=True, help="results/<comparison>_comparison.json")
+    arguments, settings = parse(stage, CompareExperiments, argv)
+
+    import time
+
+    from elite_pipeline import provenance
+    from elite_pipeline.comparison import compare
+    from elite_pipeline.comparison_table import table
+    from elite_pipeline.results import write
+
+    began = time.perf_counter()
+    result = compare(settings, arguments.results, arguments.teachers)
+    result |= {"versions": provenance.versions(), "commit": provenance.commit()}
+    write(arguments.out, result | {"seconds": round(time.perf_counter() - began, 2)}, table(result))
+
+
+if __name__ == "__main__":
+    run(main)

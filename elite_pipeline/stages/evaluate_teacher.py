@@ -1,0 +1,81 @@
+"""Score a teacher's cached answers at the projected points of the training scans that have labels at all.
+
+All of these scans, those whose labels students use, and the others, whose labels are read here to evaluate the teacher
+and for nothing else. Points that are visible and labelled; one that two cameras see counts twice. Class 0 is never
+predicted. Works alike for teachers and oracles. Writes --out (JSON) and the same name with .md.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+def main(argv=None):
+    """Parse, read, compare, write."""
+    stage = parser(__doc__)
+    stage.add_argument("--dataset", required=True)
+    stage.add_argument("--teacher", required=True, help="its name, or an oracle's")
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of all their labels, in order")
+    stage.add_argument("--selected", type=Path, nargs="+", required=True, help="indices of the labels that are used")
+    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
+    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="their targets stores")
+    stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
+    args, _ = parse(stage, Section, argv)
+
+    import torch
+
+    from elite_pipeline import index, provenance, store
+    from elite_pipeline.progress import progress
+    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.results import write
+    from elite_pipeline.teacher.quality import GROUPS, Quality, table
+
+    sequences = open_recorded(args.sequences, args.frames, args.projection, args.targets)
+    if len(args.selected) != len(args.frames):
+        raise InputError(f"--selected names {len(args.selected)} files for {len(args.frames)} --frames: give one each")
+    selected = [index.read(path) for path in args.selected]
+    for path, chosen, recorded in zip(args.selected, selected, sequences, strict=True):
+        if chosen.frames != recorded.index.frames:
+            raise InputError(f"{path} holds other frames than the sequence. Delete it and run snakemake again.")
+    if len(stages := {recorded.stages for recorded in sequences}) > 1:
+        raise InputError(
+            f"{', '.join(map(str, args.targets))} have {stages} stages: delete them and run snakemake again"
+        )
+    scans = [
+        (recorded, f, "labelled" if chosen.labelled[f] else "unlabelled")
+        for recorded, chosen in zip(sequences, selected, strict=True)
+        for f, known in enumerate(recorded.index.labelled)
+        if known
+    ]
+    found = {group: Quality(*stages) for group in GROUPS}
+    for recorded, f, group in progress(scans, label=f"evaluate_teacher {args.teacher}"):
+        answers = recorded.answers(f)
+        labels = torch.from_numpy(recorded.labels(f))[answers.taught]
+        for quality in (found["all"], found[group]):
+            quality.add(labels, answers.teacher)
+    summaries = {group: quality.summary() for group, quality in found.items()}
+    if summaries["all"] is None:
+        raise InputError(
+            f"no visible point of {', '.join(map(str, args.sequences))} has a label: there is nothing to score."
+            " Copy labels of some training scans."
+        )
+    attributes = store.open_store(args.targets[0], "targets").attrs
+    result = {
+        "dataset": args.dataset,
+        "teacher": args.teacher,
+        "oracle": attributes.get("oracle"),
+        "note": attributes.get("note"),
+        "split": "train",
+        "sequences": [folder.name for folder in args.sequences],
+        **summaries,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
+    write(args.out, result, table(result))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,27 @@
+"""Draw a comparison: the experiments with their seeds, what each has over another, and on which classes."""
+
+import json
+from pathlib import Path
+
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+def main(argv=None):
+    """Parse, read, draw."""
+    stage = parser(__doc__)
+    stage.add_argument("--result", type=Path, required=True, help="results/<comparison>_comparison.json")
+    stage.add_argument("--out", type=Path, required=True, help="PNG of the experiments and their differences")
+    stage.add_argument("--classes", type=Path, required=True, help="PNG of the differences per class")
+    arguments, _ = parse(stage, Section, argv)
+
+    from elite_pipeline import comparison_figures
+
+    result = json.loads(arguments.result.read_text())
+    comparison_figures.plot_comparison(arguments.out, result)
+    comparison_figures.plot_classes(arguments.classes, result)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""Write the model card of a trained student: what it is, what it learnt from, its measured numbers, how to use it.
+
+The last file that makes models/<experiment>/ complete, since its numbers are measured after training. Writes --out.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.config.values import Name
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+class WriteCard(Section):
+    """What the card says of the configuration."""
+
+    teacher: Name | None
+    simulated: bool
+
+
+def main(argv=None):
+    """Parse, read, compare, write."""
+    stage = parser(__doc__)
+    stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
+    stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.json, single pass")
+    stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
+    stage.add_argument("--out", type=Path, required=True, help="models/<experiment>/README.md")
+    arguments, settings = parse(stage, WriteCard, argv)
+
+    import os
+
+    from elite_pipeline.card import card, read_result, refuse_other_weights
+    from elite_pipeline.student.model import read_config
+
+    config = read_config(arguments.model)
+    miou = read_result(arguments.miou, "evaluate_miou")
+    latency = read_result(arguments.latency, "measure_latency")
+    refuse_other_weights(arguments.model, arguments.miou, miou)
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    partial.write_text(card(config, miou, latency, teacher=settings.teacher, simulated=settings.simulated))
+    os.replace(partial, arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

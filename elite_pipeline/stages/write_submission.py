@@ -1,0 +1,44 @@
+"""Label every scan of the test sequences and pack the zip that SemanticKITTI's benchmark takes (single-scan task)."""
+
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+from elite_pipeline.validation import Section
+
+
+def main(argv=None):
+    """Parse, read, predict, pack."""
+    stage = parser(__doc__)
+    stage.add_argument("--model", type=Path, required=True, help="models/<experiment>")
+    stage.add_argument("--sequences", type=Path, nargs="*", required=True, help="data/<dataset>/sequences/NN ...")
+    stage.add_argument("--frames", type=Path, nargs="*", required=True, help="their indices, in the same order")
+    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_submission.zip")
+    args, _ = parse(stage, Section, argv)
+    if not args.sequences:
+        raise InputError("no sequence to submit: name the unlabelled ones under test: of the data set in config.yaml")
+
+    from elite_pipeline import submission
+    from elite_pipeline.progress import progress
+    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.student.model import Predictor
+
+    predict = Predictor.load(args.model)
+    submission.check_classes(predict.config, args.model)
+    recordings = open_recorded(args.sequences, args.frames)
+    points = {r.recording.sequence: dict(zip(r.index.frames, r.index.points.tolist(), strict=True)) for r in recordings}
+    scans = [(r, f) for r in recordings for f in range(len(r.index.frames))]
+    predictions = (
+        (r.recording.sequence, r.index.frames[f], predict(r.points(f)))
+        for r, f in progress(scans, label="write_submission", unit="scan")
+    )
+    submission.write(args.out, points, predictions)
+    megabytes = args.out.stat().st_size / 1e6
+    print(
+        f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB,"
+        " checked as the official validator does"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,78 @@
+"""compare_experiments: the words of the rule in, the promised keys and a readable table out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages.compare_experiments import main
+
+LABELS = {"0.5 of all: plain": None, "taught, sam": "sam"}
+KEYS = [
+    *("comparison", "experiments", "differences", "validation", "config", "device", "versions", "commit", "seconds"),
+]
+OF_EXPERIMENT = [
+    *("experiment", "student", "teacher", "dataset", "labelled", "labelled_scans", "distilled", "labeller", "seeds"),
+    *("miou", "mean", "sd", "iou", "steps", "teacher_points", "commits"),
+]
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Arguments of two experiments with one seed, 50 of 80 scans labelled, mIoU 0.25 and 0.375."""
+    results, experiments = [], {}
+    for number, (label, teacher) in enumerate(LABELS.items()):
+        name, miou = f"arm_{number}", 0.25 + 0.125 * number
+        about = {"experiment": f"{name}-seed4", "dataset": "toy", "taught": teacher is not None, "miou": miou}
+        about |= {"sequences": ["08"], "points": 20, "scans": 1, "tta": False, "steps": 7, "commit": None}
+        about |= {"labelled_scans": 50, "training_scans": 80, "device": "a machine"}
+        about |= {"iou": dict.fromkeys(CLASSES[1:], miou), "confusion": np.eye(20, dtype=int).tolist()}
+        about |= {"config": {"train_student": {"seed": 4, "epochs": 2}}}
+        results.append(tmp_path / f"{name}-seed4_miou.json")
+        results[-1].write_text(json.dumps(about))
+        experiments[label] = {
+            "experiment": name,
+            "dataset": "toy",
+            "teacher": teacher,
+            "student": "s",
+            "labeller": None,
+        }
+    points = {"dataset": "toy", "teacher": "sam", "all": {"mean": {"accuracy": 0.9, "miou": 0.5}}, "unlabelled": None}
+    (tmp_path / "toy_sam_points.json").write_text(json.dumps(points))
+    pair = list(LABELS)[::-1]
+    settings = {"comparison": "c", "experiments": experiments, "seeds": [4], "differences": [pair]}
+    files = ["--results", *map(str, results), "--teachers", str(tmp_path / "toy_sam_points.json")]
+    return [
+        *files,
+        "--out",
+        str(tmp_path / "c_comparison.json"),
+        *(f"{k}={json.dumps(v)}" for k, v in settings.items()),
+    ]
+
+
+def test_writes_the_promised_keys(words, tmp_path):
+    main(words)
+    result = json.loads((tmp_path / "c_comparison.json").read_text())
+    assert list(result) == KEYS
+    assert list(result["experiments"]) == list(LABELS), "in the order of the configuration, labels as they are"
+    assert all(list(e) == OF_EXPERIMENT for e in result["experiments"].values())
+    plain, taught = result["experiments"].values()
+    assert (plain["labelled"], plain["sd"], plain["teacher_points"]) == (0.625, None, None)
+    assert (taught["distilled"], taught["teacher_points"]) == (True, {"accuracy": 0.9, "miou": 0.5})
+    gain = result["differences"]["taught, sam - 0.5 of all: plain"]
+    assert (gain["mean"], gain["sd"], gain["seeds"], gain["larger_than_3_sd"]) == (0.125, None, [0.125], None)
+    assert result["validation"] == {"sequences": ["08"], "scans": 1, "points": 20} | {
+        "class_points": dict.fromkeys(CLASSES[1:], 1)
+    }
+    assert result["config"] == {"s": {"train_student": {"epochs": 2}}}
+    text = (tmp_path / "c_comparison.md").read_text()
+    assert "| 2 | taught, sam | 50 (62.5 %) | 50.0 (90.0) | 37.5 | 37.5 |" in text
+    assert "one seed: unknown" in text
+
+
+def test_a_difference_of_unknown_experiments_is_refused(words, tmp_path):
+    with pytest.raises(InputError, match="differences name"):
+        main([*words[:-1], 'differences=[["taught, sam", "nobody"]]'])
+    assert not (tmp_path / "c_comparison.json").exists()

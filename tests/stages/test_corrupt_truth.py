@@ -1,0 +1,128 @@
+"""corrupt_truth: a targets store that readers take for a teacher's, as right as it was told to be."""
+
+import numpy as np
+import pytest
+
+from elite_pipeline import index, store
+from elite_pipeline.datasets import open_recording
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import corrupt_truth, index_frames, project_points
+
+CAMERAS = 'cameras={"image_2": "P2"}'
+RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_points.tolerance=0.1"]
+
+
+@pytest.fixture(scope="module")
+def simulated(simulated_drive, tmp_path_factory):
+    """Words for the simulated drive's folder, index and projection."""
+    folder = tmp_path_factory.mktemp("simulated")
+    given, frames = ["--sequence-folder", str(simulated_drive)], ["--frames", str(folder / "00.parquet")]
+    needs = ["missing_images=false", "labels=true", "images=true"]
+    index_frames.main([*given, "--out", frames[1], CAMERAS, *needs])
+    project_points.main([*given, *frames, "--out", str(folder / "00.zarr"), CAMERAS, *RULE])
+    return [*given, *frames, "--projection", str(folder / "00.zarr")]
+
+
+def corrupt(given, out, accuracy=0.8, seed=0):
+    corrupt_truth.main([*given, "--out", str(out), f"accuracy={accuracy}", f"seed={seed}"])
+    return store.open_store(out, "targets")
+
+
+def truth(given):
+    """(labels, instances, visible) of all rows of the projection store."""
+    recording, projection = open_recording(given[1]), store.Projection(given[5])
+    labels, instances = [], []
+    for f, frame in enumerate(projection.frames):
+        point, count = projection.read("point", projection.frame_rows(f)), len(recording.points(frame))
+        labels.append(recording.labels(frame, count)[point])
+        instances.append(recording.instances(frame, count)[point])
+    return np.concatenate(labels), np.concatenate(instances), projection.read("visible", slice(None))
+
+
+@pytest.mark.parametrize("accuracy", [0.6, 0.8, 1.0])
+def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accuracy, capsys):
+    group = corrupt(simulated, tmp_path / "targets.zarr", accuracy)
+    logits = store.read(group, "logits")
+    labels, instances, visible = truth(simulated)
+    assert (logits.shape, logits.dtype) == ((len(labels), 4, 20), np.float16)
+    assert np.isfinite(logits).all()
+    assert (logits == logits[:, :1]).all()
+    answers = logits[:, 0].argmax(1)
+    known = visible & (labels > 0)
+    assert known.sum() > 10_000
+    assert (answers[known] == labels[known]).mean() == pytest.approx(accuracy, abs=0.02)
+    assert f"accuracy {(answers[known] == labels[known]).mean():.3f}" in capsys.readouterr().out
+
+    odds = np.exp(logits[visible].astype(np.float64))
+    assert np.allclose(store.read(group, "mass"), (odds / odds.sum(2, keepdims=True)).sum(0), rtol=1e-4)
+    assert group.attrs["oracle"] == {"accuracy": accuracy, "seed": 0}
+    assert "never a result of a method" in str(group.attrs["note"])
+    assert {"sequence", "frames", "provenance", "cameras", "classes", "stages"} <= set(group.attrs)
+
+    # Things that are wrong are wrong as one, in all frames; the others have single wrong points.
+    wrong_things = 0
+    for thing in np.unique(instances[instances > 0]):
+        rows = instances == thing
+        label, (values, counts) = labels[rows][0], np.unique(answers[rows], return_counts=True)
+        if values[counts.argmax()] != label and len(answers[rows]) > 9:
+            wrong_things += 1
+            assert len(values) == 1
+    assert wrong_things >= (3 if accuracy < 1 else 0)
+
+
+def test_the_same_bytes_from_the_same_seed(simulated, tmp_path):
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        corrupt(simulated, tmp_path / name, seed=seed)
+    shards = {
+        name: [p.read_bytes() for p in sorted((tmp_path / name / "logits").rglob("c/**/*")) if p.is_file()]
+        for name in ("one", "again", "other")
+    }
+    assert shards["one"] == shards["again"]
+    assert shards["one"] != shards["other"]
+
+
+def test_students_read_it_like_a_teachers(simulated, tmp_path):
+    from elite_pipeline.examples import Examples
+    from elite_pipeline.recorded import open_recorded
+
+    group = corrupt(simulated, tmp_path / "targets.zarr")
+    folder, frames, projection = simulated[1::2]
+    examples = Examples(open_recorded([folder], [frames], [projection], [tmp_path / "targets.zarr"]))
+    assert len(examples) == 4
+    example, projection = examples[2], store.Projection(projection)
+    visible = projection.read("visible", projection.frame_rows(2))
+    expected = store.read(group, "logits", projection.frame_rows(2))[visible]
+    assert (example.teacher.numpy() == expected).all()
+    assert (example.taught.numpy() == projection.read("point", projection.frame_rows(2))[visible]).all()
+
+
+def test_a_killed_run_is_continued(simulated, check_resume):
+    """Four frames; the third is being answered when the kill comes."""
+    counted = "elite_pipeline.oracle:logits"
+    command = [*simulated, "accuracy=0.8", "seed=0"]
+    check_resume("corrupt_truth", command, counted, 3, "corrupt_truth 00 resumes at frame 2 of 4", calls=2)
+
+
+def test_an_unlabelled_scan_is_refused(simulated, tmp_path):
+    partly = tmp_path / "partly.parquet"
+    index.with_labels_of(simulated[3], ["000000", "000002", "000003"], partly)
+    given = [*simulated[:3], str(partly), *simulated[4:]]
+    with pytest.raises(InputError, match=r"partly\.parquet: 1 scans .* 000001; an oracle needs dense truth"):
+        corrupt(given, tmp_path / "targets.zarr")
+    assert not list(tmp_path.glob("targets.zarr*"))
+
+
+def test_a_projection_of_something_else_is_refused(simulated, taught, tmp_path):
+    given = [*simulated[:5], str(taught["projection"])]
+    with pytest.raises(InputError, match=r"00\.projection holds other frames than .*00\.parquet"):
+        corrupt(given, tmp_path / "targets.zarr")
+    # The same frames, but points that the scans do not have.
+    point = np.array([3, 500, 1], dtype=np.uint32)
+    frames = store.Projection(simulated[5]).frames
+    about = {"sequence": "00", "frames": frames, "provenance": {}, "cameras": ["image_2"], "image_sizes": {}}
+    with store.create(tmp_path / "beyond.zarr", "projection", **about) as out:
+        out.rows("point", (), np.uint32).append(point + 200_000)
+        out.rows("visible", (), np.bool_).append(np.ones(3, dtype=bool))
+        out.array("offsets", np.array([0, 0, 3, 3, 3]))
+    with pytest.raises(InputError, match=r"beyond\.zarr, frame 000001: points beyond the scan"):
+        corrupt([*simulated[:5], str(tmp_path / "beyond.zarr")], tmp_path / "targets.zarr")

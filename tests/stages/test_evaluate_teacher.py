@@ -1,0 +1,125 @@
+"""evaluate_teacher: exact numbers on stores by hand, in which every kind of point occurs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from elite_pipeline import index, store
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import evaluate_teacher
+
+CAR, ROAD, BUILDING = 1, 9, 13
+RAW = {0: 0, CAR: 10, ROAD: 40, BUILDING: 50}
+FRAMES = ["000000", "000001", "000002"]
+
+ROWS = [  # frame, label, visible, odds of the classes of stage 0, of stage 1
+    (0, CAR, True, {CAR: 0.9, ROAD: 0.1}, {CAR: 0.9, ROAD: 0.1}),
+    (0, ROAD, True, {CAR: 0.6, ROAD: 0.4}, {CAR: 0.1, ROAD: 0.9}),  # stage 0 wrong, the mean right
+    # The mean of probabilities says car (0.45 to 0.35), the product of them building.
+    (0, CAR, True, {CAR: 0.9, BUILDING: 0.1}, {CAR: 1e-4, BUILDING: 0.6, ROAD: 0.4 - 1e-4}),
+    (0, ROAD, True, {0: 0.9, ROAD: 0.1}, {0: 0.9, ROAD: 0.1}),  # class 0 is never an answer
+    (0, 0, True, {CAR: 1.0}, {CAR: 1.0}),  # no label
+    (0, ROAD, False, {CAR: 1.0}, {CAR: 1.0}),  # hidden
+    (1, ROAD, True, {ROAD: 1.0}, {BUILDING: 1.0}),
+    (1, CAR, True, {ROAD: 0.6, CAR: 0.4}, {ROAD: 0.6, CAR: 0.4}),
+    (2, CAR, True, {CAR: 1.0}, {CAR: 1.0}),  # a scan without labels
+]
+
+
+@pytest.fixture
+def scored(drive, tmp_path):
+    """Words for stores of ROWS; frame 0 is labelled and used, frame 1 labelled and not used, frame 2 unlabelled."""
+    paths = {name: tmp_path / f"00.{name}" for name in ("frames", "selected", "projection", "targets")}
+    frame, label, visible, *odds = zip(*ROWS, strict=True)
+    frame = np.array(frame)
+    point = 100 + np.arange(len(ROWS), dtype=np.uint32)
+    for f, name in enumerate(FRAMES):
+        raw = np.full(500, RAW[BUILDING], dtype=np.uint32)
+        raw[point[frame == f]] = [RAW[label[k]] for k in np.flatnonzero(frame == f)]
+        raw.tofile(drive / f"labels/{name}.label")
+    rows = [{"frame": name, "points": 500, "labelled": name != "000002"} for name in FRAMES]
+    index.write(paths["frames"], [row | {"class_points": [0] * 20} for row in rows])
+    index.with_labels_of(paths["frames"], ["000000"], paths["selected"])
+    about = {"sequence": "00", "frames": FRAMES, "provenance": {}}
+    with store.create(paths["projection"], "projection", cameras=["a"], image_sizes={}, **about) as out:
+        out.rows("point", (), np.uint32).append(point)
+        out.rows("visible", (), np.bool_).append(np.array(visible))
+        out.array("offsets", np.cumsum([0, *np.bincount(frame)]))
+    logits = np.full((len(ROWS), 2, 20), -20.0)
+    for s, stage in enumerate(odds):
+        for k, of_class in enumerate(stage):
+            logits[k, s, list(of_class)] = np.log(list(of_class.values()))
+    with store.create(paths["targets"], "targets", **about) as out:
+        out.rows("logits", (2, 20), np.float16).append(logits)
+    return {"sequences": drive, **paths}
+
+
+def evaluate(paths, out):
+    words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    evaluate_teacher.main(["--dataset", "toy", "--teacher", "hand", *words, "--out", str(out)])
+    return json.loads(out.read_text())
+
+
+def scores(accuracy, **iou):
+    return {"accuracy": pytest.approx(accuracy), "miou": pytest.approx(np.mean(list(iou.values()))), "iou": iou}
+
+
+def test_exact_numbers(scored, tmp_path):
+    result = evaluate(scored, tmp_path / "results" / "toy_hand_points.json")
+    keys = ["dataset", "teacher", "oracle", "note", "split", "sequences", "all", "labelled", "unlabelled"]
+    assert list(result) == [*keys, "versions", "commit"]
+    assert (result["dataset"], result["teacher"], result["oracle"]) == ("toy", "hand", None)
+    assert result["labelled"] == {
+        "scans": 1,
+        "points": 4,
+        # Stage 0: car, car for a road, car, road. Stage 1: car, road, building for a car, road.
+        "stages": [scores(3 / 4, car=2 / 3, road=1 / 2), scores(3 / 4, car=1 / 2, road=1.0)],
+        "mean": scores(1.0, car=1.0, road=1.0),
+    }
+    unlabelled = result["unlabelled"]
+    assert (unlabelled["scans"], unlabelled["points"]) == (1, 2)
+    assert unlabelled["stages"] == [scores(1 / 2, car=0.0, road=1 / 2), scores(0.0, car=0.0, road=0.0)]
+    together = result["all"]
+    assert (together["scans"], together["points"]) == (2, 6)
+    assert together["stages"] == [scores(4 / 6, car=2 / 4, road=2 / 4), scores(3 / 6, car=1 / 3, road=2 / 4)]
+
+
+def test_the_table_says_what_the_labels_were_for(scored, tmp_path):
+    evaluate(scored, tmp_path / "points.json")
+    table = (tmp_path / "points.md").read_text()
+    assert "labels of unlabelled scans are used here to\nevaluate, and by nothing that learns" in table
+    assert "| labelled scans | stage 1 | 75.0 | 75.0 | 2 |" in table
+    assert "| all scans | mean of stages |" in table
+    assert "building" not in table  # it does not occur in the truth
+
+
+def test_an_empty_group_is_null(scored, tmp_path):
+    every = evaluate(scored | {"selected": scored["frames"]}, tmp_path / "points.json")
+    assert every["unlabelled"] is None
+    assert every["labelled"] == every["all"]
+    none = tmp_path / "none.parquet"
+    index.with_labels_of(scored["frames"], [], none)
+    assert evaluate(scored | {"selected": none}, tmp_path / "none.json")["labelled"] is None
+    with pytest.raises(InputError, match=r"no visible point of .* has a label"):
+        evaluate(scored | {"frames": none, "selected": none}, tmp_path / "nothing.json")
+
+
+def test_an_oracle_is_called_one(scored, tmp_path):
+    """Its store says so, and the result and the table repeat it."""
+    from elite_pipeline.oracle import NOTE
+
+    oracle, about = tmp_path / "oracle", {"sequence": "00", "frames": FRAMES, "provenance": {}}
+    with store.create(oracle, "targets", oracle={"accuracy": 0.8, "seed": 0}, note=NOTE, **about) as out:
+        out.rows("logits", (2, 20), np.float16).append(np.zeros((len(ROWS), 2, 20)))
+    result = evaluate(scored | {"targets": oracle}, tmp_path / "points.json")
+    assert result["oracle"] == {"accuracy": 0.8, "seed": 0}
+    assert NOTE in (tmp_path / "points.md").read_text()
+
+
+def test_an_index_of_other_frames_is_refused(scored, tmp_path):
+    other = tmp_path / "other.parquet"
+    row = {"points": 500, "labelled": True, "class_points": [0] * 20}
+    index.write(other, [{"frame": name, **row} for name in FRAMES[:2]])
+    with pytest.raises(InputError, match=r"other\.parquet holds other frames"):
+        evaluate(scored | {"selected": other}, tmp_path / "points.json")

@@ -1,0 +1,92 @@
+"""plot_comparison: rows, curves and oracles, each with the marks that tell them apart."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline.comparison import difference, spread
+from elite_pipeline.stages.plot_comparison import main
+
+GREY, BLUE, ORANGE, GREEN, RED = (85, 85, 85), (31, 111, 180), (204, 102, 0), (31, 122, 61), (179, 38, 30)
+
+
+def experiment(miou, scans=10, teacher=None):
+    points = {"accuracy": 0.6 + miou[0] / 2, "miou": 0.4} if teacher else None
+    about = {"teacher": teacher, "distilled": teacher is not None, "teacher_points": points, "seeds": [0, 1, 2]}
+    about |= {"labelled": scans / 100, "labelled_scans": scans, "dataset": "d", "student": "s"}
+    iou = {"car": miou[0], "road": miou[-1], "truck": 0.0}
+    return about | {"miou": miou, "mean": sum(miou) / len(miou), "sd": spread(miou), "iou": iou}
+
+
+def comparison(experiments, *pairs):
+    validation = {"sequences": ["08"], "scans": 4, "points": 5000}
+    validation["class_points"] = {"car": 1000, "road": 4000, "truck": 0}
+    differences = {f"{a} - {b}": difference(experiments[a], experiments[b]) for a, b in pairs}
+    return {"comparison": "x", "experiments": experiments, "differences": differences, "validation": validation}
+
+
+@pytest.fixture
+def draw(tmp_path):
+    """A function from a comparison to the pixels (H, W, 3) of both of its pictures."""
+
+    def pixels(result):
+        (tmp_path / "x.json").write_text(json.dumps(result))
+        out, classes = tmp_path / "x.png", tmp_path / "x_classes.png"
+        main(["--result", str(tmp_path / "x.json"), "--out", str(out), "--classes", str(classes)])
+        return [np.asarray(Image.open(path).convert("RGB")) for path in (out, classes)]
+
+    return pixels
+
+
+def count(picture, colour):
+    return (picture == colour).all(axis=2).sum()
+
+
+LONG = "a student of a name that nobody would give to a student, but for this test"
+PLAIN, WELL, BADLY = [0.30, 0.31, 0.305], [0.40, 0.41, 0.405], [0.20, 0.21, 0.22]
+
+
+def test_rows(draw):
+    experiments = {"plain": experiment(PLAIN), LONG: experiment(WELL, teacher="sam"), "bad": experiment(BADLY)}
+    picture, classes = draw(comparison(experiments, (LONG, "plain"), ("bad", "plain")))
+    assert picture.shape[1] == classes.shape[1] - 195 == 1300
+    for colour in (GREY, BLUE, GREEN, RED):
+        assert count(picture, colour) > 100, "no distillation and distilled, a gain and a loss"
+    assert count(picture, ORANGE) == 0
+    # A gain that is no larger than 3 sd is neither: the legend alone has that colour.
+    unsure, _ = draw(comparison(experiments | {LONG: experiment([0.30, 0.32, 0.31], teacher="sam")}, (LONG, "plain")))
+    assert count(unsure, GREEN) < count(picture, GREEN)
+
+
+def test_without_differences_classes_show_the_experiments(draw):
+    picture, classes = draw(comparison({"plain": experiment(PLAIN), "taught": experiment(WELL, teacher="sam")}))
+    assert count(picture, GREEN) == count(picture, RED) == 0
+    blue_over_red = classes[..., 2].astype(int) - classes[..., 0]
+    assert (blue_over_red > 40).sum() > 10000
+    assert (blue_over_red < -40).sum() == 0
+
+
+def test_curves_over_labelled_scans_and_one_seed(draw):
+    experiments = {
+        f"{scans} {teacher}": experiment([0.2 + scans / 500 + (0.1 if teacher else 0)], scans, teacher)
+        for scans in (2, 5, 100)
+        for teacher in (None, "sam")
+    }
+    picture, _ = draw(comparison(experiments))
+    lines = [(picture == colour).all(axis=2).any(axis=0).sum() for colour in (GREY, BLUE)]
+    assert min(lines) > 900, "curves go through the whole picture"
+
+
+def test_oracles_have_a_panel_of_their_own(draw):
+    experiments = {"plain": experiment(PLAIN), "taught": experiment(WELL, teacher="sam")}
+    oracles = {f"oracle {k}": experiment([m, m + 0.02, m], teacher=f"oracle_{k}") for k, m in ((60, 0.32), (90, 0.5))}
+    without, _ = draw(comparison(experiments))
+    beside, _ = draw(comparison(experiments | oracles))
+    assert beside.shape[0] > without.shape[0] + 400
+    assert count(beside[-450:], ORANGE) > 300
+    assert count(beside[-450:], BLUE) > 100, "the real teacher stands in the oracles' panel"
+    # Without a student that had no teacher there is nothing to gain over.
+    lonely, _ = draw(comparison({"taught": experiments["taught"], **oracles}))
+    assert lonely.shape[0] < without.shape[0] + 200

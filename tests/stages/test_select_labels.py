@@ -1,0 +1,58 @@
+"""select_labels: the index of one sequence, in which only the scans chosen among all sequences are labelled."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from elite_pipeline import index
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import select_labels
+
+
+@pytest.fixture
+def frames(recorded, tmp_path):
+    """Indices of three sequences of three frames, the last frame of each without labels."""
+    paths = [tmp_path / f"{k:02d}.parquet" for k in range(3)]
+    for path in paths[1:]:
+        path.write_bytes(recorded["frames"].read_bytes())
+    assert recorded["frames"] == paths[0]
+    return paths
+
+
+def run(frames, sequence, out, *settings):
+    words = ["--sequence", sequence, "--frames", *map(str, frames), "--out", str(out)]
+    select_labels.main([*words, 'by="interval"', "seed=0", *settings])
+    return index.read(out)
+
+
+def test_each_sequence_gets_its_part_of_one_choice(frames, tmp_path, capsys):
+    found = [run(frames, f"{k:02d}", tmp_path / f"few_{k}.parquet", "labelled=0.3") for k in range(3)]
+    assert [one.labelled.tolist() for one in found] == [[True, False, False], [False, True, False], [False] * 3]
+    assert "labels of 1 scans (2 in all sequences): 000001" in capsys.readouterr().out.splitlines()[1]
+    whole = index.read(frames[1])
+    assert whole.class_points[1, 9] == 500
+    for k, one in enumerate(found):
+        assert (one.class_points == whole.class_points * one.labelled[:, None]).all(), k
+
+
+def test_all_else_is_as_it_was(frames, tmp_path):
+    run(frames, "01", tmp_path / "few.parquet", 'labelled={"00": ["000000"]}')
+    before, after = (pq.read_table(path).to_pydict() for path in (frames[1], tmp_path / "few.parquet"))
+    assert after.pop("labelled") == [False] * 3
+    assert after.pop("class_points") == [[0] * 20] * 3
+    assert after == {name: values for name, values in before.items() if name not in ("labelled", "class_points")}
+
+
+def test_all_labels_change_nothing(frames, tmp_path):
+    run(frames, "00", tmp_path / "all.parquet", "labelled=1.0")
+    assert pq.read_table(tmp_path / "all.parquet").equals(pq.read_table(frames[0]))
+
+
+def test_faults_leave_no_index(frames, tmp_path):
+    with pytest.raises(InputError, match="sequence 01 has no labelled scans 000002"):
+        run(frames, "01", tmp_path / "few.parquet", 'labelled={"01": ["000002"]}')
+    frames[2].write_bytes(b"no parquet")
+    with pytest.raises(InputError, match=r"02\.parquet is no readable index"):
+        run(frames, "01", tmp_path / "few.parquet", "labelled=0.5")
+    with pytest.raises(InputError, match="labelled"):
+        run(frames[:2], "01", tmp_path / "few.parquet", "labelled=0.0")
+    assert not list(tmp_path.glob("few.parquet*"))

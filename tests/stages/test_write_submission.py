@@ -1,0 +1,90 @@
+"""write_submission: every scan of the test sequences, in the zip that the official validator takes."""
+
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from elite_pipeline import submission
+from elite_pipeline.datasets.semantickitti import RAW_IDS
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import index_frames, write_submission
+from elite_pipeline.student.model import Predictor
+
+
+@pytest.fixture
+def model(untrained_model):
+    """`untrained_model` with weights that tell points apart: most random networks call all of them the same."""
+    rng, path = np.random.default_rng(0), untrained_model / "student.safetensors"
+    weights = load_file(path)
+    for name, value in weights.items():
+        if name.endswith("bias") or value.ndim > 1:
+            weights[name] = rng.normal(0, 0.3, value.shape).astype(np.float32)
+    save_file(weights, path)
+    return untrained_model
+
+
+@pytest.fixture
+def unlabelled(drive, tmp_path):
+    """Test sequences 11 and 12, (folder, index) each: without labels and images, scans of different sizes."""
+    sequences = []
+    for name, sizes in (("11", (500, 17)), ("12", (3,))):
+        folder = tmp_path / "data/sequences" / name
+        (folder / "velodyne").mkdir(parents=True)
+        for k, size in enumerate(sizes):
+            scan = np.fromfile(drive / f"velodyne/{k:06d}.bin", np.float32)[: 4 * size]
+            scan.tofile(folder / f"velodyne/{k:06d}.bin")
+        frames = tmp_path / f"{name}.parquet"
+        needs = ['cameras={"image_2": "P2"}', "missing_images=false", "labels=false", "images=false"]
+        index_frames.main(["--sequence-folder", str(folder), "--out", str(frames), *needs])
+        sequences.append((folder, frames))
+    return sequences
+
+
+def write(sequences, model, out):
+    folders, frames = [str(folder) for folder, _ in sequences], [str(frames) for _, frames in sequences]
+    write_submission.main(["--model", str(model), "--sequences", *folders, "--frames", *frames, "--out", str(out)])
+
+
+def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_path, capsys):
+    out = tmp_path / "results" / "demo_submission.zip"
+    write(unlabelled, model, out)
+    submission.validate(out, {"11": {"000000": 500, "000001": 17}, "12": {"000000": 3}})
+    predict = Predictor.load(model)
+    with zipfile.ZipFile(out) as archive:
+        for folder, _ in unlabelled:
+            for scan in sorted((folder / "velodyne").iterdir()):
+                raw = archive.read(f"sequences/{folder.name}/predictions/{scan.stem}.label")
+                wanted = [RAW_IDS[k] for k in predict(np.fromfile(scan, np.float32).reshape(-1, 4))]
+                assert np.frombuffer(raw, np.uint32).tolist() == wanted
+                assert len(set(wanted)) >= (2 if len(wanted) > 3 else 1), "or else their order is not tested"
+    assert "3 scans of 2 sequences" in capsys.readouterr().out
+    assert os.listdir(out.parent) == [out.name]
+
+
+def test_scan_that_changed_after_it_was_indexed(unlabelled, model, tmp_path):
+    scan = unlabelled[0][0] / "velodyne/000001.bin"
+    scan.write_bytes(scan.read_bytes()[:-16])
+    with pytest.raises(InputError, match=r"000001: 16 points, but 17 in its index"):
+        write(unlabelled, model, tmp_path / "results/demo_submission.zip")
+    assert os.listdir(tmp_path / "results") == []
+
+
+def test_scan_that_vanished(unlabelled, model, tmp_path):
+    shutil.rmtree(unlabelled[1][0] / "velodyne")
+    with pytest.raises(InputError, match=r"12/velodyne/000000\.bin: unreadable"):
+        write(unlabelled, model, tmp_path / "demo_submission.zip")
+
+
+def test_no_test_sequence(model, tmp_path):
+    with pytest.raises(InputError, match="name the unlabelled ones under test: of the data set"):
+        write([], model, tmp_path / "demo_submission.zip")
+
+
+def test_more_sequences_than_indices(unlabelled, model, tmp_path):
+    arguments = ["--model", str(model), "--out", str(tmp_path / "x.zip"), "--frames", str(unlabelled[0][1])]
+    with pytest.raises(InputError, match="1 files for 2 --sequences"):
+        write_submission.main([*arguments, "--sequences", *(str(folder) for folder, _ in unlabelled)])

@@ -1,0 +1,184 @@
+"""Training from the cache is training with the frozen teacher in the loop: same answers, same losses, same weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from elite_pipeline.config import View
+from elite_pipeline.examples import Example, Examples
+from elite_pipeline.recorded import open_recorded
+from elite_pipeline.stages import cache_teacher, index_frames, label_images, project_points, tune_teacher
+from elite_pipeline.teacher import tuning
+from elite_pipeline.training import train
+
+CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
+ENCODER = ['encoder="sam_tiny"', "longest_side=64"]
+TUNE = [
+    "upscaler=8",
+    'peft={"method": "lora", "rank": 2, "alpha": 2, "targets": ["qkv", "lin1"]}',
+    'tune_teacher={"steps": 4, "batch": 2, "learning_rate": 0.01, "weight_decay": 0.01, "warmup": 1, "lovasz": 1.0,'
+    '"seed": 0}',
+]
+CUT, STEP = 6.0, 6.0 / 127
+"""Standard deviations at which cached features end, and of which their steps are, as the store states."""
+
+TOLERANCE = 2e-3
+"""Relative, of losses, between float16 logits and int8 features and exact ones."""
+
+
+@pytest.fixture(scope="module")
+def cached(write_drive, tmp_path_factory):
+    """({"sequences", "frames", "projection", "targets"} -> path, teacher, view): a tuned sam_tiny and its cache.
+
+    Frame 0 has a colour image only, frame 1 a smaller grey one only, frame 2 both and no labels.
+    """
+    out = tmp_path_factory.mktemp("cached")
+    folder = write_drive(out / "sequences" / "00")
+    (folder / "image_2/000001.png").unlink()
+    (folder / "image_0").mkdir()
+    for frame in ("000001", "000002"):
+        grey = np.random.default_rng(int(frame)).integers(0, 255, (30, 64), dtype=np.uint8)
+        Image.fromarray(grey).save(folder / "image_0" / f"{frame}.png")
+    (folder / "labels/000002.label").unlink()
+
+    paths = {"sequences": folder, "frames": out / "00.parquet", "projection": out / "projection.zarr"}
+    sequence, frames = ["--sequence-folder", str(folder)], ["--frames", str(paths["frames"])]
+    projection = ["--projection", str(paths["projection"])]
+    labels, adapter = out / "pseudo_labels.zarr", out / "adapter"
+    needs = ["missing_images=true", "labels=false", "images=true"]
+    index_frames.main([*sequence, "--out", str(paths["frames"]), CAMERAS, *needs])
+    seen = ["project_points.min_depth=0.5", "project_points.cell=60.0", "project_points.tolerance=0.1"]
+    project_points.main([*sequence, *frames, "--out", str(paths["projection"]), CAMERAS, *seen])
+    label_images.main([*sequence, *frames, *projection, "--out", str(labels), 'labeller="sparse"'])
+    made = ["--sequences", str(folder), *frames, *projection, "--pseudo-labels", str(labels)]
+    tune_teacher.main([*made, "--out", str(adapter), *ENCODER, *TUNE])
+    paths["targets"] = out / "targets.zarr"
+    wanted = ['cache_teacher.targets=["logits", "features"]', "cache_teacher.batch=1"]
+    known = [*sequence, *frames, *projection, "--adapter", str(adapter)]
+    cache_teacher.main([*known, "--out", str(paths["targets"]), *ENCODER, *wanted])
+    return paths, *tuning.load(adapter, View(encoder="sam_tiny", longest_side=64))
+
+
+def read(paths):
+    return open_recorded(*([paths[name]] for name in ("sequences", "frames", "projection", "targets")))
+
+
+@torch.no_grad()
+def ask(teacher, view, recorded, f):
+    """What the teacher answers now about frame index `f`, from images and calibration: nothing cached by it is read.
+
+    (M,) points, (M, S, K) float32 logits, (M,) rows of (Q, S, D) float32 patch features, exact.
+    """
+    projection, widest = recorded.projection, max(teacher.encoder.channels)
+    points, logits, patch_of, patches, count = [], [], [], [], 0
+    for c, camera in enumerate(projection.cameras):
+        rows = projection.rows(f, c)
+        if rows.start == rows.stop:
+            continue
+        image = recorded.recording.image(recorded.index.frames[f], camera)
+        pixel = torch.from_numpy(view.pixels(projection.read("pixel", rows), image.shape[:2]))
+        visible = torch.from_numpy(projection.read("visible", rows))
+        prepared = view.prepare(image)[None]
+        maps = []
+        for head, stage in zip(teacher.heads, teacher.encoder(prepared), strict=True):
+            size = view.patch // head.stride
+            means = functional.avg_pool2d((stage[0] - head.mean) / head.std, size)
+            maps.append(functional.pad(means, (0, 0, 0, 0, 0, widest - len(means))))
+        column, row = (pixel[visible] // view.patch).long().T
+        hit, of_point = torch.unique(torch.stack([row, column]), dim=1, return_inverse=True)
+        points.append(torch.from_numpy(projection.read("point", rows).astype(np.int64))[visible])
+        logits.append(teacher.point_logits(prepared, [pixel])[visible])
+        patch_of.append(of_point + count)
+        patches.append(torch.stack(maps)[:, :, hit[0], hit[1]].permute(2, 0, 1))  # (q, S, D)
+        count += hit.shape[1]
+    return tuple(map(torch.cat, (points, logits, patch_of, patches)))
+
+
+class Online(Examples):
+    """Examples whose answers are asked of the teacher whenever one is drawn; `rounded` as the store rounds them."""
+
+    def __init__(self, sequences, teacher, view, *, rounded):
+        super().__init__(sequences, features=True)
+        self.teacher, self.view, self.rounded = teacher, view, rounded
+
+    def __getitem__(self, item):
+        recorded, f = self.items[item]
+        taught, logits, patch_of, patches = ask(self.teacher, self.view, recorded, f)
+        if self.rounded:
+            logits = logits.half().float()
+            patches = (patches * (127 / CUT)).round().clamp(-127, 127) * torch.tensor(STEP)
+        return Example(
+            points=torch.from_numpy(recorded.points(f).copy()),
+            labels=torch.from_numpy(recorded.labels(f)),
+            instances=torch.from_numpy(recorded.instances(f)),
+            taught=taught,
+            teacher=logits,
+            patch_of=patch_of,
+            patches=patches,
+        )
+
+
+def test_answers_read_back_are_the_teachers_within_what_the_store_states(cached):
+    paths, teacher, view = cached
+    (recorded,) = read(paths)
+    assert recorded.targets is not None
+    assert recorded.projection is not None
+    assert f"{CUT:g} deviations" in str(recorded.targets.attrs["quantisation"])
+    seen, mass = [], torch.zeros(4, 20, dtype=torch.float64)
+    for f in range(3):
+        found = recorded.answers(f, features=True)
+        points, logits, patch_of, patches = ask(teacher, view, recorded, f)
+        assert torch.equal(found.taught, points)
+        seen.append(len(points))
+        # float16 rounds to nearest: half a unit in the last place.
+        bound = np.spacing(found.teacher.abs().numpy().astype(np.float16)).astype(np.float64) / 2
+        assert (np.abs(found.teacher.double().numpy() - logits.double().numpy()) <= bound).all()
+        mine, exact = found.patches[found.patch_of].double(), patches[patch_of].double()
+        assert float((mine - exact.clamp(-CUT, CUT)).abs().max()) <= STEP / 2 + 1e-5
+        for s, channels in enumerate(teacher.encoder.channels):
+            assert not mine[:, s, channels:].any()
+            assert mine[:, s, :channels].std() > 0.1
+        mass += logits.half().float().softmax(2).double().sum(0)
+    assert min(seen) > 10
+    hidden = recorded.projection.offsets[-1] - sum(seen)
+    assert hidden > 0
+    np.testing.assert_allclose(recorded.class_mass(), mass.mean(0).numpy(), rtol=1e-5)
+
+
+def taught_by_all(settings, **options):
+    losses = settings.losses.model_copy(update={"distillation": 1.0, "output": 1.0, "features": 1.0, "balanced": True})
+    options = settings.train_student.model_copy(update={"epochs": 4, **options})
+    return settings.model_copy(update={"losses": losses, "train_student": options})
+
+
+def curves(trained):
+    """(steps, 5): each step's losses."""
+    lines = [json.loads(line) for line in trained.log.read_text().splitlines()]
+    names = ("loss", "cross_entropy", "distillation", "output", "features")
+    return np.array([[line[name] for name in names] for line in lines])
+
+
+def test_training_from_rounded_live_answers_ends_in_the_same_bits(cached, student_settings, tmp_path):
+    paths, teacher, view = cached
+    settings = taught_by_all(student_settings)
+    from_cache = train(Examples(read(paths), features=True), settings, tmp_path / "cached")
+    online = train(Online(read(paths), teacher, view, rounded=True), settings, tmp_path / "online")
+    assert np.array_equal(curves(online), curves(from_cache))
+    mine, cached_ones = online.student.state_dict(), from_cache.student.state_dict()
+    assert all(torch.equal(mine[name], cached_ones[name]) for name in mine)
+
+
+def test_training_with_the_teacher_in_the_loop_has_the_same_loss_curves(cached, student_settings, tmp_path):
+    """With SGD: AdamW's first steps, which are as long for small gradients as for large ones, magnify any rounding."""
+    paths, teacher, view = cached
+    settings = taught_by_all(student_settings, optimiser="sgd", learning_rate=0.05)
+    from_cache = curves(train(Examples(read(paths), features=True), settings, tmp_path / "cached"))
+    online = curves(train(Online(read(paths), teacher, view, rounded=False), settings, tmp_path / "online"))
+    assert len(online) == 6
+    assert not np.array_equal(online, from_cache)
+    assert online[-1, 0] < 0.95 * online[0, 0]
+    np.testing.assert_allclose(online, from_cache, rtol=TOLERANCE)

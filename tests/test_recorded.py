@@ -1,0 +1,116 @@
+"""A recorded sequence as it is read: whose answers and patches belong to which points, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from elite_pipeline import store
+from elite_pipeline.errors import InputError
+from elite_pipeline.examples import Examples
+from elite_pipeline.recorded import open_recorded
+
+
+def read(taught, *names):
+    (recorded,) = open_recorded(*([taught[name]] for name in names or taught))
+    return recorded
+
+
+def test_answers_with_and_without_patches(taught):
+    recorded = read(taught)
+    assert (recorded.stages, recorded.feature_channels) == (4, 5)
+    for f, seen in enumerate((64, 0, 32)):
+        plain, full = recorded.answers(f), recorded.answers(f, features=True)
+        assert len(plain.taught) == seen
+        assert torch.equal(plain.taught, full.taught)
+        assert torch.equal(plain.teacher, full.teacher)
+        assert plain.patch_of.tolist() == [-1] * seen
+        assert plain.patches.shape == (0, 4, 0)
+        assert full.patches.dtype == plain.teacher.dtype == torch.float32
+    # Two cameras with four patches each; a hidden point's patch is kept, though nobody may learn from it.
+    assert recorded.answers(0, features=True).patches[:, 0, 0].tolist() == [1.5, 1, 0.5, 0, 6.5, 6, 5.5, 5]
+    assert recorded.answers(1, features=True).patches[:, 0, 0].tolist() == [11.5, 11, 10.5, 10]
+    last = recorded.answers(2, features=True)
+    assert torch.equal(last.patches[last.patch_of, 2, 4] * 2 % 10, last.taught % 4)
+    assert (last.patches[:, 3, 4] == 0).all()
+
+
+def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught):
+    recorded = read(taught)
+    assert recorded.labels(0).any()
+    assert set(recorded.instances(0).tolist()) == {7}
+    assert not recorded.labels(2).any()
+    assert not recorded.instances(2).any()
+    assert len(recorded.labels(2)) == len(recorded.instances(2)) == 500
+
+
+def test_without_a_teacher_there_are_no_answers(taught):
+    recorded = read(taught, "sequences", "frames")
+    found = recorded.answers(0, features=True)
+    assert len(found.taught) == len(found.teacher) == len(found.patch_of) == len(found.patches) == 0
+    assert [recorded.answered(f) for f in range(3)] == [0, 0, 0]
+    assert [read(taught).answered(f) for f in range(3)] == [80, 10, 40]
+    with pytest.raises(InputError, match="class counts"):
+        recorded.class_mass()
+
+
+def test_faults_are_told_with_their_file(taught):
+    with pytest.raises(InputError, match="--frames names 2 files for 1"):
+        open_recorded([taught["sequences"]], [taught["frames"]] * 2)
+    with pytest.raises(InputError, match="go together"):
+        open_recorded([taught["sequences"]], [taught["frames"]], [taught["projection"]])
+    with pytest.raises(InputError, match="targets"):
+        read({**taught, "targets": taught["projection"]})
+    scan = taught["sequences"] / "velodyne/000000.bin"
+    scan.write_bytes(scan.read_bytes()[:-16])
+    with pytest.raises(InputError, match="499 points, but 500"):
+        _ = Examples([read(taught)])[0]
+
+
+@pytest.mark.parametrize(("name", "frame"), [("logits", 0), ("patch_feature", 0), ("point_patch", 2)])
+def test_damaged_answers_are_an_error_and_no_number(taught, name, frame):
+    (chunk,) = (path for path in (taught["targets"] / name / "c").rglob("*") if path.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[100] ^= 0xFF
+    chunk.write_bytes(data)
+    with pytest.raises(InputError, match=f"array '{name}' is damaged"):
+        read(taught).answers(frame, features=True)
+
+
+def rewritten(path, **changes):
+    """The targets store at `path` again, with other arrays."""
+    old = store.open_store(path, "targets")
+    arrays = {name: store.read(old, name) for name, _ in old.arrays()} | changes
+    frames = old.attrs["frames"]
+    with store.create(path, "targets", sequence="00", frames=frames, provenance={}) as out:
+        for name, values in arrays.items():
+            out.array(name, values)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused(taught, value):
+    logits = store.read(store.open_store(taught["targets"], "targets"), "logits").copy()
+    logits[0, 1, 2] = value  # a hidden row
+    rewritten(taught["targets"], logits=logits)
+    read(taught).answers(0)
+    logits[1, 1, 2] = value
+    rewritten(taught["targets"], logits=logits)
+    with pytest.raises(InputError, match=r"frame 000000: .*not finite"):
+        read(taught).answers(0)
+    read(taught).answers(2)
+
+
+@pytest.mark.parametrize("last", [4, 65535])
+def test_patches_that_are_not_there_are_refused(taught, last):
+    patch = store.read(store.open_store(taught["targets"], "targets"), "point_patch").copy()
+    patch[79] = last  # the last camera of frame 0 has four
+    rewritten(taught["targets"], point_patch=patch)
+    read(taught).answers(0)
+    with pytest.raises(InputError, match="patches that are not there"):
+        read(taught).answers(0, features=True)
+
+
+def test_stores_of_another_size_are_refused(taught):
+    logits = store.read(store.open_store(taught["targets"], "targets"), "logits")
+    rewritten(taught["targets"], logits=logits[:-1])
+    with pytest.raises(InputError, match="does not fit"):
+        read(taught)

@@ -1,0 +1,112 @@
+"""What leaves the pipeline: the model with its card, labels of scans, submissions to SemanticKITTI's benchmark.
+
+models/<experiment> -> models/<experiment>/README.md, results/<experiment>_predictions/, ..._submission.zip
+"""
+
+
+rule predict_scans:
+    """Label files of the validation scans, as the official evaluation reads them; by hand, of your own scans."""
+    input:
+        sequences=ancient(sequence_folders("val")),
+        # The stage takes any folder and needs no index; here it says that the scans were checked, and when they changed.
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        code=stage("predict_scans", "submission", "student/*"),
+    output:
+        directory("results/{experiment}_predictions"),
+    log:
+        "logs/predict_scans/{experiment}.log",
+    benchmark:
+        "benchmarks/predict_scans/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="2h",
+    shell:
+        "python -m elite_pipeline.stages.predict_scans --model models/{wildcards.experiment} {input.sequences:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
+
+
+def refused_if_none(paths):
+    """Input function: `paths` of the test sequences; refused before any job runs where the data set names none."""
+
+    def found(wildcards):
+        if not dataset(dataset_name(wildcards))["test"]:
+            raise WorkflowError(
+                f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. Name its"
+                ' unlabelled sequences there, as in test: ["11", "12"].'
+            )
+        return paths(wildcards)
+
+    return found
+
+
+rule write_submission:
+    """Predictions of the test sequences in the zip that SemanticKITTI's benchmark accepts."""
+    input:
+        sequences=ancient(refused_if_none(sequence_folders("test"))),
+        frames=refused_if_none(
+            per_sequence("cache/{root}/frames/{sequence}.parquet", "test")
+        ),
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        code=stage("write_submission", "submission", "recorded", "student/*"),
+    output:
+        "results/{experiment}_submission.zip",
+    log:
+        "logs/write_submission/{experiment}.log",
+    benchmark:
+        "benchmarks/write_submission/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="12h",
+    shell:
+        "python -m elite_pipeline.stages.write_submission --model models/{wildcards.experiment}"
+        " --sequences {input.sequences:q} --frames {input.frames:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+def card_teacher(wildcards):
+    """Param: the teacher of the job's experiment, or null."""
+    return f"teacher={json.dumps(of(wildcards.experiment)['teacher'])}"
+
+
+def card_simulated(wildcards):
+    """Param: whether the experiment's drives are simulated."""
+    simulated = dataset(dataset_name(wildcards))["simulate_drive"] is not None
+    return f"simulated={json.dumps(simulated)}"
+
+
+rule write_card:
+    """Model card of a student: what it learnt from, its measured numbers, how to use it."""
+    input:
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        miou="results/{experiment}_miou.json",
+        latency="results/{experiment}_latency.json",
+        code=stage("write_card", "card"),
+    output:
+        "models/{experiment}/README.md",
+    log:
+        "logs/write_card/{experiment}.log",
+    benchmark:
+        "benchmarks/write_card/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        card_teacher,
+        card_simulated,
+    shell:
+        "python -m elite_pipeline.stages.write_card --model models/{wildcards.experiment} --miou {input.miou:q}"
+        " --latency {input.latency:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

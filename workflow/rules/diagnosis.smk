@@ -1,0 +1,98 @@
+"""What a student could learn from its teacher, and what it could from one that is right to a stated degree.
+
+cache/<dataset>/<teacher>/targets -> results/<dataset>_<teacher>_points.json
+truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, and never a result of a method
+"""
+
+
+def oracle(key):
+    """Param: `key` of the job's oracle."""
+
+    def param(wildcards):
+        if wildcards.oracle not in config["oracles"]:
+            known = ", ".join(config["oracles"]) or "none"
+            raise WorkflowError(
+                f"config.yaml: oracles has no {wildcards.oracle!r}; it has {known}."
+            )
+        return f"{key}={json.dumps(config['oracles'][wildcards.oracle][key])}"
+
+    return param
+
+
+rule corrupt_truth:
+    """An oracle (diagnostic): the truth of a simulated sequence, corrupted to a stated accuracy, as cached targets."""
+    input:
+        sequence=ancient(sequence_folder),
+        frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
+        projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
+        code=stage("corrupt_truth", "oracle", "recorded"),
+    output:
+        # Where a teacher's targets lie, so that students read both alike.
+        directory("cache/{dataset}/{oracle}/targets/{sequence}.zarr"),
+    log:
+        "logs/corrupt_truth/{dataset}/{oracle}/{sequence}.log",
+    benchmark:
+        "benchmarks/corrupt_truth/{dataset}/{oracle}/{sequence}.tsv"
+    wildcard_constraints:
+        oracle="oracle_[a-z0-9_]+",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        oracle("accuracy"),
+        oracle("seed"),
+    shell:
+        "python -m elite_pipeline.stages.corrupt_truth --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule evaluate_teacher:
+    """A teacher's (or oracle's) accuracy and mIoU at the projected points of the training scans."""
+    input:
+        sequences=ancient(sequence_folders("train")),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        selected=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
+        targets=per_sequence(
+            "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
+        ),
+        code=stage(
+            "evaluate_teacher",
+            "recorded",
+            "teacher/quality",
+            "teacher/agreement",
+            "teacher/targets",
+        ),
+    output:
+        result="results/{dataset}_{teacher}_points.json",
+        table=report(
+            "results/{dataset}_{teacher}_points.md",
+            caption="../report/points.rst",
+            category="Teacher",
+            labels={
+                "data set": "{dataset}",
+                "teacher": "{teacher}",
+                "what": "quality at the points",
+            },
+        ),
+    log:
+        "logs/evaluate_teacher/{dataset}_{teacher}.log",
+    benchmark:
+        "benchmarks/evaluate_teacher/{dataset}_{teacher}.tsv"
+    wildcard_constraints:
+        # Both may contain underscores: only the names of the config tell where one ends.
+        dataset="|".join(config["datasets"]),
+        teacher="|".join([*config["teachers"], *config["oracles"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime="1h",
+    shell:
+        "python -m elite_pipeline.stages.evaluate_teacher --dataset {wildcards.dataset} --teacher {wildcards.teacher}"
+        " --sequences {input.sequences:q} --frames {input.frames:q} --selected {input.selected:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} 2>&1 | tee {log:q}"
