@@ -267,8 +267,13 @@ def labeller(wildcards):
 def labeller_section(wildcards):
     """Param: the section of that labeller, and of no other."""
     labels = dataset(wildcards.dataset)["label_images"]
-    name = LabelImages.sections(labels["labeller"])[-1:]
-    return [f"{n}={json.dumps(labels[n], sort_keys=True)}" for n in name]
+    name = labels["labeller"]
+    # Nothing is to be said of how `sparse` spreads labels; stages skip empty words.
+    return (
+        f"{name}={json.dumps(labels[name], sort_keys=True)}"
+        if LabelImages.sections(name)
+        else ""
+    )
 
 
 def labeller_sam(wildcards):
@@ -306,12 +311,18 @@ def of_teacher(*without):
     )
 
 
-def labels_to_select(wildcards):
-    """Params: which scans of the data set keep their labels."""
-    chosen = dataset(wildcards.dataset)
-    return flatten(chosen["select_labels"]) + [
-        f"labelled={json.dumps(chosen['labelled'], sort_keys=True)}"
-    ]
+def selecting(key):
+    """Param: a key of the data set's `select_labels`."""
+    return lambda wildcards: (
+        f"{key}={json.dumps(dataset(wildcards.dataset)['select_labels'][key])}"
+    )
+
+
+def labelled(wildcards):
+    """Param: how many, or which, of the data set's training scans keep their labels."""
+    return (
+        f"labelled={json.dumps(dataset(wildcards.dataset)['labelled'], sort_keys=True)}"
+    )
 
 
 def of_student():

@@ -76,7 +76,9 @@ rule select_labels:
         mem_mb=1000,
         runtime="10m",
     params:
-        labels_to_select,
+        labelled,
+        selecting("by"),
+        selecting("seed"),
     shell:
         "python -m elite_pipeline.stages.select_labels --sequence {wildcards.sequence} --frames {input.frames:q}"
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"
