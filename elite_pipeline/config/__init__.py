@@ -141,7 +141,7 @@ class Config(Section):
             cached = ["logits"]
         else:
             cached = self.teachers[experiment.teacher].cache_teacher.targets
-        for needed, wanted in (("logits", losses.soft_labels), ("features", losses.features > 0)):
+        for needed, wanted in (("logits", losses.taught), ("features", losses.features > 0)):
             if wanted and needed not in cached:
                 raise ValueError(
                     f"experiments.{name}: student {experiment.student} distils {needed}, which teacher"

@@ -48,7 +48,7 @@ def main(argv=None):
         "trained_on": [folder.name for folder in arguments.sequences],
         "scans": len(examples),
         "labelled_scans": len(examples.labelled),
-        "labelled_classes": {n: c for n, c in zip(CLASSES, examples.label_counts().tolist(), strict=True) if c},
+        "labelled_classes": {n: c for n, c in zip(CLASSES[1:], examples.label_counts().tolist()[1:], strict=True) if c},
         "training_scans": sum(len(recorded.index.frames) for recorded in examples.sequences),
         "taught": bool(arguments.targets) and settings.losses.taught,
         "parameters": parameters(trained.student),

@@ -83,9 +83,7 @@ def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
     calibration = kitti_calibration(620, 188)
     camera = pinhole(calibration.projection["P2"], 620, 188)
     pose = velodyne_pose(scene.world, 0.0)
-    world_from_camera = (
-        pose @ np.linalg.inv(calibration.camera0_from_velodyne) @ calibration.camera0_from_camera("P2")
-    )
+    world_from_camera = pose @ np.linalg.inv(calibration.camera0_from_velodyne) @ calibration.camera0_from_camera("P2")
     picture = photograph(scene, camera, world_from_camera, np.random.default_rng(0))
     visible = seen_by_camera(scene, turn, pose, calibration, "P2")
     assert visible.sum() > 1000

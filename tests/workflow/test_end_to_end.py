@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,11 @@ MIOU_KEYS = set(
         "scans",
         "tta",
         "trained_on",
+        "training_scans",
         "labelled_scans",
+        "labelled_classes",
+        "taught",
+        "steps",
         "weights_sha256",
         "parameters",
         "config",
@@ -53,6 +58,7 @@ LATENCY_KEYS = set(
         "versions",
     ]
 )
+COMPARED = [f"results/quick_comparison{ending}" for ending in (".json", ".md", ".png", "_classes.png")]
 LABELLERS = [f"results/demo_pseudo_labels{ending}" for ending in (".json", ".png", "_worst.png")]
 
 
@@ -84,12 +90,26 @@ def check_results(folder, experiment):
 
 def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
-    config["simulate_drive"].update(frames=3, columns=512, image_width=256, image_height=80)
+    config["datasets"]["demo"]["simulate_drive"].update(frames=3, columns=512, image_width=256, image_height=80)
     config["teachers"]["sam_tiny"]["longest_side"] = 256
     config["teachers"]["sam_tiny"]["tune_teacher"].update(steps=6, batch=2, warmup=1)
     config["students"]["elite_demo"]["train_student"].update(epochs=6, batch=2, warmup=1, checkpoint_every=2)
     config["measure_latency"].update(warmup=1, scans=3)
     config["evaluate_pseudo_labels"]["frames"] = 2
+    # A comparison on few labels beside it, with and without the teacher, and with what is right at half of the points.
+    config["datasets"]["few"] = {"of": "demo", "labelled": 0.5, "label_images": {"labeller": "sparse"}}
+    config["oracles"] = {"oracle_50": {"accuracy": 0.5, "seed": 0}}
+    names = {"few": "sam_tiny", "few_labels": None, "few_oracle": "oracle_50"}
+    config["experiments"] |= {
+        name: {"dataset": "few", "teacher": teacher, "student": "elite_demo"} for name, teacher in names.items()
+    }
+    config["comparisons"] = {
+        "quick": {
+            "experiments": {name.replace("_", " "): name for name in names},
+            "seeds": [3],
+            "differences": [["few", "few labels"]],
+        }
+    }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
 
@@ -123,6 +143,20 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     assert labellers["reference"] == "dense truth"
     assert all(Image.open(tmp_path / figure).width > 800 for figure in LABELLERS[1:])
     assert "Nothing to be done" in snakemake(tmp_path, *given, "results/demo_summary.md", *LABELLERS)
+
+    output = snakemake(tmp_path, *given, *COMPARED, "results/demo_miou_tta.json", "results/demo_predictions")
+    assert "100%" in output, output
+    assert not set(re.findall(r"rule (\w+):", output)) & {"simulate_drive", "index_frames", "project_points"}
+    assert all(Image.open(tmp_path / figure).width > 800 for figure in COMPARED if figure.endswith(".png"))
+    found = json.loads((tmp_path / COMPARED[0]).read_text())["experiments"]
+    assert {label: e["labelled_scans"] for label, e in found.items()} == dict.fromkeys(found, 3)
+    assert [found[label]["distilled"] for label in ("few", "few labels", "few oracle")] == [True, False, True]
+    assert 0 < found["few oracle"]["teacher_points"]["accuracy"] < 0.8
+    assert json.loads((tmp_path / "results/demo_miou_tta.json").read_text())["tta"] is True
+    written = list(tmp_path.glob("results/demo_predictions/sequences/08/predictions/*.label"))
+    assert [path.stat().st_size // 4 for path in sorted(written)] == [
+        path.stat().st_size // 16 for path in sorted(tmp_path.glob("data/demo/sequences/08/velodyne/*.bin"))
+    ]
 
 
 def test_real_frames(tmp_path, config, sample, snakemake):

@@ -98,7 +98,7 @@ def cluster(tmp_path_factory):
 
 def test_profile_on_a_cluster(tmp_path, cluster):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config["simulate_drive"].update(frames=2, columns=256, image_width=128, image_height=40)
+    config["datasets"]["demo"]["simulate_drive"].update(frames=2, columns=256, image_width=128, image_height=40)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = ["snakemake", "--workflow-profile", ROOT / "workflow/profiles/slurm", "--snakefile", ROOT / "Snakefile"]
     command += ["--latency-wait", "5", "--set-threads", "project_points=2"]

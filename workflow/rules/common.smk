@@ -1,4 +1,4 @@
-"""The validated config, and what the rules take from it."""
+"""The validated config, and which files the rules take."""
 
 import json
 import os
@@ -202,151 +202,44 @@ def checkpoint_of(kind):
     return path
 
 
-# Slices of the config, as sorted `dotted.key=json` strings: what a rule depends on, and what its stage is given. ------
+def comparison(name):
+    """Config of comparison `name`."""
+    if name not in config["comparisons"]:
+        known = ", ".join(config["comparisons"]) or "none"
+        raise WorkflowError(f"config.yaml has no comparison {name!r}; it has {known}.")
+    return config["comparisons"][name]
 
 
-def section(name):
-    """Params: the section that is named like the stage."""
-    return flatten(config[name])
-
-
-def slices(kind, name_of, select):
-    """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
-
-    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` of which `select`
-    takes anything have the same keys.
-    """
-
-    def items(name):
-        if name not in config[kind]:
-            raise WorkflowError(
-                f"config.yaml: {kind} has no {name!r}; it has {', '.join(config[kind])}."
-            )
-        selected = select(config[kind][name])
-        return (
-            dict(item.split("=", 1) for item in flatten(selected)) if selected else {}
-        )
-
-    def param(key):
-        return lambda wildcards: f"{key}={items(name_of(wildcards))[key]}"
-
-    return [param(key) for key in next(filter(None, map(items, config[kind])), {})]
-
-
-def cameras(wildcards):
-    """Param: image folder -> projection matrix, of the job's data set."""
-    return (
-        f"cameras={json.dumps(dataset(wildcards.dataset)['cameras'], sort_keys=True)}"
+def compared_results(wildcards):
+    """Input function: the mIoU of every experiment of the comparison with every seed."""
+    chosen = comparison(wildcards.comparison)
+    return expand(
+        "results/{experiment}-seed{seed}_miou.json",
+        experiment=list(dict.fromkeys(chosen["experiments"].values())),
+        seed=chosen["seeds"],
     )
 
 
-def missing_images(wildcards):
-    """Param: whether single images may be missing."""
-    return f"missing_images={json.dumps(dataset(wildcards.dataset)['missing_images'])}"
-
-
-def needs_labels(wildcards):
-    """Param: whether every scan must be labelled."""
-    known = dataset(wildcards.dataset)
-    needed = wildcards.sequence in known["train"] + known["val"]
-    return f"labels={json.dumps(needed and not known['missing_labels'])}"
-
-
-def needs_images(wildcards):
-    """Param: whether images are needed, as they are for the sequences of the training split."""
-    return f"images={json.dumps(wildcards.sequence in dataset(wildcards.dataset)['train'])}"
-
-
-def labeller(wildcards):
-    """Param: the labeller that the job's data set has chosen."""
-    return (
-        f"labeller={json.dumps(dataset(wildcards.dataset)['label_images']['labeller'])}"
-    )
-
-
-def labeller_section(wildcards):
-    """Param: the section of that labeller, and of no other."""
-    labels = dataset(wildcards.dataset)["label_images"]
-    name = labels["labeller"]
-    # Nothing is to be said of how `sparse` spreads labels; stages skip empty words.
-    return (
-        f"{name}={json.dumps(labels[name], sort_keys=True)}"
-        if LabelImages.sections(name)
-        else ""
-    )
-
-
-def labeller_sam(wildcards):
-    """Param: the SAM that this labeller prompts, null where it prompts none."""
-    labels = dataset(wildcards.dataset)["label_images"]
-    needed = "sam" in LabelImages.sections(labels["labeller"])
-    return f"sam={json.dumps(labels['sam'] if needed else None, sort_keys=True)}"
-
-
-def labeller_sections(wildcards):
-    """The sections of all labellers that need SAM, chosen or not; refused where one is missing."""
-    labels = dataset(wildcards.dataset)["label_images"]
-    sections = {name: labels[name] for name in ("sam", "paper", "regions")}
-    if missing := [name for name, section in sections.items() if section is None]:
-        raise WorkflowError(
-            f"config.yaml: datasets.{wildcards.dataset}.label_images lacks {', '.join(missing)}, which a comparison of"
-            f" the labellers needs, chosen or not: add '{missing[0]}: {{...}}' there, as datasets.demo.label_images has it."
-        )
-    return sections
-
-
-def compared(name):
-    """Param: section `name` of all labellers."""
-    return lambda wildcards: (
-        f"{name}={json.dumps(labeller_sections(wildcards)[name], sort_keys=True)}"
-    )
-
-
-def of_teacher(*without):
-    """Params: the job's teacher but for the sections of other stages."""
-    return slices(
-        "teachers",
-        lambda w: w.teacher,
-        lambda t: {k: v for k, v in t.items() if k not in without},
-    )
-
-
-def selecting(key):
-    """Param: a key of the data set's `select_labels`."""
-    return lambda wildcards: (
-        f"{key}={json.dumps(dataset(wildcards.dataset)['select_labels'][key])}"
-    )
-
-
-def labelled(wildcards):
-    """Param: how many, or which, of the data set's training scans keep their labels."""
-    return (
-        f"labelled={json.dumps(dataset(wildcards.dataset)['labelled'], sort_keys=True)}"
-    )
-
-
-def of_student():
-    """Params: the student of the job's experiment, with the seed that the experiment's name ends in, if any."""
-
-    def seeded(param):
-        def value(wildcards):
-            word, seed = param(wildcards), wildcards.experiment.partition("-seed")[2]
-            is_seed = word.startswith("train_student.seed=")
-            return f"train_student.seed={int(seed)}" if seed and is_seed else word
-
-        return value
-
-    params = slices("students", lambda w: of(w.experiment)["student"], dict)
-    return [seeded(param) for param in params]
-
-
-def student_threads(wildcards):
-    """CPU threads of train_student; configured, because a CPU's sums depend on their number."""
-    return config["students"][of(wildcards.experiment)["student"]]["train_student"][
-        "threads"
+def compared_teachers(wildcards):
+    """Input function: how well each of their teachers knows the points that it teaches."""
+    named = map(of, comparison(wildcards.comparison)["experiments"].values())
+    paths = [
+        f"results/{e['dataset']}_{e['teacher']}_points.json"
+        for e in named
+        if e["teacher"]
     ]
+    return list(dict.fromkeys(paths))
 
 
-def chosen_labeller(wildcards):
-    """Param: the labeller that made the pseudo-labels of the experiment's data set."""
-    return f'labeller="{dataset(dataset_name(wildcards))["label_images"]["labeller"]}"'
+def refused_if_none(paths):
+    """Input function: `paths` of the test sequences; refused before any job runs where the data set names none."""
+
+    def found(wildcards):
+        if not dataset(dataset_name(wildcards))["test"]:
+            raise WorkflowError(
+                f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. Name its"
+                ' unlabelled sequences there, as in test: ["11", "12"].'
+            )
+        return paths(wildcards)
+
+    return found

@@ -31,20 +31,6 @@ rule predict_scans:
         " --out {output:q} 2>&1 | tee {log:q}"
 
 
-def refused_if_none(paths):
-    """Input function: `paths` of the test sequences; refused before any job runs where the data set names none."""
-
-    def found(wildcards):
-        if not dataset(dataset_name(wildcards))["test"]:
-            raise WorkflowError(
-                f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. Name its"
-                ' unlabelled sequences there, as in test: ["11", "12"].'
-            )
-        return paths(wildcards)
-
-    return found
-
-
 rule write_submission:
     """Predictions of the test sequences in the zip that SemanticKITTI's benchmark accepts."""
     input:
@@ -71,17 +57,6 @@ rule write_submission:
     shell:
         "python -m elite_pipeline.stages.write_submission --model models/{wildcards.experiment}"
         " --sequences {input.sequences:q} --frames {input.frames:q} --out {output:q} 2>&1 | tee {log:q}"
-
-
-def card_teacher(wildcards):
-    """Param: the teacher of the job's experiment, or null."""
-    return f"teacher={json.dumps(of(wildcards.experiment)['teacher'])}"
-
-
-def card_simulated(wildcards):
-    """Param: whether the experiment's drives are simulated."""
-    simulated = dataset(dataset_name(wildcards))["simulate_drive"] is not None
-    return f"simulated={json.dumps(simulated)}"
 
 
 rule write_card:

@@ -5,20 +5,6 @@ truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, an
 """
 
 
-def oracle(key):
-    """Param: `key` of the job's oracle."""
-
-    def param(wildcards):
-        if wildcards.oracle not in config["oracles"]:
-            known = ", ".join(config["oracles"]) or "none"
-            raise WorkflowError(
-                f"config.yaml: oracles has no {wildcards.oracle!r}; it has {known}."
-            )
-        return f"{key}={json.dumps(config['oracles'][wildcards.oracle][key])}"
-
-    return param
-
-
 rule corrupt_truth:
     """An oracle (diagnostic): the truth of a simulated sequence, corrupted to a stated accuracy, as cached targets."""
     input:

@@ -37,7 +37,7 @@ rule train_student:
         "../../envs/pipeline.yaml"
     threads: student_threads
     resources:
-        gpu=1,
+        gpu=student_gpus,
         mem_mb=32000,
         runtime="48h",
     params:

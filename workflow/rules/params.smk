@@ -1,0 +1,199 @@
+"""Slices of the config, as sorted `dotted.key=json` strings: what a rule depends on, and what its stage is given."""
+
+
+def section(name):
+    """Params: the section that is named like the stage."""
+    return flatten(config[name])
+
+
+def slices(kind, name_of, select):
+    """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
+
+    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` of which `select`
+    takes anything have the same keys.
+    """
+
+    def items(name):
+        if name not in config[kind]:
+            raise WorkflowError(
+                f"config.yaml: {kind} has no {name!r}; it has {', '.join(config[kind])}."
+            )
+        selected = select(config[kind][name])
+        return (
+            dict(item.split("=", 1) for item in flatten(selected)) if selected else {}
+        )
+
+    def param(key):
+        return lambda wildcards: f"{key}={items(name_of(wildcards))[key]}"
+
+    return [param(key) for key in next(filter(None, map(items, config[kind])), {})]
+
+
+def cameras(wildcards):
+    """Param: image folder -> projection matrix, of the job's data set."""
+    return (
+        f"cameras={json.dumps(dataset(wildcards.dataset)['cameras'], sort_keys=True)}"
+    )
+
+
+def missing_images(wildcards):
+    """Param: whether single images may be missing."""
+    return f"missing_images={json.dumps(dataset(wildcards.dataset)['missing_images'])}"
+
+
+def needs_labels(wildcards):
+    """Param: whether every scan must be labelled."""
+    known = dataset(wildcards.dataset)
+    needed = wildcards.sequence in known["train"] + known["val"]
+    return f"labels={json.dumps(needed and not known['missing_labels'])}"
+
+
+def needs_images(wildcards):
+    """Param: whether images are needed, as they are for the sequences of the training split."""
+    return f"images={json.dumps(wildcards.sequence in dataset(wildcards.dataset)['train'])}"
+
+
+def labeller(wildcards):
+    """Param: the labeller that the job's data set has chosen."""
+    return (
+        f"labeller={json.dumps(dataset(wildcards.dataset)['label_images']['labeller'])}"
+    )
+
+
+def labeller_section(wildcards):
+    """Param: the section of that labeller, and of no other."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    name = labels["labeller"]
+    # Nothing is to be said of how `sparse` spreads labels; stages skip empty words.
+    return (
+        f"{name}={json.dumps(labels[name], sort_keys=True)}"
+        if LabelImages.sections(name)
+        else ""
+    )
+
+
+def labeller_sam(wildcards):
+    """Param: the SAM that this labeller prompts, null where it prompts none."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    needed = "sam" in LabelImages.sections(labels["labeller"])
+    return f"sam={json.dumps(labels['sam'] if needed else None, sort_keys=True)}"
+
+
+def labeller_sections(wildcards):
+    """The sections of all labellers that need SAM, chosen or not; refused where one is missing."""
+    labels = dataset(wildcards.dataset)["label_images"]
+    sections = {name: labels[name] for name in ("sam", "paper", "regions")}
+    if missing := [name for name, section in sections.items() if section is None]:
+        raise WorkflowError(
+            f"config.yaml: datasets.{wildcards.dataset}.label_images lacks {', '.join(missing)}, which a comparison of"
+            f" the labellers needs, chosen or not: add '{missing[0]}: {{...}}' there, as datasets.demo.label_images has it."
+        )
+    return sections
+
+
+def compared(name):
+    """Param: section `name` of all labellers."""
+    return lambda wildcards: (
+        f"{name}={json.dumps(labeller_sections(wildcards)[name], sort_keys=True)}"
+    )
+
+
+def of_teacher(*without):
+    """Params: the job's teacher but for the sections of other stages."""
+    return slices(
+        "teachers",
+        lambda w: w.teacher,
+        lambda t: {k: v for k, v in t.items() if k not in without},
+    )
+
+
+def selecting(key):
+    """Param: a key of the data set's `select_labels`."""
+    return lambda wildcards: (
+        f"{key}={json.dumps(dataset(wildcards.dataset)['select_labels'][key])}"
+    )
+
+
+def labelled(wildcards):
+    """Param: how many, or which, of the data set's training scans keep their labels."""
+    return (
+        f"labelled={json.dumps(dataset(wildcards.dataset)['labelled'], sort_keys=True)}"
+    )
+
+
+def of_student():
+    """Params: the student of the job's experiment, with the seed that the experiment's name ends in, if any."""
+
+    def seeded(param):
+        def value(wildcards):
+            word, seed = param(wildcards), wildcards.experiment.partition("-seed")[2]
+            is_seed = word.startswith("train_student.seed=")
+            return f"train_student.seed={int(seed)}" if seed and is_seed else word
+
+        return value
+
+    params = slices("students", lambda w: of(w.experiment)["student"], dict)
+    return [seeded(param) for param in params]
+
+
+def student_threads(wildcards):
+    """CPU threads of train_student; configured, because a CPU's sums depend on their number."""
+    options = config["students"][of(wildcards.experiment)["student"]]["train_student"]
+    return options["threads"] * options["processes"]
+
+
+def student_gpus(wildcards):
+    """GPUs of train_student: one for each of its processes."""
+    return config["students"][of(wildcards.experiment)["student"]]["train_student"][
+        "processes"
+    ]
+
+
+def chosen_labeller(wildcards):
+    """Param: the labeller that made the pseudo-labels of the experiment's data set."""
+    return f'labeller="{dataset(dataset_name(wildcards))["label_images"]["labeller"]}"'
+
+
+def compared_experiments(wildcards):
+    """Param: the experiments spelt out. In the order of the configuration, since that is the order of the tables."""
+    spelt_out = {}
+    for label, name in comparison(wildcards.comparison)["experiments"].items():
+        chosen = of(name)
+        # The truth has no labeller, and without a teacher no image is labelled.
+        tuned = chosen["teacher"] in config["teachers"]
+        labels = dataset(chosen["dataset"])["label_images"]
+        labeller = labels["labeller"] if tuned else None
+        spelt_out[label] = {"experiment": name, **chosen, "labeller": labeller}
+    return f"experiments={json.dumps(spelt_out)}"
+
+
+def compared_by(key):
+    """Param: another key of the comparison."""
+    return lambda wildcards: (
+        f"{key}={json.dumps(comparison(wildcards.comparison)[key])}"
+    )
+
+
+def card_teacher(wildcards):
+    """Param: the teacher of the job's experiment, or null."""
+    return f"teacher={json.dumps(of(wildcards.experiment)['teacher'])}"
+
+
+def card_simulated(wildcards):
+    """Param: whether the experiment's drives are simulated."""
+    simulated = dataset(dataset_name(wildcards))["simulate_drive"] is not None
+    return f"simulated={json.dumps(simulated)}"
+
+
+def oracle(key):
+    """Param: `key` of the job's oracle."""
+
+    def param(wildcards):
+        if wildcards.oracle not in config["oracles"]:
+            known = ", ".join(config["oracles"]) or "none"
+            raise WorkflowError(
+                f"config.yaml: oracles has no {wildcards.oracle!r}; it has {known}."
+            )
+        return f"{key}={json.dumps(config['oracles'][wildcards.oracle][key])}"
+
+    return param
