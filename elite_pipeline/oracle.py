@@ -14,7 +14,6 @@ import numpy as np
 
 from elite_pipeline.config import STAGES
 from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-from elite_pipeline.errors import InputError
 
 NOTE = (
     "An oracle: the simulated truth, corrupted to a stated accuracy. A diagnostic of what distillation could give;"
@@ -46,14 +45,7 @@ class Corruption:
 
         truths: (labels, instances) of the projected points of each frame, in order, all of the sequence: (N,) training
         ids and (N,) ids of things, 0 = none. A label of `IGNORE` is no truth and gets no answer.
-        `InputError` if the accuracy is no better than chance, where the likeliest class is no answer any more.
         """
-        classes = len(CLASSES) - 1
-        if settings.accuracy <= 1 / classes:
-            raise InputError(
-                f"an oracle with accuracy {settings.accuracy:g} is no better than chance among {classes} classes:"
-                f" set its accuracy above {1 / classes:.3f}"
-            )
         self.settings, self.sequence = settings, sequence
         wrong = 1 - settings.accuracy
         self._together = TOGETHER * wrong

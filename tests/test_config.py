@@ -70,6 +70,7 @@ def test_every_key_is_explained_once(values):
         ("comparisons.ablation.seeds", [1, 1], "a seed stands twice"),
         ("comparisons.ablation.differences", [["a", "b"]], "differences name \\['a', 'b'\\]"),
         ("comparisons.ablation.experiments.x", "nobody", "names experiments \\['nobody'\\]"),
+        ("oracles.oracle_60.accuracy", 0.05, "oracles.oracle_60.accuracy: .*greater than 0.05263"),
         ("oracles.best", {"accuracy": 0.5, "seed": 0}, "oracles.best"),
         ("students.elite.train_student.learning_rate", True, "learning_rate: .*valid number"),
         ("students.elite.train_student.learning_rate", "1e-3", "'1e-3' is text and no number"),

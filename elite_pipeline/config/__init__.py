@@ -48,6 +48,7 @@ STAGES = 4
 class Oracle(Section):
     """A diagnostic of a simulated world, no teacher of a method: the truth, corrupted to a stated accuracy."""
 
+    # No better than chance among 19 classes, the likeliest class would be no answer any more.
     accuracy: Annotated[float, Field(strict=True, gt=1 / 19, le=1)]
     seed: Natural
 
