@@ -98,7 +98,7 @@ def test_nothing_to_do_when_finished(finished, snakemake):
         ),
         ("pretrain_sam.steps", 7, set(), ""),
         ("evaluate_miou.votes", 5, set(), ""),
-        ("datasets.streets.labelled", 0.5, set(), ""),
+        ("datasets.streets_10.labelled", 0.5, set(), ""),
         (
             "datasets.demo.labelled",
             0.5,

@@ -99,14 +99,15 @@ def cluster(tmp_path_factory):
 def test_profile_on_a_cluster(tmp_path, cluster):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["demo"]["simulate_drive"].update(frames=2, columns=256, image_width=128, image_height=40)
+    config["datasets"]["demo"]["train"] = ["00"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = ["snakemake", "--workflow-profile", ROOT / "workflow/profiles/slurm", "--snakefile", ROOT / "Snakefile"]
     command += ["--latency-wait", "5", "--set-threads", "project_points=2"]
     # No accounting database answers sacct here; and jobs of seconds are looked at after 4 s and 18 s, not after 40 s.
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4"]
     output = cluster(*map(str, command), "cache/demo/pseudo_labels/00.zarr", cwd=tmp_path)
-    assert "4 of 4 steps (100%) done" in output, output
-    assert output.count("has been submitted with SLURM jobid") == 4, output
+    assert "5 of 5 steps (100%) done" in output, output
+    assert output.count("has been submitted with SLURM jobid") == 5, output
     assert list((tmp_path / "cache/demo/pseudo_labels/00.zarr").iterdir())
 
     # SLURM itself on its jobs: CPUs, memory, time limit and GPUs are those of the rules.
@@ -115,6 +116,7 @@ def test_profile_on_a_cluster(tmp_path, cluster):
     assert {job["Comment"].split("_wildcards")[0]: tuple(map(job.get, keys)) for job in jobs} == {
         "rule_simulate_drive": ("COMPLETED", "1", "2000M", "01:00:00", None),
         "rule_index_frames": ("COMPLETED", "1", "2000M", "02:00:00", None),
+        "rule_select_labels": ("COMPLETED", "1", "1000M", "00:10:00", None),
         "rule_project_points": ("COMPLETED", "2", "4000M", "02:00:00", None),
         "rule_label_images": ("COMPLETED", "1", "8000M", "1-00:00:00", "gres:gpu:1"),
     }
