@@ -164,3 +164,17 @@ def random_sam(tmp_path_factory):
 def options(paths, *names):
     """Command line words for `names` (all by default) of `paths`."""
     return [word for name in names or paths for word in (f"--{name}", str(paths[name]))]
+
+
+@pytest.fixture
+def model(untrained_model):
+    """`untrained_model` with weights that tell points apart: most random networks call all of them the same."""
+    from safetensors.numpy import load_file, save_file
+
+    rng, path = np.random.default_rng(0), untrained_model / "student.safetensors"
+    weights = load_file(path)
+    for name, value in weights.items():
+        if name.endswith("bias") or value.ndim > 1:
+            weights[name] = rng.normal(0, 0.3, value.shape).astype(np.float32)
+    save_file(weights, path)
+    return untrained_model

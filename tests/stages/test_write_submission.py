@@ -6,25 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from elite_pipeline import submission
 from elite_pipeline.datasets.semantickitti import RAW_IDS
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import index_frames, write_submission
 from elite_pipeline.student.model import Predictor
-
-
-@pytest.fixture
-def model(untrained_model):
-    """`untrained_model` with weights that tell points apart: most random networks call all of them the same."""
-    rng, path = np.random.default_rng(0), untrained_model / "student.safetensors"
-    weights = load_file(path)
-    for name, value in weights.items():
-        if name.endswith("bias") or value.ndim > 1:
-            weights[name] = rng.normal(0, 0.3, value.shape).astype(np.float32)
-    save_file(weights, path)
-    return untrained_model
 
 
 @pytest.fixture
