@@ -51,16 +51,24 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, repeats: Tensor | None
 
 
 def distillation(
-    student: Tensor, teacher: Tensor, *, temperature: float, reduction: str, weights: Tensor | None = None
+    student: Tensor,
+    teacher: Tensor,
+    share: Tensor | None = None,
+    *,
+    temperature: float,
+    reduction: str,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) of logits (M, K); no gradient reaches the teacher.
 
     `reduction` "batchmean" averages over the M points; "mean" over points and classes, so it is K times smaller. With
     `weights` (K,), as in `cross_entropy`, it is a weighted mean in which a point weighs as its likely classes do.
+    `share` (M,) multiplies each point's divergence, and not what the sum is divided by.
     """
     p = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
     q = functional.log_softmax(student.float() / temperature, dim=1)
     divergence = (p.exp() * (p - q)).sum(dim=1) * temperature**2  # (M,)
+    divergence = divergence if share is None else divergence * share
     if weights is None:
         mean = divergence.sum() / max(1, len(divergence))
     else:

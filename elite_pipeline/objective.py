@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from elite_pipeline import losses
 from elite_pipeline.config import Losses
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
 from elite_pipeline.examples import Batch
 from elite_pipeline.processes import gathered
 from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
@@ -62,7 +62,7 @@ def total_loss(output: Output, batch: Batch, student: SPVCNN, weights: ClassWeig
     The terms with l, a, m and d are ELiTe's (its 2D losses aside), where S = 4; the other two are ours. CE and Lovasz
     are over points. CE_s and Lovasz_s, of the 3D head of stage s, are over voxels with their majority label. KL_s is of
     that head against the teacher's stage s, over the points that the teacher saw; KL_out, of the student's output
-    against the mean of the chosen stages' probabilities there. cos_s compares the teacher's feature of a patch with the
+    against the mean of the chosen stages' probabilities there; both times `at_labels` where a point has a label. cos_s compares the teacher's feature of a patch with the
     mean, over the points in it, of a linear map of the student's stage s. With several processes, all are over the
     batches of all of them.
     """
@@ -95,17 +95,18 @@ def _soft_labels(output, batch, student, weights, s):
     # Where nobody taught, M is 0 and the tensor's other sizes mean nothing.
     none = output.logits.new_zeros(0, len(s.stages), len(CLASSES))
     answers = batch.teacher[:, s.stages] if len(batch.taught) else none  # (M, S, K)
+    share = torch.where(batch.labels[batch.taught] == IGNORE, 1.0, s.at_labels)  # (M,)
     for index, k in enumerate(s.stages):
         rows = output.pyramid[student.strides[k]].of_point[batch.taught]
-        seen, answer = gathered(output.stages[k].index_select(0, rows), answers[:, index])
-        divergence = divergence + losses.distillation(seen, answer, weights=weights.answers, **at)
+        seen, answer, at_row = gathered(output.stages[k].index_select(0, rows), answers[:, index], share)
+        divergence = divergence + losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
     parts = {"distillation": s.distillation * divergence / len(s.stages)}
     if s.output:
         rows = output.pyramid[student.scales[0]].of_point[batch.taught]
         # The mean over stages of probabilities that the temperature has softened, as logits of the same temperature.
         mean_answer = (answers / s.temperature).softmax(dim=2).mean(dim=1).clamp_min(1e-8).log() * s.temperature
-        seen, answer = gathered(output.logits.index_select(0, rows), mean_answer)
-        parts["output"] = s.output * losses.distillation(seen, answer, weights=weights.answers, **at)
+        seen, answer, at_row = gathered(output.logits.index_select(0, rows), mean_answer, share)
+        parts["output"] = s.output * losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
     return parts
 
 

@@ -58,13 +58,13 @@ def run(learner, batch, weights, settings):
     return output, loss, parts
 
 
-def plain_divergence(student, teacher, temperature, weights):
-    """Weighted mean over points, one after another, of T^2 KL(teacher || student)."""
+def plain_divergence(student, teacher, shares, temperature, weights):
+    """Weighted mean over points, one after another, of their share of T^2 KL(teacher || student)."""
     total, weight_of_all = 0.0, 0.0
-    for mine, answer in zip(student.detach().double(), teacher.double(), strict=True):
+    for mine, answer, share in zip(student.detach().double(), teacher.double(), shares, strict=True):
         p, q = (answer / temperature).softmax(0), (mine / temperature).softmax(0)
         weight = 1.0 if weights is None else float((answer.softmax(0) * weights).sum())
-        total += weight * temperature**2 * float((p * (p / q).log()).sum())
+        total += share * weight * temperature**2 * float((p * (p / q).log()).sum())
         weight_of_all += weight
     return total / weight_of_all
 
@@ -90,6 +90,8 @@ TERMS = [
     {"balanced": True, "output": 0.5, "features": 2.0},
     {"stages": [2], "output": 0.5, "features": 2.0, "balanced": True},
     {"stages": [3, 1], "output": 0.5, "reduction": "mean", "temperature": 0.5, "auxiliary_lovasz": 0.25},
+    {"at_labels": 0.25, "output": 0.5, "balanced": True},
+    {"at_labels": 0.0, "output": 0.5},
     {"lovasz": 0.0, "auxiliary": 0.0, "distillation": 0.0},
 ]
 
@@ -118,17 +120,18 @@ def test_total_loss_is_its_formula(examples, learner, weights, student_settings,
     torch.testing.assert_close(parts["auxiliary"], s.auxiliary * auxiliary)
 
     scale = 20 if s.reduction == "mean" else 1
+    shares = [1.0 if label == 0 else s.at_labels for label in batch.labels[batch.taught].tolist()]
     if s.soft_labels:
         divergence = 0.0
         for k in s.stages:
             seen = stages[k][pyramid[STRIDES[k]].of_point[batch.taught]]
-            divergence += plain_divergence(seen, batch.teacher[:, k], s.temperature, weights.answers)
+            divergence += plain_divergence(seen, batch.teacher[:, k], shares, s.temperature, weights.answers)
         expected = s.distillation * divergence / len(s.stages) / scale
         assert parts["distillation"].item() == pytest.approx(expected, rel=1e-4)
     if s.output:
         mean = torch.stack([(batch.teacher[:, k].double() / s.temperature).softmax(1) for k in s.stages]).mean(0)
         answer = s.temperature * mean.log()
-        expected = plain_divergence(points[batch.taught], answer, s.temperature, weights.answers)
+        expected = plain_divergence(points[batch.taught], answer, shares, s.temperature, weights.answers)
         assert parts["output"].item() == pytest.approx(s.output * expected / scale, rel=1e-3)
     if s.features:
         distance = 0.0

@@ -35,6 +35,7 @@ class Losses(Section):
     distillation: NonNegative
     stages: list[Natural] = Field(default=[0, 1, 2, 3], min_length=1)
     output: NonNegative = 0.0
+    at_labels: Fraction = 1.0
     features: NonNegative = 0.0
     temperature: Positive
     reduction: Literal["mean", "batchmean"]
