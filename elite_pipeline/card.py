@@ -6,9 +6,15 @@ from pathlib import Path
 import yaml
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.metrics import class_rows, unknown_classes
 from elite_pipeline.student.model import WEIGHTS, weights_sha256
 
 TAGS = ["lidar", "point-cloud", "semantic-segmentation", "knowledge-distillation", "autonomous-driving"]
+KINDS = {"spvcnn": "sparse point-voxel network", "minkunet": "sparse U-Net"}
+"""What a network is, by its `kind`."""
+
+FRAMES = {"cartesian": dict.fromkeys("xyz", "m"), "cylindrical": {"range": "m", "azimuth": "deg", "height": "m"}}
+"""The axes of voxels and their units, by `frame`."""
 
 
 def card(config, miou, latency, *, teacher, simulated):
@@ -59,6 +65,9 @@ def _header(config, miou):
         "dataset": {"type": miou["dataset"], "name": miou["dataset"], "split": miou["split"]},
         "metrics": [{"type": "mean_iou", "name": "mIoU, single pass", "value": round(miou["miou"], 4)}],
     }
+    if unknown_classes(miou):
+        name = f"mIoU over the {len(miou['known_classes'])} classes that its teacher knows, single pass"
+        measured["metrics"].append({"type": "mean_iou", "name": name, "value": round(miou["miou_known"], 4)})
     front = {
         "library_name": "elite_pipeline",
         "tags": TAGS,
@@ -76,9 +85,9 @@ def _introduction(config, miou, simulated):
         else ""
     )
     return f"""
-# {config["experiment"]}: a LiDAR segmentation student
+# {config["experiment"]}: a {"zero-shot " if _zero_shot(config) else ""}LiDAR segmentation student
 
-A sparse point-voxel network of {config["parameters"]:,} parameters that names the class of every point of a LiDAR scan,
+A {KINDS[_kind(config)]} of {config["parameters"]:,} parameters that names the class of every point of a LiDAR scan,
 from the scan alone; no image. Trained by elite_pipeline on {drives} (data set `{miou["dataset"]}`).
 
 ## Intended use and limits
@@ -90,17 +99,34 @@ scans of a like sensor.
   scans before you rely on it; the numbers below say nothing of other sensors, weather or cities.
 - One scan at a time, no memory: no tracking, no instances, no moving against standing.
 - It always answers with one of its classes, also where it has never seen the like, and gives no confidence.
-- A class without labels in training, or without points in validation, is not known to work (see the tables).
+{_limit(config, miou)}
 - Not made, or tested, for decisions on which safety depends.{warning}
 """
 
 
+def _limit(config, miou):
+    if not _zero_shot(config):
+        return "- A class without labels in training, or points in validation, is not known to work (see the tables)."
+    unknown = ", ".join(unknown_classes(miou))
+    never = f"\n- Its teacher does not know {unknown}: do not expect these of it." if unknown else ""
+    return f"""- It has seen no 3D label: it calls a class what its teacher, an image network, calls so.
+- A class without points in validation is not known to work (see the tables).{never}"""
+
+
+def _zero_shot(config):
+    return config["labelled_scans"] == 0 and bool(config["taught"])
+
+
+def _kind(config):
+    return config["network"].get("kind", "spvcnn")
+
+
 def _input_and_output(config):
     network = config["network"]
+    axes = FRAMES[network.get("frame", "cartesian")].items()
     volume = ", ".join(
-        f"{axis} {low:g} to {high:g}" for axis, (low, high) in zip("xyz", network["volume"], strict=True)
+        f"{axis} {low:g} to {high:g} {unit}" for (axis, unit), (low, high) in zip(axes, network["volume"], strict=True)
     )
-    scales = ", ".join(map(str, network["scales"]))
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(config["classes"]) if k)
     return f"""## Input and output
 
@@ -108,9 +134,27 @@ def _input_and_output(config):
   origin at the sensor) and remission (0 to 1), as in SemanticKITTI's `velodyne/*.bin`.
 - Output: (N,) uint8, a training id for every point in that order; 0 (unlabelled) is never predicted.
 - Classes: {classes}.
-- Volume: {volume} m; a point outside gets the label of the nearest place in it.
-- Network: voxels of {network["voxel_size"]:g} m, {network["width"]} channels, scales {scales}.
+- Volume: {volume}; a point outside gets the label of the nearest place in it.
+- Network: {_minkunet(network) if _kind(config) == "minkunet" else _spvcnn(network)}.
 """
+
+
+def _spvcnn(network):
+    scales = ", ".join(map(str, network["scales"]))
+    return f"voxels of {network['voxel_size']:g} m, {network['width']} channels, scales {scales}"
+
+
+def _minkunet(network):
+    axes = FRAMES[network["frame"]].items()
+    size = " x ".join(f"{step:g} {unit}" for (_, unit), step in zip(axes, network["voxel_size"], strict=True))
+    parts = [f"MinkUNet, {network['frame']} voxels of {size}", f"channels {', '.join(map(str, network['planes']))}"]
+    if network["embedding"]:
+        parts.append(f"an embedding of {network['embedding']}")
+    if network["adaptation"]:
+        parts.append(f"a domain-adaptation module of {network['adaptation']['layers']} layers")
+    if network["classifier"] == "shared":
+        parts.append("its teacher's classifier")
+    return "; ".join(parts)
 
 
 def _training(config, miou, teacher):
@@ -122,7 +166,8 @@ def _training(config, miou, teacher):
 | data set | {miou["dataset"]}, sequences {", ".join(config["trained_on"])} |
 | scans | {config["scans"]:,}, {config["labelled_scans"]:,} of them with labels |
 | classes with labels | {_labelled_classes(config)} |
-| teacher | {_teaching(config["taught"], teacher)} |
+| teacher | {_teaching(config, teacher)} |
+| backbone | {_beginning(config.get("pretrained"))} |
 | training | {config["steps"]:,} steps, batch {options["batch"]}, seed {options["seed"]}, on {config["device"]} |
 
 `config.json` holds every setting, `training.jsonl` the losses of every step.
@@ -135,39 +180,45 @@ def _labelled_classes(config):
         return "not recorded by the version that trained it"
     known = [f"{name} ({counts[name]:,} points)" for name in config["classes"][1:] if counts.get(name)]
     unknown = [name for name in config["classes"][1:] if not counts.get(name)]
-    return (", ".join(known) or "none") + (f"; none of {', '.join(unknown)}" if unknown else "")
+    return "; none of ".join(filter(None, (", ".join(known), ", ".join(unknown)))) if known else "none"
 
 
-def _teaching(taught, teacher):
-    if not taught:
+def _beginning(pretrained):
+    if not pretrained:
+        return "from random weights"
+    return f"pre-trained before it saw a label: `{pretrained}`, against an image network's features"
+
+
+def _teaching(config, teacher):
+    if not config["taught"]:
         return "none: trained from labels alone"
     if teacher is not None and teacher.startswith("oracle_"):
         return (
             f"`{teacher}`, distilled: a diagnostic, the simulator's truth corrupted on purpose, no result of the method"
         )
-    return f"`{teacher}`, an image network, distilled through its cached answers at the points that its cameras see"
+    said = f"`{teacher}`, an image network, distilled through its cached answers at the points that its cameras see"
+    if config["network"].get("classifier") == "shared":
+        said += "; its classifier is the student's too, and was not trained here"
+    return f"{said}; nothing else taught it (zero-shot)" if _zero_shot(config) else said
 
 
 def _measured(miou, latency):
-    points = [sum(column) for column in zip(*miou["confusion"], strict=True)][1:]
-    rows = [
-        f"| {name} | {100 * value:.1f} | {count:,} |"
-        for (name, value), count in zip(miou["iou"].items(), points, strict=True)
-    ]
-    score, total = f"{100 * miou['miou']:.1f}", latency["phases"]["total"]
+    total, score = latency["phases"]["total"], f"**{100 * miou['miou']:.1f} % mIoU**"
+    if unknown_classes(miou):
+        known = f"over the {len(miou['known_classes'])} that its teacher knows"
+        score += f" over all {len(miou['iou'])} classes, **{100 * miou['miou_known']:.1f} %** {known},"
     scored = f"{miou['scans']:,} whole scans of {miou['dataset']}, {miou['split']}: {', '.join(miou['sequences'])}"
     verdict = "within" if total["p99"] <= latency["budget_ms"] else "not within"
     met = f"{100 * latency['within_budget']:.0f} % of {latency['scans']} scans met the budget"
     budget = f"{latency['budget_ms']:.1f} ms of {latency['budget_hz']} Hz"
     return f"""## Measured
 
-**{score} % mIoU** on {scored}, by SemanticKITTI's
+{score} on {scored}, by SemanticKITTI's
 official protocol: every labelled point counts, single pass, no test-time augmentation; a class without points has 0.
 
 | class | IoU, % | points |
 |---|---:|---:|
-{chr(10).join(rows)}
-| **mean of {len(rows)}** | **{score}** | {sum(points):,} |
+{chr(10).join(class_rows(miou))}
 
 **{total["p50"]:.1f} ms per scan** at the median, {total["p99"]:.1f} ms at the 99th percentile, from points in memory to
 a label for every point, one scan at a time ({latency["points_median"]:,} points in the median one).

@@ -30,8 +30,9 @@ def compare(settings, result_files, teacher_files):
     """The comparison (JSON values, mIoU and IoU in 0..1) of the experiments that `settings` names.
 
     settings: `comparison` (name), `experiments` {label: `experiment`, `dataset`, `teacher` or None, `student`,
-    `labeller` or None}, `seeds` and `differences` [(label, label)]. result_files: paths of one mIoU result for each
-    experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set and teacher.
+    `pretraining` or None, `labeller` or None}, `seeds` and `differences` [(label, label)]. result_files: paths of one
+    mIoU result for each experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set
+    and teacher.
     Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
     """
     runs = _runs(settings, result_files)
@@ -82,17 +83,23 @@ def is_oracle(experiment):
     return (experiment["teacher"] or "").startswith("oracle_")
 
 
+def pretraining(experiment):
+    """Name of the pre-training whose backbone the student began with, or None, as in results of older versions."""
+    return experiment.get("pretraining")
+
+
 def baselines(experiments):
     """Label of each distilled experiment -> label of the one without distillation from as many labelled scans.
 
-    Where there are several such, that of the same data set and student comes first. Without any, the label is left out.
+    Both begin with the same backbone: a pre-trained one is no baseline of one that is not. Where there are several
+    such, that of the same data set and student comes first. Without any, the label is left out.
     """
     found = {}
     for label, taught in experiments.items():
         without = [
             name
             for name, other in experiments.items()
-            if not other["distilled"] and (other["labelled"], other["labelled_scans"]) == _labels(taught)
+            if not other["distilled"] and _beginnings(other) == _beginnings(taught)
         ]
         if taught["distilled"] and without:
             found[label] = max(without, key=lambda name: _likeness(taught, experiments[name]))
@@ -102,8 +109,11 @@ def baselines(experiments):
 def curves(experiments):
     """{distilled (bool): {labelled scans: label}} where each number of labelled scans comes once with, once without.
 
-    None where the experiments are no such pairs at two numbers or more. Oracles stand beside the pairs.
+    None where the experiments are no such pairs at two numbers or more, or some were pre-trained. Oracles stand beside
+    the pairs.
     """
+    if any(map(pretraining, experiments.values())):
+        return None
     lines = {False: {}, True: {}}
     for label, experiment in experiments.items():
         line = lines[experiment["distilled"]]
@@ -114,8 +124,8 @@ def curves(experiments):
     return {distilled: dict(sorted(line.items())) for distilled, line in lines.items()}
 
 
-def _labels(experiment):
-    return experiment["labelled"], experiment["labelled_scans"]
+def _beginnings(experiment):
+    return experiment["labelled"], experiment["labelled_scans"], pretraining(experiment)
 
 
 def _likeness(one, other):
@@ -127,6 +137,7 @@ def _summary(about, seeds, results, teacher_points):
     return {
         "experiment": about.experiment,
         "student": about.student,
+        "pretraining": about.pretraining,
         "teacher": about.teacher,
         "dataset": about.dataset,
         "labelled": first["labelled_scans"] / first["training_scans"],
@@ -138,6 +149,7 @@ def _summary(about, seeds, results, teacher_points):
         "mean": mean(miou),
         "sd": spread(miou),
         "iou": {name: mean(result["iou"][name] for result in results) for name in first["iou"]},
+        "known_classes": first.get("known_classes", list(first["iou"])),
         "steps": first["steps"],
         "teacher_points": teacher_points,
         "commits": sorted({str(result["commit"]) for result in results}),
@@ -205,6 +217,8 @@ def _check_run(path, result, about, seed):
     training = result["config"].get("train_student", {}).get("seed")
     stated = {"seed": (training, seed), "dataset": (result["dataset"], about.dataset)}
     stated["teacher"] = (result.get("teacher", about.teacher), about.teacher)
+    backbone = f"{about.pretraining}-seed{seed}" if about.pretraining else None
+    stated["pre-trained backbone"] = (result.get("pretrained"), backbone)
     for what, (is_now, wanted) in stated.items():
         if is_now != wanted:
             raise InputError(

@@ -1,17 +1,21 @@
-"""Panels of a comparison that are curves: over the number of labelled scans, and over the accuracy of oracles."""
+"""Panels of a comparison that are curves: over labelled scans, over settings, and over the accuracy of oracles."""
+
+from itertools import cycle
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from elite_pipeline.comparison import NOTEWORTHY, baselines, difference, is_oracle
+from elite_pipeline.comparison import NOTEWORTHY, baselines, difference, is_oracle, pretraining
 from elite_pipeline.comparison_marks import (
+    ARMS,
     DISTILLED,
     GRID,
     NEAR_NOISE,
     NOISE,
     ORACLE,
     ORACLE_NAME,
+    SHAPES,
     WITHOUT,
     colour_of_difference,
     difference_marks,
@@ -81,6 +85,58 @@ def _scans_axis(axis, experiments, lines):
     axis.tick_params(axis="y", labelsize=8.5)
     axis.set_xlabel("labelled scans, and their share of the training scans", fontsize=8.5)
     axis.grid(**GRID)
+
+
+# Arms in several settings: more than two curves, whose ends may be no numbers. ---------------------------------------
+
+
+def arms(experiments):
+    """{arm: {setting: label}} where all labels are `<arm>, <setting>`: several settings, several arms in each of them.
+
+    None where they are not, and with an oracle, whose colour says that it is one.
+    """
+    split = {label: label.rpartition(", ")[::2] for label in experiments}
+    found: dict = {arm: {} for arm, _ in split.values() if arm}
+    for label, (arm, setting) in split.items():
+        if not arm or is_oracle(experiments[label]):
+            return None
+        found[arm][setting] = label
+    settings = _settings(found)
+    arms_of = [sum(setting in of_arm for of_arm in found.values()) for setting in settings]
+    return found if len(settings) > 1 and min(arms_of) > 1 else None
+
+
+def arms_panel(axis, experiments, found):
+    """mIoU of `found` (of `arms`) by setting, arms beside each other; no line, since a setting need be no number."""
+    settings, colours, step = _settings(found), cycle(ARMS), 0.84 / len(found)
+    for k, (arm, labels) in enumerate(found.items()):
+        alone = not any(pretraining(experiments[x]) or experiments[x]["distilled"] for x in labels.values())
+        colour, shape = WITHOUT if alone else next(colours), SHAPES[k % len(SHAPES)]
+        for setting, label in labels.items():
+            place, experiment = settings.index(setting) + step * (k - (len(found) - 1) / 2), experiments[label]
+            miou, mean, sd = (100 * np.array(experiment[key] or 0) for key in ("miou", "mean", "sd"))
+            axis.plot([place - step / 5] * len(miou), miou, shape, color=colour, ms=5, alpha=0.55, mew=0)
+            axis.errorbar(place + step / 8, mean, yerr=sd, fmt="_", ms=12, capsize=3, **line(colour))
+            note = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colour}
+            axis.annotate(f"{mean:.1f}", (place, max(miou.max(), mean + sd)), **note)
+        axis.plot([], [], shape, color=colour, label=arm)
+    scans = [sorted({experiments[of[s]]["labelled_scans"] for of in found.values() if s in of}) for s in settings]
+    names = [f"{s}\n{' or '.join(map(str, n))} scan{'s' * (n != [1])}" for s, n in zip(settings, scans, strict=True)]
+    axis.set_xticks(range(len(settings)), names, fontsize=8.5)
+    axis.tick_params(axis="x", length=0)
+    axis.tick_params(axis="y", labelsize=8.5)
+    for border in range(1, len(settings)):
+        axis.axvline(border - 0.5, **GRID)
+    axis.set_xlim(-0.5, len(settings) - 0.5)
+    axis.margins(y=0.1)
+    axis.grid(axis="y", **GRID)
+    axis.set_title("mIoU, %: a dot per seed, bar for mean ± sd. Below: labelled scans", loc="left", fontsize=9.5)
+    legend_below(axis, axis.get_legend_handles_labels()[0], 0.1)
+
+
+def _settings(found):
+    """Settings of all arms, in the order in which they first come."""
+    return list(dict.fromkeys(setting for labels in found.values() for setting in labels))
 
 
 # Oracles: the simulator's answer to what a better teacher would be worth. ---------------------------------------------

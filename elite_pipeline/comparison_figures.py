@@ -6,7 +6,7 @@ All take the JSON of compare_experiments and draw percent.
 import numpy as np
 
 from elite_pipeline.comparison import NOTEWORTHY, curves
-from elite_pipeline.comparison_curves import curve_panels, oracle_gains, oracle_panel
+from elite_pipeline.comparison_curves import arms, arms_panel, curve_panels, oracle_gains, oracle_panel
 from elite_pipeline.comparison_marks import (
     GRID,
     NEAR_NOISE,
@@ -18,6 +18,7 @@ from elite_pipeline.comparison_marks import (
     experiment_marks,
     legend_below,
     line,
+    row_height,
     spread_text,
     wrapped,
 )
@@ -26,17 +27,27 @@ from elite_pipeline.figures import INK, plt, save
 WIDTH = 10.0
 """Inches: 1300 pixels."""
 
-BESIDE = ("axes fraction", "data")
-"""Coordinates of what stands at the right of a row."""
+BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+"""Place of what stands at the right of a row: so many points beside the axis, however wide that is."""
 
 
 def plot_comparison(path, result):
     """mIoU of the experiments, their paired differences, and (with oracles) the gain over the teacher's accuracy.
 
-    Curves over labelled scans where the experiments are pairs with and without distillation, else a row for each.
+    Curves over labelled scans where the experiments are pairs with and without distillation; by setting where their
+    labels are `<arm>, <setting>`; else a row for each.
     """
     experiments, lines = result["experiments"], curves(result["experiments"])
-    panels = curve_panels(experiments, lines) if lines else _row_panels(experiments, result["differences"])
+    if lines:
+        panels = curve_panels(experiments, lines)
+    elif in_settings := arms(experiments):
+        panels = [(4.8, lambda axis: arms_panel(axis, experiments, in_settings))]
+    else:
+        height = row_height(_numbered(experiments), 0.43)
+        panels = [(height * len(experiments) + 1.2, lambda axis: _experiment_rows(axis, experiments))]
+    if (differences := result["differences"]) and not lines:
+        height = row_height(map(difference_name, differences), 0.46)
+        panels.append((height * len(differences) + 1.1, lambda axis: _difference_rows(axis, differences)))
     if oracle_gains(experiments):
         # Rows are numbered. Of pairs there is one real teacher for each number of labelled scans, which needs no name.
         names = {} if lines else {label: f"#{k}" for k, label in enumerate(experiments, 1)}
@@ -80,7 +91,8 @@ def plot_classes(path, result):
     else:
         names, sign = list(map(wrapped, rows)), ""
         colours, title = {"cmap": "Blues", "vmin": 0, "vmax": 100}, "IoU per class, mean over the seeds, %"
-    figure, axis = plt.subplots(figsize=(WIDTH + 1.5, 0.46 * len(rows) + 1.7), layout="constrained")
+    size = WIDTH + 1.5, row_height(names, 0.46) * len(rows) + 1.7
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     picture = axis.imshow(values, aspect="auto", **colours)
     axis.set_xticks(range(len(classes) + 1), ["mIoU", *classes], rotation=50, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(rows)), names)
@@ -107,13 +119,6 @@ def plot_classes(path, result):
 # One row for each experiment. ---------------------------------------------------------------------------------------
 
 
-def _row_panels(experiments, differences):
-    panels = [(0.43 * len(experiments) + 1.2, lambda axis: _experiment_rows(axis, experiments))]
-    if differences:
-        panels.append((0.46 * len(differences) + 1.1, lambda axis: _difference_rows(axis, differences)))
-    return panels
-
-
 def _experiment_rows(axis, experiments):
     for row, experiment in enumerate(experiments.values()):
         colour = colour_of(experiment)
@@ -121,8 +126,10 @@ def _experiment_rows(axis, experiments):
         _mean_bar(axis, experiment, row, colour)
         points = experiment["teacher_points"]
         knows = f", teacher {100 * points['miou']:.0f}" if points else ""
-        _note(axis, row, spread_text(experiment, ".1f"), f"{experiment['labelled_scans']:,} scans{knows}")
-    _name_rows(axis, [wrapped(f"#{k} {label}") for k, label in enumerate(experiments, 1)])
+        scans = experiment["labelled_scans"]
+        labels = f"{scans:,} scan{'s' * (scans != 1)}" if scans else "no labels"
+        _note(axis, row, spread_text(experiment, ".1f"), labels + knows)
+    _name_rows(axis, _numbered(experiments))
     axis.set_title("mIoU, %. Right: labelled scans, mIoU of the teacher at points", loc="left", fontsize=9.5)
     legend_below(axis, experiment_marks(experiments), 0.03)
 
@@ -143,6 +150,10 @@ def _difference_rows(axis, differences):
     legend_below(axis, difference_marks(), 0.03)
 
 
+def _numbered(experiments):
+    return [wrapped(f"#{k} {label}") for k, label in enumerate(experiments, 1)]
+
+
 def _name_rows(axis, names):
     axis.set_yticks(range(len(names)), names, fontsize=8.5)
     axis.set_ylim(len(names) - 0.4, -0.6)
@@ -161,6 +172,6 @@ def _mean_bar(axis, values, row, colour):
 
 
 def _note(axis, row, number, more=""):
-    axis.annotate(number, (1.01, row), xycoords=BESIDE, fontsize=8.5, va="center", color=INK)
+    axis.annotate(number, (1, row), xytext=(5, 0), fontsize=8.5, color=INK, **BESIDE)
     if more:
-        axis.annotate(more, (1.15, row), xycoords=BESIDE, fontsize=8, va="center", color="#666666")
+        axis.annotate(more, (1, row), xytext=(62, 0), fontsize=8, color="#666666", **BESIDE)

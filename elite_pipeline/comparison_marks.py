@@ -5,10 +5,16 @@ import textwrap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from elite_pipeline.comparison import NOTEWORTHY, is_oracle
+from elite_pipeline.comparison import NOTEWORTHY, is_oracle, pretraining
 from elite_pipeline.figures import INK
 
-WITHOUT, DISTILLED, ORACLE = "#555555", "#1f6fb4", "#cc6600"
+WITHOUT, DISTILLED, PRETRAINED, ORACLE = "#555555", "#1f6fb4", "#7b3fa0", "#cc6600"
+ARMS = [PRETRAINED, "#0b8f8f", "#c2578f", DISTILLED, "#8a7a00", "#5b8bd0"]
+"""Colour of each arm that is not `WITHOUT`, in turn; green and red mean gain and loss."""
+
+SHAPES = "osD^vP"
+"""Mark of each arm's seeds, in turn."""
+
 BETTER, WORSE, UNSURE = "#1f7a3d", "#b3261e", "#777777"
 """Colour of a mean difference: gain or loss of more than `NOTEWORTHY` standard deviations, or neither."""
 
@@ -20,9 +26,11 @@ ORACLE_NAME = "oracle: corrupted truth, a diagnostic of the simulator and no res
 
 
 def colour_of(experiment):
-    """By what taught it: labels alone, a teacher, or an oracle."""
+    """By what it had beside labels: nothing, a pre-trained backbone, a teacher, or an oracle."""
     if is_oracle(experiment):
         return ORACLE
+    if pretraining(experiment):
+        return PRETRAINED
     return DISTILLED if experiment["distilled"] else WITHOUT
 
 
@@ -41,7 +49,7 @@ def line(colour):
 def experiment_marks(experiments):
     """Legend handles of the kinds of experiments that there are."""
     present = list(map(colour_of, experiments.values()))
-    names = {WITHOUT: "no distillation", DISTILLED: "distilled", ORACLE: ORACLE_NAME}
+    names = {WITHOUT: "labels alone", PRETRAINED: "pre-trained", DISTILLED: "distilled", ORACLE: ORACLE_NAME}
     handles = [Patch(color=colour, label=name) for colour, name in names.items() if colour in present]
     return [Line2D([], [], marker="o", linestyle="", color=INK, alpha=0.45, label="a seed"), *handles]
 
@@ -65,12 +73,20 @@ def wrapped(text):
 
 
 def difference_name(name):
-    """`a - b` on two lines where it is long. A label may itself hold ` - `, then the break is merely elsewhere."""
-    return name if len(name) <= 38 else name.replace(" - ", "\n- ", 1)
+    """`a - b` in lines, where it is long. A label may itself hold ` - `, then the break is merely elsewhere."""
+    return name if len(name) <= 38 else "\n- ".join(map(wrapped, name.split(" - ", 1)))
+
+
+def row_height(names, least):
+    """Inches of a row that holds the tallest of `names`, `least` at least."""
+    return max([least, *(0.06 + 0.17 * (name.count("\n") + 1) for name in names)])
 
 
 def legend_below(axis, handles, below):
-    """A legend in one line under `axis`, `below` times its height under it."""
+    """A legend in one line under `axis`, or in columns where it is long, `below` times its height under it."""
+    # In letters, of which there is room for so many; a mark and the space beside it take seven.
+    widths = [7 + len(handle.get_label()) for handle in handles]
+    columns = len(handles) if sum(widths) <= 128 else 128 // max(widths)
     axis.legend(
         handles=handles,
         loc="upper left",
@@ -79,5 +95,5 @@ def legend_below(axis, handles, below):
         columnspacing=1.4,
         fontsize=8,
         frameon=False,
-        ncols=len(handles),
+        ncols=columns,
     )

@@ -1,6 +1,8 @@
 """The Markdown page of a comparison: who did how well, by how much more than another, and on which classes."""
 
-from elite_pipeline.comparison import NOTEWORTHY, is_oracle
+from statistics import mean
+
+from elite_pipeline.comparison import NOTEWORTHY, is_oracle, pretraining
 
 
 def table(result):
@@ -19,6 +21,8 @@ def table(result):
         "",
         "All in percent. sd: sample standard deviation over the seeds. Teacher at points: its soft labels, averaged",
         "over its stages, against labels that the student never saw (against all where the student saw all).",
+        *_pretrained(experiments),
+        *_known(experiments),
         *(_oracles(experiments) if any(map(is_oracle, experiments.values())) else ()),
         "",
         *_differences(result["differences"], seeds),
@@ -48,6 +52,7 @@ def verdict(difference):
 
 def _experiment(number, label, experiment):
     scans = f"{experiment['labelled_scans']:,} ({round(100 * experiment['labelled'], 1):g} %)"
+    scans = scans if experiment["labelled_scans"] else "none: zero-shot"
     points, oracle = experiment["teacher_points"], " (oracle: diagnostic)" if is_oracle(experiment) else ""
     teacher = f"{100 * points['miou']:.1f} ({100 * points['accuracy']:.1f})" if points else "none"
     seeds = ", ".join(f"{100 * value:.1f}" for value in experiment["miou"])
@@ -87,6 +92,34 @@ def _oracles(experiments):
         "",
         f"**Oracles ({numbers}) are a diagnostic of the simulator and no result of the method**: such a teacher is the",
         "dense truth, corrupted to a stated accuracy, which no recorded drive has.",
+    ]
+
+
+def _pretrained(experiments):
+    """Which experiments began with which pre-trained backbone."""
+    names = dict.fromkeys(filter(None, map(pretraining, experiments.values())))
+    if not names:
+        return []
+    of_name = [
+        f"`{name}`: {', '.join(f'#{k}' for k, e in enumerate(experiments.values(), 1) if pretraining(e) == name)}"
+        for name in names
+    ]
+    return ["", f"Begun with a pre-trained backbone, of the same seed: {'; '.join(of_name)}."]
+
+
+def _known(experiments):
+    """Means over the classes that a teacher knows, where it knows fewer than all."""
+    fewer = {k: e for k, e in enumerate(experiments.values(), 1) if len(e["known_classes"]) < len(e["iou"])}
+    if not fewer:
+        return []
+    means = [
+        f"#{k} {100 * mean(e['iou'][name] for name in e['known_classes']):.1f} over {len(e['known_classes'])}"
+        for k, e in fewer.items()
+    ]
+    return [
+        "",
+        "**Some students know only the classes that their teacher knows.** The means above are over all classes, with",
+        f"0 for those that are never predicted. Over the known ones they are: {', '.join(means)}.",
     ]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from elite_pipeline.augmentation import augment, remap
 from elite_pipeline.config import Augmentation
+from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.recorded import Recorded
 
@@ -140,6 +141,20 @@ class Examples:
     def answer_counts(self):
         """(K,) float64 points of each class as the teacher sees it: its probabilities, summed."""
         return torch.from_numpy(sum(recorded.class_mass() for recorded in self.sequences if recorded.stages))
+
+    def classifier(self):
+        """((K, D), (K,)) of the one teacher's linear classifier."""
+        found = [c for c in (recorded.classifier() for recorded in self.sequences) if c is not None]
+        if not found or not all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True)):
+            raise InputError(
+                "the targets hold no classifier to share, or several: they must be of one image segmentation network"
+                " (a teacher with images: in config.yaml)"
+            )
+        return found[0]
+
+    def taught_classes(self):
+        """Names of the classes that the teacher may answer; all, where it says none."""
+        return next(filter(None, (recorded.known_classes for recorded in self.sequences)), list(CLASSES[1:]))
 
     def digest(self):
         """SHA-256 over the indices and the stores' metadata: which data this is, without reading all of it."""

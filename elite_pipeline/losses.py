@@ -82,3 +82,24 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over rows of 1 - cosine of features (Q, D); no gradient reaches the teacher."""
     distance = 1 - functional.cosine_similarity(student.float(), teacher.detach().float(), dim=1)
     return distance.sum() / max(1, len(distance))
+
+
+def info_nce(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Mean over rows of -log of the softmax, over all keys, of cosine / `temperature` at the anchor's own key.
+
+    InfoNCE (van den Oord et al., arXiv 1807.03748) in one direction, as SLidR has it: `anchors` (P, D) from 3D, `keys`
+    (P, D) from 2D. Without a second row there is nothing to tell apart: zero, with zero gradients.
+    """
+    if len(anchors) < 2:
+        return 0 * (anchors.sum() + keys.sum())
+    cosine = functional.normalize(anchors.float(), dim=1) @ functional.normalize(keys.float(), dim=1).T
+    return functional.cross_entropy(cosine / temperature, torch.arange(len(cosine), device=cosine.device))
+
+
+@torch.no_grad()
+def matched(anchors: Tensor, keys: Tensor) -> Tensor:
+    """Share of `anchors` (P, D) that are likest, by cosine, to their own of the `keys` (P, D); 0 where P is 0."""
+    if len(anchors) == 0:
+        return anchors.new_zeros(())
+    likest = (anchors.float() @ functional.normalize(keys.float(), dim=1).T).argmax(dim=1)
+    return (likest == torch.arange(len(likest), device=likest.device)).float().mean()

@@ -25,28 +25,65 @@ def class_iou(confusion):
     return correct / (counts.sum(axis=0) + counts.sum(axis=1) - correct + 1e-15)
 
 
-def mean_iou(confusion):
-    """Mean of `class_iou` over all classes but `IGNORE`, present or not."""
-    return float(np.delete(class_iou(confusion), IGNORE).mean())
+def mean_iou(confusion, known=None):
+    """Mean of `class_iou` over the ids `known`, present or not; by default over all classes but `IGNORE`.
+
+    What is not known is still evaluated: its points have 0 in the mean over all classes, and where they get the name of
+    a known class they count against that one, in either mean.
+    """
+    iou = class_iou(confusion)
+    return float((np.delete(iou, IGNORE) if known is None else iou[known]).mean())
+
+
+def unknown_classes(result):
+    """Names of the classes that the student of `result` (JSON of evaluate_miou) cannot tell: none, in older results."""
+    known = result.get("known_classes", result["iou"])
+    return [name for name in result["iou"] if name not in known]
+
+
+def class_rows(result):
+    """Lines of a Markdown table: class, IoU in percent, points; below them the mean, and that of the known classes."""
+    points = dict(zip(result["iou"], np.sum(result["confusion"], axis=0)[1:].tolist(), strict=True))
+    rows = [f"| {name} | {100 * value:.1f} | {points[name]:,} |" for name, value in result["iou"].items()]
+    means = [(f"mean of {len(points)}", result["miou"], points)]
+    if unknown_classes(result):
+        known = result["known_classes"]
+        means.append((f"mean of the {len(known)} known", result["miou_known"], known))
+    for name, value, over in means:
+        rows.append(f"| **{name}** | **{100 * value:.1f}** | {sum(points[one] for one in over):,} |")
+    return rows
 
 
 def table(result):
     """A Markdown table of `result` (the JSON of evaluate_miou): IoU of each class, the official order, in percent."""
-    truth = np.array(result["confusion"]).sum(axis=0)[1:]
-    rows = [
-        f"| {name} | {100 * value:.1f} | {points:,} |"
-        for (name, value), points in zip(result["iou"].items(), truth, strict=True)
-    ]
-    return f"""# {result["experiment"]}: {100 * result["miou"]:.1f} % mIoU
+    score, origin = f"{100 * result['miou']:.1f} % mIoU", f"{result['labelled_scans']} labelled scans"
+    if unknown := unknown_classes(result):
+        score = (
+            f"{score} over all {len(result['iou'])} classes, {100 * result['miou_known']:.1f} % over the"
+            f" {len(result['known_classes'])} that its teacher knows"
+        )
+    if result.get("zero_shot"):
+        score, origin = f"{score}, zero-shot", "zero-shot: no labelled scan, only its teacher's answers"
+    if result.get("pretrained"):
+        origin += f"; begun from the pre-trained backbone {result['pretrained']}"
+    return f"""# {result["experiment"]}: {score}
 
 Sequences {", ".join(result["sequences"])} of {result["dataset"]} ({result["split"]}), {result["scans"]} whole scans,
-{result["points"]:,} points, {truth.sum():,} of them evaluated.
+{result["points"]:,} points, {np.sum(result["confusion"], axis=0)[1:].sum():,} of them evaluated.
 Official SemanticKITTI protocol, single pass; a class without points has 0.
 Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(result["trained_on"])}
-({result["labelled_scans"]} labelled scans).
-
+({origin}).
+{_unknown(unknown)}
 | class | IoU, % | points |
 |---|---:|---:|
-{chr(10).join(rows)}
-| **mean of {len(rows)}** | **{100 * result["miou"]:.1f}** | {truth.sum():,} |
+{chr(10).join(class_rows(result))}
+"""
+
+
+def _unknown(names):
+    if not names:
+        return ""
+    return f"""
+Its teacher does not know {", ".join(names)}, and no label taught them: a class that is never predicted has 0 in the
+mean over all classes. Where their points get the name of another class, they count against that one in either mean.
 """

@@ -10,7 +10,8 @@ from elite_pipeline.config import Losses
 from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
 from elite_pipeline.examples import Batch
 from elite_pipeline.processes import gathered
-from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
+from elite_pipeline.student.model import Student
+from elite_pipeline.student.spvcnn import StageHeads
 from elite_pipeline.student.voxels import Pyramid, majority, mean, pairs
 
 
@@ -19,11 +20,12 @@ class Output(NamedTuple):
 
     pyramid: Pyramid
     logits: Tensor
-    """(V, K): the student's own, per voxel of its first pooled stride."""
+    """(V, K): the student's own, per voxel of its stride `finest`."""
     stages: list[Tensor]
     """(V_s, K) per stage: of its 3D head."""
     features: list[Tensor]
-    """(V_s, D) per stage: towards the teacher's features; empty where those are not learnt."""
+    """(V_s, D) per stage: towards the teacher's features; empty where those are not learnt. Of a student without stages
+    one, (V, D): what its classifier sees."""
 
 
 class ClassWeights(NamedTuple):
@@ -38,23 +40,25 @@ class ClassWeights(NamedTuple):
 class Learner(nn.Module):
     """The student with the heads that only training needs."""
 
-    def __init__(self, student: SPVCNN, classes: int, features: int = 0):
+    def __init__(self, student: Student, classes: int, features: int = 0):
         """`features`: channels of the teacher's patch features, 0 where those are not learnt."""
         super().__init__()
         self.student = student
-        self.heads = StageHeads(stages=len(student.scales), width=student.width, classes=classes)
-        stages = len(student.scales) if features else 0
-        self.projections = nn.ModuleList(nn.Linear(student.width, features) for _ in range(stages))
+        stages = len(student.strides)
+        self.heads = StageHeads(stages=stages, width=student.width, classes=classes)
+        # A student without stages has an embedding as wide as the teacher's features instead.
+        self.projections = nn.ModuleList(nn.Linear(student.width, features) for _ in range(stages if features else 0))
+        self.embeds = features > 0 and not stages
 
     def forward(self, points, scan, scans):
         """The `Output` for points (N, 4) of several scans."""
         pyramid = self.student.voxelise(points, scan, scans)
-        logits, stages = self.student(pyramid)
-        features = [projection(stage) for projection, stage in zip(self.projections, stages, strict=False)]
-        return Output(pyramid, logits, self.heads(stages), features)
+        said = self.student(pyramid)
+        features = [projection(stage) for projection, stage in zip(self.projections, said.stages, strict=False)]
+        return Output(pyramid, said.logits, self.heads(said.stages), [said.features] if self.embeds else features)
 
 
-def total_loss(output: Output, batch: Batch, student: SPVCNN, weights: ClassWeights, settings: Losses):
+def total_loss(output: Output, batch: Batch, student: Student, weights: ClassWeights, settings: Losses):
     """The sum of all losses, and its parts by name. With the S chosen of the teacher's stages:
 
     L = CE + l Lovasz  +  a sum_s (CE_s + m Lovasz_s)  +  d / S sum_s KL_s  +  o KL_out  +  f / S sum_s (1 - cos_s)
@@ -62,14 +66,17 @@ def total_loss(output: Output, batch: Batch, student: SPVCNN, weights: ClassWeig
     The terms with l, a, m and d are ELiTe's (its 2D losses aside), where S = 4; the other two are ours. CE and Lovasz
     are over points. CE_s and Lovasz_s, of the 3D head of stage s, are over voxels with their majority label. KL_s is of
     that head against the teacher's stage s, over the points that the teacher saw; KL_out, of the student's output
-    against the mean of the chosen stages' probabilities there; both times `at_labels` where a point has a label. cos_s compares the teacher's feature of a patch with the
-    mean, over the points in it, of a linear map of the student's stage s. With several processes, all are over the
-    batches of all of them.
+    against the mean of the chosen stages' probabilities there; both times `at_labels` where a point has a label. cos_s
+    compares the teacher's feature of a patch with the mean, over the points in it, of a linear map of the student's
+    stage s. With several processes, all are over the batches of all of them.
+
+    A student without stages has neither CE_s, Lovasz_s nor KL_s, and its own features in the place of linear maps: with
+    a teacher of one stage, the last two terms are FSKD's.
     """
     s, strides, zero = settings, student.strides, output.logits.new_zeros(())
     parts = {"cross_entropy": zero, "lovasz": zero, "auxiliary": zero}
     # Points of one voxel have the same logits: a loss over points is one over the distinct pairs of voxel and label.
-    finest = output.pyramid[student.scales[0]].of_point
+    finest = output.pyramid[student.finest].of_point
     voxel, label, repeats = pairs(finest, batch.labels)
     logits, label, repeats = gathered(output.logits.index_select(0, voxel), label, repeats)
     parts["cross_entropy"] = losses.cross_entropy(logits, label, weights.labels, repeats)
@@ -96,13 +103,13 @@ def _soft_labels(output, batch, student, weights, s):
     none = output.logits.new_zeros(0, len(s.stages), len(CLASSES))
     answers = batch.teacher[:, s.stages] if len(batch.taught) else none  # (M, S, K)
     share = torch.where(batch.labels[batch.taught] == IGNORE, 1.0, s.at_labels)  # (M,)
-    for index, k in enumerate(s.stages):
+    for index, k in enumerate(s.stages if s.distillation else ()):
         rows = output.pyramid[student.strides[k]].of_point[batch.taught]
         seen, answer, at_row = gathered(output.stages[k].index_select(0, rows), answers[:, index], share)
         divergence = divergence + losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
     parts = {"distillation": s.distillation * divergence / len(s.stages)}
     if s.output:
-        rows = output.pyramid[student.scales[0]].of_point[batch.taught]
+        rows = output.pyramid[student.finest].of_point[batch.taught]
         # The mean over stages of probabilities that the temperature has softened, as logits of the same temperature.
         mean_answer = (answers / s.temperature).softmax(dim=2).mean(dim=1).clamp_min(1e-8).log() * s.temperature
         seen, answer, at_row = gathered(output.logits.index_select(0, rows), mean_answer, share)
@@ -118,9 +125,12 @@ def _features(output, batch, student, s):
     distance = output.logits.new_zeros(())
     if not output.features:
         return distance  # a student without a teacher
+    strides = student.strides or [student.finest]
     for k in s.stages:
-        rows = output.pyramid[student.strides[k]].of_point[taught]
-        mine = mean(output.features[k].index_select(0, rows), of_point, len(hit_patches))
+        # A student without stages has features of one kind, which all of the teacher's are compared with.
+        own = k if student.strides else 0
+        rows = output.pyramid[strides[own]].of_point[taught]
+        mine = mean(output.features[own].index_select(0, rows), of_point, len(hit_patches))
         teachers = batch.patches[hit_patches, k] if len(hit_patches) else mine.detach()
         mine, teachers = gathered(mine, teachers)
         distance = distance + losses.feature_distance(mine, teachers)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def start(processes, precision) -> "Fabric":
+def start(processes, precision, section="train_student") -> "Fabric":
     """Fabric with its processes running: torchrun's where that started this one, else `processes` on this machine.
 
-    The others are started as this one was, with the same command line; so only a command may ask for several.
+    The others are started as this one was, with the same command line; so only a command may ask for several. Errors
+    name the `section` of the configuration.
     """
     # Here, since whoever predicts imports this module too.
     from lightning_fabric import Fabric
@@ -34,13 +35,13 @@ def start(processes, precision) -> "Fabric":
 
     cuda = torch.cuda.is_available()
     if precision == "16-mixed" and not cuda:
-        raise InputError("train_student.precision 16-mixed needs a GPU, and there is none: write 32-true")
+        raise InputError(f"{section}.precision 16-mixed needs a GPU, and there is none: write 32-true")
     if TorchElasticEnvironment.detect():
         environment, here = TorchElasticEnvironment(), int(os.environ["LOCAL_WORLD_SIZE"])
         machines, setting = environment.world_size() // here, "torchrun --nproc-per-node"
     else:
         # Processes are ours to start, also inside a SLURM job, where Fabric would otherwise look for srun's.
-        environment, here, machines, setting = LightningEnvironment(), processes, 1, "train_student.processes"
+        environment, here, machines, setting = LightningEnvironment(), processes, 1, f"{section}.processes"
     if cuda and here > torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise InputError(f"{setting} is {here}, and this machine has {found} GPUs, one per process: write {found}")

@@ -16,6 +16,8 @@ PACKAGES = (
     "zarr",
     "numpy",
     "open3d",
+    "scikit-image",
+    "scikit-learn",
     "snakemake",
 )
 

@@ -22,7 +22,7 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_writer
 
-FORMATS = {"projection": 1, "pseudo_labels": 1, "targets": 1}
+FORMATS = {"projection": 1, "pseudo_labels": 1, "superpixels": 1, "targets": 1}
 """Format name -> the version that this code writes and reads."""
 
 SHARD_BYTES = 16 << 20

@@ -31,7 +31,7 @@ def summed_logits(predict: Predictor, points, votes, seed) -> torch.Tensor:
 
     What a pass moves out of the student's volume gets the logits of the nearest place in it, as in a single pass.
     """
-    finest, classes = predict.student.scales[0], len(predict.config["classes"])
+    finest, classes = predict.student.finest, len(predict.config["classes"])
     total = torch.zeros(len(points), classes, device=predict.device)
     for scan in passes(points, votes, seed):
         pyramid = predict.voxelise(scan)

@@ -21,9 +21,7 @@ def validate(model: type[Model], values: dict, source: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = [
-            f"{source}: {'.'.join(map(str, e['loc'])) or 'whole file'}: {_advice(model, e)}" for e in error.errors()
-        ]
+        faults = [f"{source}: {_path(values, e) or 'whole file'}: {_advice(model, e)}" for e in error.errors()]
         raise InputError("\n".join(faults)) from None
 
 
@@ -51,6 +49,18 @@ def unflatten(items: list[str]) -> dict:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return tree
+
+
+def _path(values, error):
+    """Where the user wrote it: without the names that pydantic puts in for the kinds of a section."""
+    node, path = values, []
+    for part in error["loc"]:
+        stands_for_missing = error["type"] == "missing" and part == error["loc"][-1]
+        if isinstance(node, dict) and part not in node and not stands_for_missing:
+            continue
+        node = node.get(part) if isinstance(node, dict) else None
+        path.append(str(part))
+    return ".".join(path)
 
 
 def _advice(model, error):

@@ -181,11 +181,11 @@ def latency_result():
 @pytest.fixture
 def untrained_model(tmp_path):
     """The folder of a small student with random weights."""
-    from elite_pipeline.config import Network
+    from elite_pipeline.config import SPVCNN
     from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.student import model
 
-    network = Network(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
+    network = SPVCNN(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
     config = {"network": network.model_dump(mode="json"), "classes": CLASSES, "experiment": "untrained"}
     options = {"epochs": 0, "seed": 0}
     config |= {"settings": {"train_student": options}, "taught": False, "parameters": 0, "trained_on": [], "steps": 0}
@@ -193,3 +193,108 @@ def untrained_model(tmp_path):
     (tmp_path / "log.jsonl").write_text("")
     model.save(tmp_path / "untrained", model.build(network, len(CLASSES)), config, tmp_path / "log.jsonl")
     return tmp_path / "untrained"
+
+
+@pytest.fixture
+def minkunet_settings(student_settings):
+    """`student_settings` with a U-Net of 8 channels and two stages, which labels alone teach."""
+    from elite_pipeline.config import Student
+
+    network = {
+        "kind": "minkunet",
+        "frame": "cartesian",
+        "voxel_size": [1.0, 1.0, 1.0],
+        "volume": [[-16.0, 16.0], [-16.0, 16.0], [-4.0, 2.0]],
+        "stem": 8,
+        "planes": [8, 8, 8, 8],
+        "blocks": [1, 1, 1, 1],
+    }
+    losses = {"auxiliary": 0.0, "auxiliary_lovasz": 0.0, "distillation": 0.0, "stages": [0]}
+    settings = student_settings.model_dump()
+    return Student.model_validate({**settings, "network": network, "losses": settings["losses"] | losses})
+
+
+@pytest.fixture
+def fskd_settings(minkunet_settings):
+    """`minkunet_settings` of a student that shares the classifier of `image_taught`'s teacher, and has its features."""
+    from elite_pipeline.config import Student
+
+    parts = {"embedding": 8, "adaptation": {"layers": 1, "pooling": 2}, "classifier": "shared"}
+    settings = minkunet_settings.model_dump()
+    losses = settings["losses"] | {"output": 1.0, "features": 1.0, "temperature": 2.0}
+    return Student.model_validate({**settings, "network": settings["network"] | parts, "losses": losses})
+
+
+@pytest.fixture
+def pretraining_settings(minkunet_settings):
+    """Settings of a pre-training of `minkunet_settings`' backbone: 64 pairs of patches, two stages of the teacher."""
+    from elite_pipeline.config import StudentToPretrain
+
+    settings = minkunet_settings.model_dump()
+    return StudentToPretrain.model_validate(
+        {
+            "network": settings["network"],
+            "augmentation": settings["augmentation"],
+            "adaptation": {"layers": 1, "pooling": 2},
+            "contrast": {"level": "point", "pairs": 64, "temperature": 0.07, "projection": 8, "stages": [0, 3]},
+            "pretrain_student": {k: v for k, v in settings["train_student"].items() if k != "backbone_learning_rate"},
+        }
+    )
+
+
+@pytest.fixture
+def rewrite_targets():
+    """A function of a targets store's path that writes it again, with other `attributes` and arrays; None: without."""
+    from elite_pipeline import store
+
+    def rewrite(path, attributes=(), **changes):
+        old = store.open_store(path, "targets")
+        arrays = {name: store.read(old, name) for name, _ in old.arrays()} | changes
+        about = {"sequence": "00", "frames": old.attrs["frames"], "provenance": {}, **dict(attributes)}
+        with store.create(path, "targets", **about) as out:
+            for name, values in arrays.items():
+                if values is not None:
+                    out.array(name, values)
+
+    return rewrite
+
+
+@pytest.fixture
+def unlabelled(taught):
+    """`taught` with an index that says of no scan that it has labels."""
+    from elite_pipeline import index
+
+    frames = ["000000", "000001", "000002"]
+    blank = {"points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}
+    index.write(taught["frames"], [{"frame": frame, **blank} for frame in frames])
+    return taught
+
+
+@pytest.fixture
+def image_taught(taught, rewrite_targets):
+    """`taught` by an image segmentation network: one stage, 8 channels, each patch's at random, a linear classifier of
+    them, whose answers at the points are cached. Of all classes it knows car, road and building."""
+    from elite_pipeline import store
+    from elite_pipeline.datasets.semantickitti import CLASSES
+
+    old, rng = store.open_store(taught["targets"], "targets"), np.random.default_rng(4)
+    known = [name in ("car", "road", "building") for name in CLASSES]
+    weight = np.where(np.array(known)[:, None], rng.normal(size=(20, 8)), 0).astype(np.float32)
+    bias = np.where(known, 0, -1e4).astype(np.float32)
+    patches = rng.integers(-40, 40, size=(len(store.read(old, "patch_feature")), 1, 8)).astype(np.int8)
+    scale = np.full((1, 8), 1 / 32, np.float32)
+    projection = store.Projection(taught["projection"])
+    offsets, rows = store.read(old, "patch_offsets"), np.diff(projection.offsets)
+    of_row = store.read(old, "point_patch").astype(int) + np.repeat(offsets[:-1], rows)
+    logits = (patches * scale)[of_row] @ weight.T + bias
+    rewrite_targets(
+        taught["targets"],
+        {"known_classes": ["car", "road", "building"]},
+        patch_feature=patches,
+        patch_scale=scale,
+        logits=logits.astype(np.float16),
+        mass=np.array(known)[None] * 40.0,
+        classifier_weight=weight[None],
+        classifier_bias=bias[None],
+    )
+    return taught

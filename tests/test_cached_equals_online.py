@@ -11,6 +11,7 @@ from torch.nn import functional
 from elite_pipeline.config import View
 from elite_pipeline.examples import Example, Examples
 from elite_pipeline.recorded import open_recorded
+from elite_pipeline.segmentation import Segmentation
 from elite_pipeline.stages import cache_teacher, index_frames, label_images, project_points, tune_teacher
 from elite_pipeline.teacher import tuning
 from elite_pipeline.training import train
@@ -155,29 +156,29 @@ def taught_by_all(settings, **options):
     return settings.model_copy(update={"losses": losses, "train_student": options})
 
 
-def curves(trained):
-    """(steps, 5): each step's losses."""
-    lines = [json.loads(line) for line in trained.log.read_text().splitlines()]
+def trained(examples, settings, run):
+    """(each step's losses (steps, 5), the weights that training ends in)."""
+    task = Segmentation(examples, settings)
+    lines = [json.loads(line) for line in train(task, run).log.read_text().splitlines()]
     names = ("loss", "cross_entropy", "distillation", "output", "features")
-    return np.array([[line[name] for name in names] for line in lines])
+    return np.array([[line[name] for name in names] for line in lines]), task.student.state_dict()
 
 
 def test_training_from_rounded_live_answers_ends_in_the_same_bits(cached, student_settings, tmp_path):
     paths, teacher, view = cached
     settings = taught_by_all(student_settings)
-    from_cache = train(Examples(read(paths), features=True), settings, tmp_path / "cached")
-    online = train(Online(read(paths), teacher, view, rounded=True), settings, tmp_path / "online")
-    assert np.array_equal(curves(online), curves(from_cache))
-    mine, cached_ones = online.student.state_dict(), from_cache.student.state_dict()
-    assert all(torch.equal(mine[name], cached_ones[name]) for name in mine)
+    from_cache, weights = trained(Examples(read(paths), features=True), settings, tmp_path / "cached")
+    online, mine = trained(Online(read(paths), teacher, view, rounded=True), settings, tmp_path / "online")
+    assert np.array_equal(online, from_cache)
+    assert all(torch.equal(mine[name], weights[name]) for name in mine)
 
 
 def test_training_with_the_teacher_in_the_loop_has_the_same_loss_curves(cached, student_settings, tmp_path):
     """With SGD: AdamW's first steps, which are as long for small gradients as for large ones, magnify any rounding."""
     paths, teacher, view = cached
     settings = taught_by_all(student_settings, optimiser="sgd", learning_rate=0.05)
-    from_cache = curves(train(Examples(read(paths), features=True), settings, tmp_path / "cached"))
-    online = curves(train(Online(read(paths), teacher, view, rounded=False), settings, tmp_path / "online"))
+    from_cache, _ = trained(Examples(read(paths), features=True), settings, tmp_path / "cached")
+    online, _ = trained(Online(read(paths), teacher, view, rounded=False), settings, tmp_path / "online")
     assert len(online) == 6
     assert not np.array_equal(online, from_cache)
     assert online[-1, 0] < 0.95 * online[0, 0]

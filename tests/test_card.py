@@ -102,10 +102,11 @@ def test_training_says_which_classes_had_labels(config, miou, speed):
     known, unknown = classes.split("; none of ")
     assert known == "car (4,321 points), road (98,765 points)"
     assert unknown.split(", ") == [name for name in CLASSES[1:] if name not in ("car", "road")]
+    assert table["backbone"] == ["from random weights"]
     assert table["training"] == ["4,500 steps, batch 6, seed 11, on the device that trained"]
-    for counts, said in (({}, "none; none of car, "), (dict.fromkeys(CLASSES[1:], 1), "car (1 points), ")):
+    for counts, said in (({}, "none"), (dict.fromkeys(CLASSES[1:], 1), "traffic-sign (1 points)")):
         text = card(config | {"labelled_classes": counts}, miou, speed, teacher=None, simulated=False)
-        assert rows(section(text, "Training"))["classes with labels"][0].startswith(said)
+        assert rows(section(text, "Training"))["classes with labels"][0].endswith(said)
     del config["labelled_classes"]
     table = rows(section(card(config, miou, speed, teacher="sam_x", simulated=False), "Training"))
     assert table["classes with labels"] == ["not recorded by the version that trained it"]
@@ -136,7 +137,8 @@ def test_simulation_is_no_secret(config, miou, speed):
 def test_input_output_and_use(config, miou, speed):
     text = card(config, miou, speed, teacher=None, simulated=False)
     described = section(text, "Input and output")
-    assert "x -40 to 30, y -20.5 to 20.5, z -4 to 2 m" in described
+    assert "A sparse point-voxel network of 1,933,460 parameters" in text
+    assert "x -40 to 30 m, y -20.5 to 20.5 m, z -4 to 2 m;" in described
     assert "voxels of 0.25 m, 24 channels, scales 2, 4." in described
     assert "metres" in described
     assert "1 car, 2 bicycle," in described
@@ -150,6 +152,65 @@ def test_input_output_and_use(config, miou, speed):
     assert table["parameters"] == ["1,933,460"]
     assert table["trained by"] == ["commit unknown; python 3.11.7, torch 2.13.0"]
     assert table["scored by"] == ["commit c0ffee, on the device that scored"]
+
+
+@pytest.fixture
+def unet():
+    """MinkUNet-34 in cylindrical voxels, which shares its teacher's classifier."""
+    return {
+        "kind": "minkunet",
+        "frame": "cylindrical",
+        "voxel_size": [0.1, 1.0, 0.15],
+        "volume": [[0.0, 80.0], [-180.0, 180.0], [-5.0, 3.0]],
+        **{"stem": 32, "planes": [32, 64, 96, 48], "blocks": [2, 3, 2, 2]},
+        "embedding": 64,
+        "adaptation": {"layers": 3, "pooling": 4},
+        "classifier": "shared",
+    }
+
+
+def test_a_unet_is_described(config, unet, miou, speed):
+    text = card(config | {"network": unet}, miou, speed, teacher="net", simulated=False)
+    described = section(text, "Input and output")
+    assert "A sparse U-Net of 1,933,460 parameters" in text
+    assert "range 0 to 80 m, azimuth -180 to 180 deg, height -5 to 3 m;" in described
+    assert "MinkUNet, cylindrical voxels of 0.1 m x 1 deg x 0.15 m; channels 32, 64, 96, 48;" in described
+    assert "an embedding of 64; a domain-adaptation module of 3 layers; its teacher's classifier." in described
+    bare = unet | {"frame": "cartesian", "embedding": None, "adaptation": None, "classifier": "own"}
+    described = section(
+        card(config | {"network": bare}, miou, speed, teacher=None, simulated=False), "Input and output"
+    )
+    assert "x 0 to 80 m, y -180 to 180 m, z -5 to 3 m;" in described
+    assert "cartesian voxels of 0.1 m x 1 m x 0.15 m; channels 32, 64, 96, 48.\n" in described
+
+
+def test_zero_shot_and_what_its_teacher_does_not_know(config, unet, miou, speed):
+    known = [name for name in CLASSES[1:] if name not in ("bus", "trunk", "parking")]
+    config |= {"network": unet, "labelled_scans": 0, "labelled_classes": {}}
+    miou |= {"known_classes": known, "miou_known": 0.0798}
+    text = card(config, miou, speed, teacher="net", simulated=False)
+    assert "# yes: a zero-shot LiDAR segmentation student" in text
+    limits = section(text, "Intended use and limits")
+    assert "It has seen no 3D label" in limits
+    assert "Its teacher does not know parking, trunk" in limits
+    table = rows(section(text, "Training"))
+    assert table["scans"] == ["1,234, 0 of them with labels"]
+    assert table["classes with labels"] == ["none"]
+    assert "its classifier is the student's too" in table["teacher"][0]
+    assert "zero-shot" in table["teacher"][0]
+    measured = section(text, "Measured")
+    assert "**7.1 % mIoU** over all 19 classes, **8.0 %** over the 17 that its teacher knows, on 3,456" in measured
+    assert rows(measured)["mean of the 17 known"] == ["8.0", "1,100"]
+    _, scored = yaml.safe_load(text.split("---\n")[1])["model-index"][0]["results"][0]["metrics"]
+    assert (scored["name"][:28], scored["value"]) == ("mIoU over the 17 classes tha", 0.0798)
+    assert "zero-shot" not in card(config | {"labelled_scans": 1}, miou, speed, teacher="net", simulated=False)
+
+
+def test_the_pretrained_backbone_is_named(config, miou, speed):
+    text = card(config | {"taught": False, "pretrained": "udakd-seed3"}, miou, speed, teacher=None, simulated=False)
+    table = rows(section(text, "Training"))
+    assert table["backbone"][0].startswith("pre-trained before it saw a label: `udakd-seed3`")
+    assert table["teacher"] == ["none: trained from labels alone"]
 
 
 def test_scores_of_other_weights_and_of_votes_are_refused(untrained_model, tmp_path):

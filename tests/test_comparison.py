@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from elite_pipeline.comparison import baselines, compare, curves, difference, spread
+from elite_pipeline.comparison_curves import arms
 from elite_pipeline.comparison_table import table, verdict
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
@@ -119,6 +120,18 @@ def test_baseline_has_as_many_labels_and_is_most_alike():
     assert found == {"taught": "alike"}
 
 
+def test_a_pretrained_student_is_a_baseline_of_pretrained_ones_alone():
+    experiments = {
+        "begun": experiment(pretraining="udakd"),
+        "begun otherwise": experiment(pretraining="slidr"),
+        "taught": experiment(distilled=True, teacher="sam"),
+        "begun and taught": experiment(distilled=True, teacher="sam", pretraining="udakd"),
+        "no labels": experiment(distilled=True, teacher="sam", labelled=0.0, labelled_scans=0),
+    }
+    assert baselines(experiments) == {"begun and taught": "begun"}
+    assert baselines(experiments | {"plain": experiment()}) == {"begun and taught": "begun", "taught": "plain"}
+
+
 def test_curves_are_of_pairs():
     pairs = {
         f"{scans} {distilled}": experiment(labelled_scans=scans, distilled=distilled)
@@ -132,8 +145,23 @@ def test_curves_are_of_pairs():
     oracle = experiment(labelled_scans=5, distilled=True, teacher="oracle_80")
     assert curves(pairs | {"oracle": oracle}) == found, "an oracle is no second experiment of a pair"
     assert curves(pairs | {"again": pairs["5 True"]}) is None
+    assert curves(pairs | {"begun": experiment(labelled_scans=7, pretraining="udakd")}) is None
     assert curves({k: v for k, v in pairs.items() if k != "20 False"}) is None
     assert curves({k: v for k, v in pairs.items() if v["labelled_scans"] == 5}) is None, "one point is no curve"
+
+
+def test_arms_are_in_settings():
+    labels = ["random, 5 %", "UDAKD, stem, 5 %", "random, probe", "UDAKD, stem, probe", "random, 10 %", "SLidR, 10 %"]
+    experiments = {label: experiment() for label in labels}
+    assert arms(experiments) == {
+        "random": {"5 %": labels[0], "probe": labels[2], "10 %": labels[4]},
+        "UDAKD, stem": {"5 %": labels[1], "probe": labels[3]},
+        "SLidR": {"10 %": labels[5]},
+    }
+    assert arms(experiments | {"labels alone": experiment()}) is None, "in no setting"
+    assert arms(experiments | {"random, 50 %": experiment()}) is None, "one arm alone in its setting"
+    assert arms({label: experiment() for label in ("random, 5 %", "UDAKD, 5 %")}) is None, "one setting"
+    assert arms(experiments | {"SLidR, 5 %": experiment(teacher="oracle_80")}) is None
 
 
 def test_table_reads_well(settings, files):

@@ -131,3 +131,20 @@ def test_a_data_set_with_nothing_to_learn_from_is_refused(taught):
     assert [f for _, f in examples(taught).items] == [0, 1, 2]
     with pytest.raises(InputError, match="no training scan has labels"):
         examples(taught, "sequences", "frames")
+
+
+def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets):
+    one = examples(image_taught)
+    assert one.taught_classes() == ["car", "road", "building"]
+    twice = Examples(open_recorded(*([path] * 2 for path in image_taught.values())))
+    assert all(torch.equal(a, b) for a, b in zip(one.classifier(), twice.classifier(), strict=True))
+    other = Examples([*twice.sequences[:1], *open_recorded(*([path] for path in image_taught.values()))])
+    weight = one.classifier()[0].numpy()
+    rewrite_targets(image_taught["targets"], classifier_weight=2 * weight[None])
+    other.sequences[1].targets = examples(image_taught).sequences[0].targets
+    with pytest.raises(InputError, match="no classifier to share, or several"):
+        other.classifier()
+    rewrite_targets(image_taught["targets"], classifier_weight=None, classifier_bias=None)
+    with pytest.raises(InputError, match="no classifier to share"):
+        examples(image_taught).classifier()
+    assert len(examples(image_taught).taught_classes()) == 19  # it says none: any

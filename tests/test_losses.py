@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from elite_pipeline.losses import class_weights, cross_entropy, distillation, feature_distance, lovasz_softmax
+from elite_pipeline.losses import (
+    class_weights,
+    cross_entropy,
+    distillation,
+    feature_distance,
+    info_nce,
+    lovasz_softmax,
+    matched,
+)
 
 CLASSES = 6
 
@@ -186,3 +194,51 @@ def test_feature_distance_of_nothing_is_finite(rows):
     assert loss.item() == (1 if rows else 0)
     assert student.grad is not None
     assert not student.grad.any()
+
+
+def sides(pairs):
+    generator = torch.Generator().manual_seed(pairs)
+    return [(5 * torch.randn(pairs, 7, generator=generator)).requires_grad_() for _ in range(2)]
+
+
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_info_nce_equals_a_plain_loop(temperature):
+    anchors, keys = sides(9)
+    total = 0.0
+    for i, anchor in enumerate(anchors.detach().double()):
+        likeness = [
+            float(functional.cosine_similarity(anchor, key, dim=0)) / temperature for key in keys.detach().double()
+        ]
+        total += math.log(sum(math.exp(x) for x in likeness)) - likeness[i]
+    loss = info_nce(anchors, keys, temperature)
+    assert loss.item() == pytest.approx(total / 9, rel=1e-5)
+    loss.backward()
+    assert anchors.grad.any()
+    assert keys.grad.any()
+
+
+def test_info_nce_goes_one_way_and_looks_at_angles_alone():
+    anchors, keys = (side.detach() for side in sides(9))
+    loss = info_nce(anchors, keys, 0.1)
+    assert loss.item() != pytest.approx(info_nce(keys, anchors, 0.1).item(), rel=0.01)
+    torch.testing.assert_close(loss, info_nce(3 * anchors, keys / 2, 0.1))
+    assert info_nce(keys, keys, 0.1) < 0.1 * loss
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_info_nce_of_less_than_two_pairs_is_zero_with_zero_gradients(pairs):
+    anchors, keys = sides(pairs)
+    loss = info_nce(anchors, keys, 0.07)
+    loss.backward()
+    assert loss == 0
+    assert anchors.grad.shape == keys.grad.shape == (pairs, 7)
+    assert not anchors.grad.any()
+    assert not keys.grad.any()
+
+
+def test_matched_is_the_share_of_right_answers():
+    keys = functional.normalize(sides(4)[1], dim=1)
+    anchors = torch.stack([3 * keys[0], keys[1], keys[3], keys[2]])
+    assert matched(anchors, 5 * keys) == 0.5
+    assert matched(keys, keys * torch.tensor([[1.0], [100], [1], [1]])) == 1
+    assert matched(keys[:0], keys[:0]) == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from elite_pipeline.metrics import class_iou, confusion, mean_iou, table
+from elite_pipeline.metrics import class_iou, confusion, mean_iou, table, unknown_classes
 
 CLASSES = 20
 
@@ -71,11 +71,50 @@ def test_real_labels_lose_what_their_definition_loses(sample):
     assert mean_iou(confusion(prediction, truth, CLASSES)) == pytest.approx(0.95 * present / 19, abs=0.01)
 
 
-def test_table_has_every_class():
+def test_mean_over_known_classes():
+    """Roads that are called cars, since parking and buildings are not known, count against cars in either mean."""
+    truth, prediction = np.array([1, 1, 9, 10, 10, 13]), np.array([1, 1, 9, 1, 9, 1])
+    counts = confusion(prediction, truth, CLASSES)
+    assert mean_iou(counts) == pytest.approx((2 / 4 + 1 / 2) / 19)
+    assert mean_iou(counts, [1, 9, 11]) == pytest.approx((2 / 4 + 1 / 2) / 3)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 1000, (CLASSES, CLASSES))
+    assert mean_iou(counts, list(range(1, CLASSES))) == mean_iou(counts), "to the bit"
+
+
+@pytest.fixture
+def result():
     counts = confusion(np.arange(1, 20), np.arange(1, 20), CLASSES)
-    result = {
+    return {
         "experiment": "x", "miou": 0.5, "sequences": ["08"], "dataset": "d", "split": "val", "scans": 1, "points": 19,
         "parameters": 10, "trained_on": ["00"], "labelled_scans": 3, "confusion": counts.tolist(),
         "iou": {f"class {c}": 0.25 for c in range(1, 20)},
     }  # fmt: skip
-    assert table(result).count("| 25.0 |") == 19
+
+
+def test_table_has_every_class(result):
+    text = table(result)
+    assert text.count("| 25.0 |") == 19
+    assert text.startswith("# x: 50.0 % mIoU\n")
+    assert "on sequences 00\n(3 labelled scans).\n\n| class" in text
+    assert "| **mean of 19** | **50.0** | 19 |" in text
+    assert "know" not in text
+
+
+def test_table_of_what_a_student_cannot_know(result):
+    """Two classes of 19 unknown: both means are named, and so is what was not known."""
+    known = [name for name in result["iou"] if name not in ("class 4", "class 7")]
+    result |= {"known_classes": known, "miou_known": 0.559, "zero_shot": True, "labelled_scans": 0}
+    assert unknown_classes(result) == ["class 4", "class 7"]
+    text = table(result)
+    title = "# x: 50.0 % mIoU over all 19 classes, 55.9 % over the 17 that its teacher knows, zero-shot"
+    assert text.splitlines()[0] == title
+    assert "(zero-shot: no labelled scan, only its teacher's answers)." in text
+    assert "Its teacher does not know class 4, class 7, and no label taught them" in text
+    assert text.endswith("| **mean of 19** | **50.0** | 19 |\n| **mean of the 17 known** | **55.9** | 17 |\n")
+
+
+def test_table_names_the_pretrained_backbone(result):
+    text = table(result | {"pretrained": "udakd-seed1", "zero_shot": False})
+    assert "(3 labelled scans; begun from the pre-trained backbone udakd-seed1)." in text
+    assert "zero-shot" not in text

@@ -24,7 +24,7 @@ from elite_pipeline.examples import Example, collate
 from elite_pipeline.objective import ClassWeights, Learner, total_loss
 from elite_pipeline.stages import train_student
 from elite_pipeline.student.model import build
-from elite_pipeline.student.spvcnn import BatchNorm
+from elite_pipeline.student.norm import BatchNorm
 from elite_pipeline.validation import flatten
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -35,6 +35,10 @@ def settings_of(student_settings, **options):
     return student_settings.model_copy(update={"train_student": options})
 
 
+def draw_of(examples, settings, position):
+    return draw(examples, settings.augmentation, settings.train_student, position)
+
+
 def scans(batch):
     """The items of a batch, in order."""
     return [int(batch.points[batch.scan == k][0, 3]) for k in range(batch.scans)]
@@ -50,8 +54,8 @@ def contents(*batches):
 def test_each_batch_has_its_share_and_every_scan_its_turn(student_settings, share, batch):
     settings = settings_of(student_settings, labelled_share=share, batch=batch)
     examples, labelled = Numbered(LABELLED), round(share * batch)
-    assert scans_seen(examples, settings) == (labelled, batch - labelled)  # pyright: ignore[reportArgumentType]
-    seen = [scans(draw(examples, settings, batch * step)) for step in range(40)]  # pyright: ignore
+    assert scans_seen(examples, settings.train_student) == (labelled, batch - labelled)  # pyright: ignore[reportArgumentType]
+    seen = [scans(draw_of(examples, settings, batch * step)) for step in range(40)]  # pyright: ignore
     for items in seen:
         assert [item in LABELLED for item in items] == [True] * labelled + [False] * (batch - labelled)
     for own in (set(LABELLED), set(range(13)) - set(LABELLED)):
@@ -67,8 +71,8 @@ def test_every_scan_is_seen_equally_often_where_all_come_alike(student_settings,
     settings = settings_of(student_settings, labelled_share=share, batch=3)
     for labelled in (list(range(13)), [], LABELLED)[: 3 if share is None else 2]:
         examples = Numbered(labelled)
-        assert scans_seen(examples, settings) == (None, None)  # pyright: ignore[reportArgumentType]
-        seen = [item for k in range(0, 39, 3) for item in scans(draw(examples, settings, k))]  # pyright: ignore
+        assert scans_seen(examples, settings.train_student) == (None, None)  # pyright: ignore[reportArgumentType]
+        seen = [item for k in range(0, 39, 3) for item in scans(draw_of(examples, settings, k))]  # pyright: ignore
         assert [Counter(seen[k : k + 13]) for k in (0, 13, 26)] == [Counter(range(13))] * 3
         assert seen[:13] != seen[13:26]
 
@@ -80,8 +84,8 @@ def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings
     half = settings_of(student_settings, labelled_share=share, batch=2)
     examples = Numbered(LABELLED)
     for step in range(12):
-        ranks = [draw(examples, half, 4 * step + 2 * rank) for rank in (0, 1)]  # pyright: ignore[reportArgumentType]
-        assert contents(*ranks) == contents(draw(examples, whole, 4 * step))  # pyright: ignore[reportArgumentType]
+        ranks = [draw_of(examples, half, 4 * step + 2 * rank) for rank in (0, 1)]  # pyright: ignore[reportArgumentType]
+        assert contents(*ranks) == contents(draw_of(examples, whole, 4 * step))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
@@ -90,7 +94,7 @@ def test_a_function_of_seed_and_position_alone(student_settings, share):
     examples = Numbered(LABELLED)
 
     def points(position, changed=settings):
-        return draw(examples, changed, position).points  # pyright: ignore[reportArgumentType]
+        return draw_of(examples, changed, position).points  # pyright: ignore[reportArgumentType]
 
     forwards = [points(k) for k in (0, 4, 52)]
     torch.manual_seed(99)
@@ -102,5 +106,5 @@ def test_a_function_of_seed_and_position_alone(student_settings, share):
 def test_one_scan_is_changed_anew_each_time(student_settings):
     settings = settings_of(student_settings, labelled_share=0.5, batch=2)
     examples = Numbered([3])
-    times = [draw(examples, settings, 2 * k).points[:1, :3] for k in range(5)]  # pyright: ignore[reportArgumentType]
+    times = [draw_of(examples, settings, 2 * k).points[:1, :3] for k in range(5)]  # pyright: ignore[reportArgumentType]
     assert len({tuple(map(tuple, points.tolist())) for points in times}) == 5

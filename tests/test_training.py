@@ -9,7 +9,8 @@ from elite_pipeline import training
 from elite_pipeline.errors import InputError
 from elite_pipeline.examples import Examples
 from elite_pipeline.recorded import open_recorded
-from elite_pipeline.training import fingerprint, train
+from elite_pipeline.segmentation import Segmentation
+from elite_pipeline.training import fingerprint
 
 
 @pytest.fixture
@@ -21,8 +22,10 @@ def changed(settings, section, **values):
     return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
 
 
-def weights_of(trained):
-    return trained.student.state_dict()
+def train(examples, settings, run):
+    """(what `training.train` ends with, the student's weights)."""
+    task = Segmentation(examples, settings)
+    return training.train(task, run), task.student.state_dict()
 
 
 def equal(first, second):
@@ -30,7 +33,7 @@ def equal(first, second):
 
 
 def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_settings, tmp_path, monkeypatch):
-    whole = train(examples, student_settings, tmp_path / "whole")
+    whole, expected = train(examples, student_settings, tmp_path / "whole")
     original, calls = training._step, []
 
     def failing(*arguments):
@@ -43,21 +46,21 @@ def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_sett
     with pytest.raises(KeyboardInterrupt):
         train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
     monkeypatch.setattr(training, "_step", original)
-    resumed = train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
-    assert equal(weights_of(whole), weights_of(resumed))
+    resumed, found = train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
+    assert equal(expected, found)
     logs = [[json.loads(line) for line in trained.log.read_text().splitlines()] for trained in (whole, resumed)]
     assert [line["step"] for line in logs[1]] == list(range(whole.steps)) == [0, 1, 2]
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
 
 
 def test_goes_on_only_where_settings_and_data_are_the_same(examples, student_settings, tmp_path):
-    first = train(examples, student_settings, tmp_path)
-    again = train(examples, student_settings, tmp_path)
+    first, weights = train(examples, student_settings, tmp_path)
+    again, same = train(examples, student_settings, tmp_path)
     assert first.log == again.log
-    assert equal(weights_of(first), weights_of(again))
-    other = train(examples, changed(student_settings, "train_student", seed=1), tmp_path)
+    assert equal(weights, same)
+    other, others = train(examples, changed(student_settings, "train_student", seed=1), tmp_path)
     assert other.log.parent != first.log.parent
-    assert not equal(weights_of(first), weights_of(other))
+    assert not equal(weights, others)
     assert fingerprint(student_settings, "a") != fingerprint(student_settings, "b")
 
 
@@ -66,7 +69,7 @@ def test_learns_what_it_is_shown(examples, student_settings, tmp_path, optimiser
     rate = {"sgd": 0.1, "adamw": 0.02}[optimiser]
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
     settings = changed(student_settings, "train_student", optimiser=optimiser, epochs=20, learning_rate=rate)
-    trained = train(examples, changed(settings, "augmentation", **still), tmp_path)
+    trained, _ = train(examples, changed(settings, "augmentation", **still), tmp_path)
     values = [json.loads(line)["cross_entropy"] for line in trained.log.read_text().splitlines()]
     assert sum(values[-4:]) < 0.8 * sum(values[:4])
 
@@ -85,5 +88,5 @@ def test_faults_name_their_remedy(examples, student_settings, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_mixed_precision_on_a_gpu(examples, student_settings, tmp_path):
-    trained = train(examples, changed(student_settings, "train_student", precision="16-mixed", epochs=4), tmp_path)
-    assert all(value.isfinite().all() for value in weights_of(trained).values())
+    _, weights = train(examples, changed(student_settings, "train_student", precision="16-mixed", epochs=4), tmp_path)
+    assert all(value.isfinite().all() for value in weights.values())

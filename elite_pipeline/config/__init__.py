@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from elite_pipeline.config.data import (
     Dataset,
+    ImageSet,
     IndexFrames,
     LabelImages,
     LabelsToSelect,
@@ -20,16 +21,33 @@ from elite_pipeline.config.data import (
     RegionsLabeller,
     SelectLabels,
     SimulateDrive,
+    SimulateImages,
 )
 from elite_pipeline.config.stages import (
     EvaluateMiou,
     EvaluatePseudoLabels,
     LabellersToEvaluate,
     MeasureLatency,
+    PlotEmbedding,
     PretrainSam,
+    SegmentImages,
 )
-from elite_pipeline.config.student import Augmentation, Losses, Network, Student, TrainStudent
+from elite_pipeline.config.student import (
+    SPVCNN,
+    Adaptation,
+    Augmentation,
+    Contrast,
+    Losses,
+    MinkUNet,
+    Network,
+    Pretraining,
+    Schedule,
+    Student,
+    StudentToPretrain,
+    TrainStudent,
+)
 from elite_pipeline.config.teacher import (
+    STAGES,
     CacheTeacher,
     Peft,
     Teacher,
@@ -40,9 +58,6 @@ from elite_pipeline.config.teacher import (
 )
 from elite_pipeline.config.values import Name, Natural
 from elite_pipeline.validation import Section, validate
-
-STAGES = 4
-"""Stages of every teacher that are distilled, one per scale of the student."""
 
 
 class Oracle(Section):
@@ -59,6 +74,7 @@ class Experiment(Section):
     dataset: Name
     teacher: Name | None
     student: Name
+    pretraining: Name | None = None
 
 
 class Comparison(Section):
@@ -85,13 +101,17 @@ class Config(Section):
     datasets: dict[Name, Dataset]
     teachers: dict[Name, Teacher]
     oracles: dict[Annotated[str, StringConstraints(pattern=r"^oracle_[a-z0-9_]+$")], Oracle] = Field(default={})
+    image_sets: dict[Name, ImageSet] = Field(default={})
     students: dict[Name, Student]
+    pretrainings: dict[Name, Pretraining] = Field(default={})
     comparisons: dict[Name, Comparison] = Field(default={})
     project_points: ProjectPoints
+    segment_images: SegmentImages
     pretrain_sam: PretrainSam
     evaluate_pseudo_labels: EvaluatePseudoLabels
     evaluate_miou: EvaluateMiou
     measure_latency: MeasureLatency
+    plot_embedding: PlotEmbedding
 
     @model_validator(mode="before")
     @classmethod
@@ -112,17 +132,17 @@ class Config(Section):
         return values | {"datasets": whole}
 
     @model_validator(mode="after")
-    def _experiments_name_what_exists(self):
+    def _names_exist(self):
+        taught = {"datasets": self.datasets, "teachers": self.teachers | self.oracles, "students": self.students}
+        kinds = taught | {"pretrainings": self.pretrainings}
+        for name, pretraining in self.pretrainings.items():
+            self._check_names(f"pretrainings.{name}", pretraining, taught | {"teachers": self.teachers})
+            self._check_pretraining(name, pretraining)
         for name, experiment in self.experiments.items():
-            kinds = {"dataset": self.datasets, "teacher": self.teachers | self.oracles, "student": self.students}
-            for kind, known in kinds.items():
-                chosen = getattr(experiment, kind)
-                if chosen is not None and chosen not in known:
-                    raise ValueError(
-                        f"experiments.{name}.{kind} is {chosen!r}, but {kind}s: holds only {sorted(known)}"
-                    )
-            if experiment.teacher is not None:
-                self._check_teaching(name, experiment)
+            self._check_names(f"experiments.{name}", experiment, kinds)
+            self._check_teaching(name, experiment)
+        for name, teacher in self.teachers.items():
+            self._check_names(f"teachers.{name}", teacher, {"images": self.image_sets})
         for name, comparison in self.comparisons.items():
             if unknown := sorted(set(comparison.experiments.values()) - set(self.experiments)):
                 raise ValueError(f"comparisons.{name} names experiments {unknown}, which experiments: does not hold")
@@ -136,22 +156,79 @@ class Config(Section):
                 raise ValueError(f"datasets.{name} has sequences {strange} that {dataset.of} lacks in that split")
         return self
 
+    @staticmethod
+    def _check_names(where, names, kinds):
+        for kind, known in kinds.items():
+            key = kind if kind == "images" else kind.removesuffix("s")
+            chosen, section = getattr(names, key), "image_sets" if kind == "images" else kind
+            if chosen is not None and chosen not in known:
+                raise ValueError(f"{where}.{key} is {chosen!r}, but {section}: holds only {sorted(known)}")
+
     def _check_teaching(self, name, experiment):
-        losses, scales = self.students[experiment.student].losses, self.students[experiment.student].network.scales
-        if experiment.teacher in self.oracles:
-            cached = ["logits"]
-        else:
-            cached = self.teachers[experiment.teacher].cache_teacher.targets
-        for needed, wanted in (("logits", losses.taught), ("features", losses.features > 0)):
+        student, teacher = self.students[experiment.student], self.teachers.get(experiment.teacher or "")
+        network, losses = student.network, student.losses
+        if experiment.pretraining is not None:
+            begun = self.students[self.pretrainings[experiment.pretraining].student].network
+            if begun != network:
+                raise ValueError(
+                    f"experiments.{name}: student {experiment.student} has another network than student"
+                    f" {self.pretrainings[experiment.pretraining].student} of pretraining {experiment.pretraining}"
+                )
+        if isinstance(network, MinkUNet):
+            if losses.auxiliary or losses.distillation:
+                raise ValueError(
+                    f"experiments.{name}: student {experiment.student} is a minkunet, which has no stages: its"
+                    " losses.auxiliary and losses.distillation must be 0; losses.output distils soft labels into it"
+                )
+            if network.classifier == "shared" and (teacher is None or teacher.images is None):
+                raise ValueError(
+                    f"experiments.{name}: student {experiment.student} shares its teacher's classifier, which only a"
+                    " teacher with images: has, an image segmentation network"
+                )
+        learns_images = teacher is not None and teacher.images is None and teacher.tune_teacher.steps > 0
+        if self.datasets[experiment.dataset].labelled == 0 and (experiment.teacher is None or learns_images):
+            told = "which is all that it could learn from: it has no teacher"
+            if learns_images:
+                told = f"from which teacher {experiment.teacher} learns; one with images: needs none"
+            raise ValueError(f"experiments.{name}: no scan of {experiment.dataset} has labels, {told}")
+        if experiment.teacher is None:
+            return
+        cached = ["logits"] if teacher is None else teacher.cache_teacher.targets
+        stages = STAGES if teacher is None else teacher.stages
+        for needed, wanted in (("logits", losses.soft_labels), ("features", losses.features > 0)):
             if wanted and needed not in cached:
                 raise ValueError(
                     f"experiments.{name}: student {experiment.student} distils {needed}, which teacher"
                     f" {experiment.teacher} does not cache: add {needed} to its cache_teacher.targets"
                 )
-        if losses.taught and (len(scales) != STAGES or max(losses.stages) >= STAGES):
+        if losses.taught and max(losses.stages) >= stages:
             raise ValueError(
-                f"experiments.{name}: student {experiment.student} has {len(scales)} scales and every teacher {STAGES}"
-                f" stages, 0 to {STAGES - 1}: give it as many, or give the experiment no teacher (teacher: null)"
+                f"experiments.{name}: losses.stages of student {experiment.student} is {losses.stages}, but teacher"
+                f" {experiment.teacher} has {stages} stages, counted from 0"
+            )
+        in_stages = losses.distillation or (losses.features and not isinstance(network, MinkUNet))
+        if in_stages and len(network.scales) != stages:
+            raise ValueError(
+                f"experiments.{name}: student {experiment.student} has {len(network.scales)} scales and teacher"
+                f" {experiment.teacher} {stages} stages: give it as many, or no teacher (teacher: null)"
+            )
+
+    def _check_pretraining(self, name, pretraining):
+        network, teacher = self.students[pretraining.student].network, self.teachers[pretraining.teacher]
+        if not isinstance(network, MinkUNet) or network.embedding is not None:
+            raise ValueError(
+                f"pretrainings.{name}: the network of student {pretraining.student} must be a minkunet without an"
+                " embedding of its own; contrast.projection says how wide the one of pre-training is"
+            )
+        if "features" not in teacher.cache_teacher.targets:
+            raise ValueError(
+                f"pretrainings.{name} contrasts features, which teacher {pretraining.teacher} does not cache: add"
+                " features to its cache_teacher.targets"
+            )
+        if max(pretraining.contrast.stages) >= teacher.stages:
+            raise ValueError(
+                f"pretrainings.{name}.contrast.stages is {pretraining.contrast.stages}, but teacher"
+                f" {pretraining.teacher} has {teacher.stages} stages, counted from 0"
             )
 
 
@@ -163,31 +240,42 @@ def read(path: Path) -> Config:
 
 
 __all__ = [
+    "SPVCNN",
+    "Adaptation",
     "Augmentation",
     "CacheTeacher",
     "Comparison",
     "Config",
+    "Contrast",
     "Dataset",
     "EvaluateMiou",
     "EvaluatePseudoLabels",
     "Experiment",
+    "ImageSet",
     "IndexFrames",
     "LabelImages",
     "LabellersToEvaluate",
     "LabelsToSelect",
     "Losses",
     "MeasureLatency",
+    "MinkUNet",
     "Network",
     "Oracle",
     "PaperLabeller",
     "Peft",
+    "PlotEmbedding",
     "PretrainSam",
+    "Pretraining",
     "ProjectPoints",
     "ProjectSequence",
     "RegionsLabeller",
+    "Schedule",
+    "SegmentImages",
     "SelectLabels",
     "SimulateDrive",
+    "SimulateImages",
     "Student",
+    "StudentToPretrain",
     "Teacher",
     "TeacherToCache",
     "TeacherToTune",

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from elite_pipeline.config.teacher import View
-from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence, Share
+from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
+from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.validation import Section
 
 
@@ -105,7 +106,31 @@ class SelectLabels(Section):
 class LabelsToSelect(SelectLabels):
     """What `select_labels` reads."""
 
-    labelled: Share | dict[Sequence, list[Frame]]
+    labelled: Fraction | dict[Sequence, list[Frame]]
+
+
+class SimulateImages(Section):
+    """Labelled images of random places: how many, which."""
+
+    seed: Natural
+    worlds: Count
+    views_per_world: Count
+    image_width: Count
+    image_height: Count
+
+
+class ImageSet(Section):
+    """Images with dense labels and no LiDAR, as a segmentation network is trained on."""
+
+    simulate_images: SimulateImages | None = None
+    unknown: list[str] = Field(default=[])
+    held_out: Annotated[Finite, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _unknown_classes_exist(self):
+        if strange := sorted(set(self.unknown) - set(CLASSES[1:])):
+            raise ValueError(f"unknown names {strange}, which are no classes; those are {', '.join(CLASSES[1:])}")
+        return self
 
 
 class Dataset(Section):
@@ -120,7 +145,7 @@ class Dataset(Section):
     train: list[Sequence] = Field(min_length=1)
     val: list[Sequence] = Field(min_length=1)
     test: list[Sequence] = Field(default=[])
-    labelled: Share | dict[Sequence, list[Frame]] = 1.0
+    labelled: Fraction | dict[Sequence, list[Frame]] = 1.0
     select_labels: SelectLabels = SelectLabels()
     label_images: LabelImages
 

@@ -53,6 +53,22 @@ class LabellersToEvaluate(EvaluatePseudoLabels):
     regions: RegionsLabeller
 
 
+class SegmentImages(Section):
+    """Superpixels (SLIC)."""
+
+    segments: Count
+    compactness: Positive
+    sigma: NonNegative
+
+
+class PlotEmbedding(Section):
+    """How many points are embedded, and how."""
+
+    points: Annotated[int, Field(ge=100, strict=True)]
+    perplexity: Positive
+    seed: Natural
+
+
 class EvaluateMiou(Section):
     """Test-time augmentation of results/<experiment>_miou_tta.json."""
 

@@ -3,19 +3,22 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, model_validator
+from pydantic import Discriminator, Field, StrictBool, Tag, model_validator
 
-from elite_pipeline.config.values import Count, Fraction, Interval, Natural, NonNegative, Positive, Share
+from elite_pipeline.config.values import Count, Fraction, Interval, Name, Natural, NonNegative, Positive, Share
 from elite_pipeline.validation import Section
 
+Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
-class Network(Section):
-    """The student's voxels and layers."""
 
+class SPVCNN(Section):
+    """ELiTe's student: its voxels and layers."""
+
+    kind: Literal["spvcnn"] = "spvcnn"
     voxel_size: Positive
     volume: tuple[Interval, Interval, Interval]
     scales: list[Count] = Field(min_length=1)
-    width: Annotated[int, Field(ge=8, multiple_of=8)]
+    width: Width
 
     @model_validator(mode="after")
     def _voxels_nest(self):
@@ -24,6 +27,56 @@ class Network(Section):
         if any(low + self.voxel_size > high for low, high in self.volume):
             raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres, a voxel apart at least")
         return self
+
+
+class Adaptation(Section):
+    """The domain-adaptation module: layers of self-calibrated convolution, whose gates see `pooling` voxels around."""
+
+    layers: Count = 3
+    pooling: Annotated[int, Field(ge=2, strict=True)] = 4
+
+
+class MinkUNet(Section):
+    """The student of UDAKD and FSKD: a sparse U-Net, and what follows it."""
+
+    kind: Literal["minkunet"]
+    frame: Literal["cartesian", "cylindrical"]
+    voxel_size: tuple[Positive, Positive, Positive]
+    volume: tuple[Interval, Interval, Interval]
+    stem: Width
+    planes: list[Width] = Field(min_length=2)
+    blocks: list[Count] = Field(min_length=2)
+    embedding: Width | None = None
+    adaptation: Adaptation | None = None
+    classifier: Literal["own", "shared"] = "own"
+
+    @model_validator(mode="after")
+    def _parts_fit(self):
+        if len(self.planes) % 2 or len(self.planes) != len(self.blocks):
+            raise ValueError(
+                f"planes is {self.planes} and blocks {self.blocks}: give each an entry per stage, as many down as up"
+            )
+        for name in ("adaptation", "classifier"):
+            if self.embedding is None and getattr(self, name) not in (None, "own"):
+                raise ValueError(f"{name} works on the embedding: give embedding a width, the image features' own")
+        if any(low + size > high for size, (low, high) in zip(self.voxel_size, self.volume, strict=True)):
+            raise ValueError(
+                f"volume is {self.volume}; each axis is [low, high], a voxel of {self.voxel_size} at least"
+            )
+        if self.frame == "cylindrical" and self.volume[1] != (-180.0, 180.0):
+            raise ValueError(f"volume[1] is {self.volume[1]}; in a cylindrical frame it is [-180.0, 180.0]")
+        return self
+
+
+def _kind(network):
+    return network.get("kind", "spvcnn") if isinstance(network, dict) else getattr(network, "kind", None)
+
+
+Network = Annotated[
+    Annotated[SPVCNN, Tag("spvcnn")] | Annotated[MinkUNet, Tag("minkunet")],
+    Discriminator(_kind, custom_error_type="kind", custom_error_message="kind must be spvcnn or minkunet"),
+]
+"""A student's network."""
 
 
 class Losses(Section):
@@ -65,8 +118,8 @@ class Augmentation(Section):
     instance_cutmix: Fraction = 0.0
 
 
-class TrainStudent(Section):
-    """How a student is trained."""
+class Schedule(Section):
+    """How long and how a network is trained."""
 
     epochs: Count | None = None
     steps: Count | None = None
@@ -92,6 +145,12 @@ class TrainStudent(Section):
         return self
 
 
+class TrainStudent(Schedule):
+    """How a student is trained."""
+
+    backbone_learning_rate: NonNegative | None = None
+
+
 class Student(Section):
     """A network and how it learns."""
 
@@ -99,3 +158,34 @@ class Student(Section):
     losses: Losses
     augmentation: Augmentation
     train_student: TrainStudent
+
+
+class Contrast(Section):
+    """InfoNCE between a network's features and an image encoder's."""
+
+    level: Literal["point", "superpixel"]
+    pairs: Annotated[int, Field(ge=2, strict=True)]
+    temperature: Positive
+    projection: Width
+    stages: list[Natural] = Field(min_length=1)
+
+
+class Pretraining(Section):
+    """What a student's backbone learns before it sees a label, from whom and how."""
+
+    dataset: Name
+    teacher: Name
+    student: Name
+    adaptation: Adaptation | None
+    contrast: Contrast
+    pretrain_student: Schedule
+
+
+class StudentToPretrain(Section):
+    """What `pretrain_student` reads."""
+
+    network: MinkUNet
+    augmentation: Augmentation
+    adaptation: Adaptation | None
+    contrast: Contrast
+    pretrain_student: Schedule

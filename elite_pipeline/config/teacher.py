@@ -4,14 +4,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from elite_pipeline.config.values import Count, Natural, NonNegative, Positive, Sha256
+from elite_pipeline.config.values import Count, Name, Natural, NonNegative, Positive, Sha256
 from elite_pipeline.validation import Section
+
+STAGES = 4
+"""Stages of every encoder that are distilled, one per scale of ELiTe's student."""
 
 
 class View(Section):
     """Which encoder sees images of which size: what every stage that runs the teacher reads."""
 
-    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]
+    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny", "resnet50"]
     checkpoint: str | None = None
     sha256: Sha256 | None = None
     longest_side: Count
@@ -23,7 +26,7 @@ class View(Section):
             raise ValueError(
                 f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
             )
-        if self.encoder != "sam_tiny" and self.longest_side > 1024:
+        if self.encoder.startswith("vit") and self.longest_side > 1024:
             raise ValueError(f"longest_side {self.longest_side} is beyond the 1024 pixels that SAM has positions for")
         return self
 
@@ -49,9 +52,9 @@ class Peft(Section):
 
 
 class TuneTeacher(Section):
-    """How a teacher is tuned."""
+    """How a teacher is tuned; with 0 steps, its features are only standardised, for which no label is needed."""
 
-    steps: Count
+    steps: Natural
     batch: Count
     learning_rate: Positive
     weight_decay: NonNegative
@@ -72,6 +75,14 @@ class TeacherToTune(View):
     peft: Peft
     tune_teacher: TuneTeacher
 
+    @model_validator(mode="after")
+    def _adapters_are_tuned(self):
+        if self.tune_teacher.steps == 0 and self.peft.method != "none":
+            raise ValueError("tune_teacher.steps is 0, so peft.method must be none")
+        if self.encoder == "resnet50" and self.peft.method != "none":
+            raise ValueError("adapters go onto SAM's encoders only: with resnet50, peft.method must be none")
+        return self
+
 
 class TeacherToCache(View):
     cache_teacher: CacheTeacher
@@ -80,4 +91,17 @@ class TeacherToCache(View):
 class Teacher(TeacherToTune, TeacherToCache):
     """An image encoder, its adapters and what it hands on."""
 
-    pass
+    images: Name | None = None
+
+    @model_validator(mode="after")
+    def _soft_labels_are_learnt(self):
+        if self.tune_teacher.steps == 0 and "logits" in self.cache_teacher.targets:
+            raise ValueError(
+                "tune_teacher.steps is 0, which teaches no classes: cache_teacher.targets must be [features]"
+            )
+        return self
+
+    @property
+    def stages(self):
+        """Number of stages that it teaches: four of an encoder, or the one of an image segmentation network."""
+        return STAGES if self.images is None else 1

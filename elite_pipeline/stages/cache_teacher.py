@@ -1,4 +1,7 @@
-"""Cache what the tuned teacher says about one sequence: soft labels of every projected point, features of patches."""
+"""Cache what a teacher says about one sequence: soft labels of every projected point, features of patches.
+
+Of an image segmentation network, the classifier that a student may share as well.
+"""
 
 from pathlib import Path
 
@@ -12,7 +15,7 @@ def main(argv=None):
     stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
     stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
     stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
-    stage.add_argument("--adapter", type=Path, required=True, help="the tuned teacher, from tune_teacher")
+    stage.add_argument("--adapter", type=Path, required=True, help="from tune_teacher or tune_image_teacher")
     stage.add_argument("--out", type=Path, required=True, help="targets store to write")
     args, settings = parse(stage, TeacherToCache, argv)
 
@@ -33,8 +36,10 @@ def main(argv=None):
     projection = store.Projection(args.projection)
     teacher, view = tuning.load(args.adapter, settings)
     teacher.to(device)
-    channels, rule = teacher.encoder.channels, settings.cache_teacher
-    agreements = [Agreement() for _ in channels]
+    channels, rule = teacher.feature_channels, settings.cache_teacher
+    logits, features = "logits" in rule.targets, "features" in rule.targets
+    agreements = [Agreement() for _ in channels] if logits else []
+    classifier, known = targets.shared_classifier(teacher)
 
     with store.create(
         args.out,
@@ -46,12 +51,13 @@ def main(argv=None):
         cameras=projection.cameras,
         classes=list(CLASSES),
         stages=len(channels),
-        quantisation=targets.QUANTISATION,
+        quantisation=targets.quantisation(teacher),
+        **known,
     ) as out:
         arrays = {}
-        if "logits" in rule.targets:
+        if logits:
             arrays["logits"] = out.rows("logits", (len(channels), len(CLASSES)), np.float16)
-        if features := "features" in rule.targets:
+        if features:
             arrays["patch_index"] = out.rows("patch_index", (), np.uint16)
             arrays["patch_feature"] = out.rows("patch_feature", (len(channels), max(channels)), np.int8)
             arrays["point_patch"] = out.rows("point_patch", (), np.uint16)
@@ -65,24 +71,27 @@ def main(argv=None):
         for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
             images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
-            answers = targets.answer(teacher, view, images, pixels, features=features, device=device)
+            answers = targets.answer(teacher, view, images, pixels, logits=logits, features=features, device=device)
             for (f, c), answer in zip(batch, answers, strict=True):
                 for name, rows in arrays.items():
                     rows.append(answer[name])
                 patches[f * len(projection.cameras) + c + 1] = len(answer.get("patch_index", ()))
+                if not logits:
+                    continue
                 visible = projection.read("visible", projection.rows(f, c))
-                if "logits" in rule.targets:
-                    mass += targets.class_mass(answer["logits"][visible])
+                mass += targets.class_mass(answer["logits"][visible])
                 if frames.labelled[f]:
                     point = projection.read("point", projection.rows(f, c))[visible]
                     labels = recording.labels(frames.frames[f], int(frames.points[f]))[point]
                     for s, agreement in enumerate(agreements):
                         agreement.add(labels, targets.predicted_class(answer["logits"][visible, s]))
-        if "logits" in rule.targets:
+        if logits:
             out.array("mass", mass)
         if features:
             out.array("patch_offsets", np.cumsum(patches))
             out.array("patch_scale", targets.patch_scale(channels))
+        for name, values in classifier.items():
+            out.array(name, values)
     print(f"{args.out}: {int(projection.offsets[-1])} points in {len(seen)} images")
     # A student cannot learn what its teacher does not know.
     for s, agreement in enumerate(agreements):

@@ -21,6 +21,7 @@ class ComparedExperiment(Section):
     dataset: Name
     teacher: Name | None
     student: Name
+    pretraining: Name | None = None
     labeller: str | None
 
 

@@ -1,5 +1,7 @@
 """Score a student by the official SemanticKITTI protocol: whole scans, every point labelled, one pass.
 
+A student without labels knows its teacher's classes alone, who may know fewer: `miou_known` is the mean IoU over those,
+`miou` over all. They are equal where it knows all.
 With votes=12, another number: test-time augmentation, the logits of 12 passes summed, which the result says.
 Writes --out (JSON) and the same name with .md: a table of the classes.
 """
@@ -43,6 +45,7 @@ def main(argv=None):
     began = time.perf_counter()
     predict = Predictor.load(arguments.model)
     trained, classes = predict.config, predict.config["classes"]
+    known = trained.get("known_classes", classes[1:])
     recordings = open_recorded(arguments.sequences, arguments.frames)
     scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
     if not scans:
@@ -59,6 +62,8 @@ def main(argv=None):
         "split": "val",
         "sequences": [folder.name for folder in arguments.sequences],
         "miou": metrics.mean_iou(confusion),
+        "known_classes": known,
+        "miou_known": metrics.mean_iou(confusion, [classes.index(name) for name in known]),
         "iou": iou,
         "confusion": confusion.tolist(),
         "points": int(confusion.sum()),
@@ -70,6 +75,8 @@ def main(argv=None):
         "labelled_scans": trained["labelled_scans"],
         "labelled_classes": trained.get("labelled_classes"),
         "taught": trained.get("taught"),
+        "zero_shot": trained["labelled_scans"] == 0 and bool(trained.get("taught")),
+        "pretrained": trained.get("pretrained"),
         "steps": trained.get("steps"),
         "weights_sha256": weights_sha256(arguments.model),
         "parameters": parameters(predict.student),

@@ -28,6 +28,7 @@ def main(argv=None):
     import torch
 
     from elite_pipeline import index, provenance, store
+    from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
     from elite_pipeline.progress import progress
     from elite_pipeline.recorded import open_recorded
     from elite_pipeline.results import write
@@ -37,6 +38,12 @@ def main(argv=None):
     if len(args.selected) != len(args.frames):
         raise InputError(f"--selected names {len(args.selected)} files for {len(args.frames)} --frames: give one each")
     selected = [index.read(path) for path in args.selected]
+    for path in args.targets:
+        if "logits" not in store.open_store(path, "targets"):
+            raise InputError(
+                f"{path} holds no soft labels, so that there is nothing to score: add logits to cache_teacher.targets"
+                f" of teacher {args.teacher}, if anything taught it classes"
+            )
     for path, chosen, recorded in zip(args.selected, selected, sequences, strict=True):
         if chosen.frames != recorded.index.frames:
             raise InputError(f"{path} holds other frames than the sequence. Delete it and run snakemake again.")
@@ -68,6 +75,7 @@ def main(argv=None):
         "teacher": args.teacher,
         "oracle": attributes.get("oracle"),
         "note": attributes.get("note"),
+        "known_classes": attributes.get("known_classes", list(CLASSES[IGNORE + 1 :])),
         "split": "train",
         "sequences": [folder.name for folder in args.sequences],
         **summaries,

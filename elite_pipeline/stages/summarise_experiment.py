@@ -9,9 +9,9 @@ from elite_pipeline.validation import Section
 
 
 class SummariseExperiment(Section):
-    """What the page says of the configuration."""
+    """What the page says of the configuration. labeller: null where no teacher was tuned on pseudo-labels."""
 
-    labeller: str
+    labeller: str | None
 
 
 def main(argv=None):
@@ -25,6 +25,7 @@ def main(argv=None):
     latency = json.loads(args.latency.read_text())
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
     total = latency["phases"]["total"]
+    labels = f"pseudo-labels: by the labeller '{settings.labeller}'; evaluate_pseudo_labels compares them"
     lines = [
         args.miou.read_text().strip(),
         "",
@@ -32,8 +33,7 @@ def main(argv=None):
         f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
         f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
         "",
-        f"pseudo-labels: by the labeller '{settings.labeller}'; evaluate_pseudo_labels compares them",
-        "",
+        *([labels, ""] if settings.labeller else []),
         "figures:",
         *(f"    {figure}" for figure in args.figures),
     ]

@@ -20,6 +20,7 @@ def main(argv=None):
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet)")
     stage.add_argument("--projection", type=Path, nargs="*", default=[], help="their projection stores (Zarr)")
     stage.add_argument("--targets", type=Path, nargs="*", default=[], help="the teacher's answers (Zarr)")
+    stage.add_argument("--pretrained", type=Path, nargs="?", help="a backbone to begin with: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="models/<experiment>")
     arguments, settings = parse(stage, Student, argv)
@@ -31,35 +32,40 @@ def main(argv=None):
     from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.examples import Examples
     from elite_pipeline.recorded import open_recorded
-    from elite_pipeline.student.model import save
+    from elite_pipeline.segmentation import Segmentation
+    from elite_pipeline.student.model import BACKBONE, save
     from elite_pipeline.student.spvcnn import parameters
     from elite_pipeline.training import train
 
     began = time.perf_counter()
     files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
     examples = Examples(open_recorded(*files), features=settings.losses.features > 0)
-    trained = train(examples, settings, arguments.run)
+    task = Segmentation(examples, settings, arguments.pretrained)
+    pretrained = [arguments.pretrained / BACKBONE] if arguments.pretrained else []
+    trained = train(task, arguments.run)
     if not trained.writes:
         return
     config = {
         "experiment": arguments.out.name,
         "classes": CLASSES,
-        "network": settings.network.model_dump(),
+        "network": settings.network.model_dump(mode="json"),
         "trained_on": [folder.name for folder in arguments.sequences],
         "scans": len(examples),
         "labelled_scans": len(examples.labelled),
         "labelled_classes": {n: c for n, c in zip(CLASSES[1:], examples.label_counts().tolist()[1:], strict=True) if c},
         "training_scans": sum(len(recorded.index.frames) for recorded in examples.sequences),
+        "known_classes": task.known_classes,
+        "pretrained": arguments.pretrained.name if arguments.pretrained else None,
         "taught": bool(arguments.targets) and settings.losses.taught,
-        "parameters": parameters(trained.student),
+        "parameters": parameters(task.student),
         "steps": trained.steps,
         "processes": trained.processes,
         "seconds": round(time.perf_counter() - began, 1),
-        **provenance.provenance(settings, *examples.files),
+        **provenance.provenance(settings, *examples.files, *pretrained),
         "device": provenance.device_name(),
         "commit": provenance.commit(),
     }
-    save(arguments.out, trained.student, config, trained.log)
+    save(arguments.out, task.student, config, trained.log)
     shutil.rmtree(trained.log.parent)
 
 

@@ -1,6 +1,7 @@
 """Tune the teacher on the pseudo-labels of the training sequences: adapters on SAM's image encoder, and 2D heads.
 
-Resumable: a run that was killed goes on from its last checkpoint in `run/` beside the output.
+Resumable: a run that was killed goes on from its last checkpoint in `run/` beside the output. With 0 steps nothing is
+learnt: the encoder's features are standardised over all images, for which neither labels nor pseudo-labels are needed.
 """
 
 import os
@@ -8,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from elite_pipeline.config import TeacherToTune
-from elite_pipeline.errors import run
+from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 
 
@@ -17,7 +18,7 @@ def main(argv=None):
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
     stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
-    stage.add_argument("--pseudo-labels", type=Path, nargs="+", required=True, help="their pseudo-label stores")
+    stage.add_argument("--pseudo-labels", type=Path, nargs="*", default=[], help="their stores; none for 0 steps")
     stage.add_argument("--out", type=Path, required=True, help="folder of the tuned teacher to write")
     args, settings = parse(stage, TeacherToTune, argv)
 
@@ -25,43 +26,56 @@ def main(argv=None):
 
     from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.provenance import code_digest, provenance
-    from elite_pipeline.teacher import tuning
+    from elite_pipeline.teacher import frozen, tuning
     from elite_pipeline.teacher.sam import PACKAGED
     from elite_pipeline.teacher.samples import LabelledImages
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images = LabelledImages(args.sequences, args.frames, args.projection, args.pseudo_labels)
+    kind = "stages" if settings.tune_teacher.steps else "frozen"
+    if kind == "stages" and len(args.pseudo_labels) != len(args.sequences):
+        raise InputError(
+            f"{len(args.pseudo_labels)} stores after --pseudo-labels for {len(args.sequences)} sequences: name one each"
+        )
+    images = LabelledImages(
+        args.sequences, args.frames, args.projection, args.pseudo_labels, unlabelled=kind == "frozen"
+    )
     packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
     code = code_digest("losses.py", "schedule.py", "teacher/*.py")
     run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
 
-    teacher, view = tuning.build_teacher(settings)
-    sizes = tuning.trainable_parameters(teacher)
-    print(f"{len(images)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
-    if elite := tuning.elite_trains(settings.encoder):
-        print(elite)
-    tuning.tune(teacher, view, images, settings, run_folder, device=device)
-    stages = tuning.agreement_at_points(teacher, view, images, device=device)
-    for s, agreement in enumerate(stages):
-        print(f"stage {s} at visible training points: {agreement}")
-
-    description = {
-        "settings": made_by["settings"],
-        "classes": CLASSES,
-        "trainable_parameters": sizes,
-        "elite_trains": tuning.ELITE_TRAINS.get(settings.encoder),
-        "train_points": [{"accuracy": a.accuracy, "miou": a.miou, "iou": a.iou} for a in stages],
-        "provenance": made_by,
-    }
+    description = {"kind": kind, "settings": made_by["settings"], "images": len(images), "provenance": made_by}
+    teacher, view = tuning.build_teacher(settings, kind)
+    if kind == "frozen":
+        description |= {"classes": [], "train_points": [], "stages": len(teacher.heads)}
+        description["standardised_over"] = tuning.standardise(teacher, view, images, device=device)
+        card = frozen.model_card(description)
+    else:
+        sizes = tuning.trainable_parameters(teacher)
+        print(
+            f"{len(images)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads"
+        )
+        if elite := tuning.elite_trains(settings.encoder):
+            print(elite)
+        tuning.tune(teacher, view, images, settings, run_folder, device=device)
+        stages = tuning.agreement_at_points(teacher, view, images, device=device)
+        for s, agreement in enumerate(stages):
+            print(f"stage {s} at visible training points: {agreement}")
+        description |= {
+            "classes": CLASSES,
+            "trainable_parameters": sizes,
+            "elite_trains": tuning.ELITE_TRAINS.get(settings.encoder),
+            "train_points": [{"accuracy": a.accuracy, "miou": a.miou, "iou": a.iou} for a in stages],
+        }
+        card = tuning.model_card(description)
     partial = args.out.with_name(args.out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     tuning.save(teacher.cpu(), partial, description)
-    (partial / "README.md").write_text(tuning.model_card(description))
+    (partial / "README.md").write_text(card)
     shutil.rmtree(args.out, ignore_errors=True)
     os.rename(partial, args.out)
     shutil.rmtree(run_folder, ignore_errors=True)
-    print(f"{args.out}: tuned teacher")
+    print(f"{args.out}: {'tuned teacher' if kind == 'stages' else 'frozen image encoder'}")
 
 
 if __name__ == "__main__":

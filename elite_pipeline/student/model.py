@@ -12,32 +12,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
 from elite_pipeline.config import Network
 from elite_pipeline.datasets.semantickitti import IGNORE
 from elite_pipeline.errors import InputError
+from elite_pipeline.student.minkunet import MinkUNet
 from elite_pipeline.student.spvcnn import SPVCNN
 from elite_pipeline.student.voxels import Pyramid
 
-WEIGHTS, CONFIG = "student.safetensors", "config.json"
+WEIGHTS, BACKBONE, CONFIG = "student.safetensors", "backbone.safetensors", "config.json"
 FORMAT, FORMAT_VERSION = "elite_pipeline.student", 1
+OF_BACKBONE = ("frame", "voxel_size", "volume", "stem", "planes", "blocks")
+"""What makes a MinkUNet's backbone, by its name in `network`."""
+MADE_FOR = "made_for"
+"""The key in the weights' own metadata of what they repeat of `config.json`: a voxel's size does not show in them."""
+
+Student = SPVCNN | MinkUNet
 
 
-def build(network: Network, classes: int) -> SPVCNN:
+def build(network: Network, classes: int) -> Student:
     """An untrained student."""
-    return SPVCNN(
-        voxel_size=network.voxel_size,
-        volume=network.volume,
-        scales=network.scales,
-        width=network.width,
-        classes=classes,
-    )
+    settings = network.model_dump()
+    kind = {"spvcnn": SPVCNN, "minkunet": MinkUNet}[settings.pop("kind")]
+    return kind(**settings, classes=classes)
 
 
-def save(folder, student: SPVCNN, config: dict, log):
+def save(folder, student: Student, config: dict, log):
     """Write a trained student to `folder`: each file aside and renamed, the weights last, which make it whole.
 
     `config` is what `config.json` says beside its format; `log` is the file of JSON lines that training wrote.
@@ -47,10 +50,11 @@ def save(folder, student: SPVCNN, config: dict, log):
     (folder / WEIGHTS).unlink(missing_ok=True)
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **config}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    made_for = {key: config[key] for key in ("network", "classes")}
     for name, content in (
         (CONFIG, (json.dumps(config, indent=2) + "\n").encode()),
         ("training.jsonl", Path(log).read_bytes()),
-        (WEIGHTS, serialise(weights)),
+        (WEIGHTS, serialise(weights, {MADE_FOR: json.dumps(made_for)})),
     ):
         partial = folder / f"{name}.partial"
         partial.write_bytes(content)
@@ -78,10 +82,68 @@ def weights_sha256(folder):
     return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()
 
 
+def load_backbone(student: MinkUNet, folder):
+    """Give `student` the backbone in `folder`, which `pretrain_student` wrote.
+
+    An `InputError` where it is missing, damaged, or made of other voxels or other planes than the student's.
+    """
+    path = Path(folder) / CONFIG
+    remedy = f"Pre-train the backbone again: snakemake {path.with_name(BACKBONE)}"
+    try:
+        config = json.loads(path.read_text())
+        network = config["network"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no readable pre-trained backbone there ({error!r}). {remedy}") from None
+    for key in OF_BACKBONE:
+        ours, theirs = json.loads(json.dumps(getattr(student, key))), network.get(key)
+        if ours != theirs:
+            raise InputError(
+                f"{path}: the backbone was pre-trained with network.{key}={json.dumps(theirs)}, and the student has"
+                f" network.{key}={json.dumps(ours)}: give it the former, or pre-train a backbone with the latter"
+            )
+    _fill(student.backbone, path.with_name(BACKBONE), config, remedy)
+
+
+def share_classifier(student: MinkUNet, weight, bias):
+    """Give `student` the classifier of its teacher, `weight` (K, D) and `bias` (K,) float32, and freeze it.
+
+    An `InputError` where the student's features are not D wide.
+    """
+    own, weight, bias = student.classifier, torch.as_tensor(weight), torch.as_tensor(bias)
+    if weight.shape[1] != own.in_features:
+        raise InputError(
+            f"the teacher's classifier sees {weight.shape[1]} channels and the student's {own.in_features}: to share"
+            f" it, network.embedding must be the teacher's upscaler, {weight.shape[1]}"
+        )
+    if len(weight) != own.out_features:
+        raise InputError(f"the teacher's classifier has {len(weight)} classes and the student's {own.out_features}")
+    own.load_state_dict({"weight": weight, "bias": bias})
+    own.requires_grad_(False)
+
+
+def _fill(module, path, config, remedy):
+    """Load the weights at `path`, beside which `config` lies, into `module`."""
+    try:
+        with safe_open(path, "pt") as file:
+            weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: unreadable ({error}). {remedy}") from None
+    for key, wanted in json.loads(metadata.get(MADE_FOR, "{}")).items():
+        if config[key] != wanted:
+            raise InputError(
+                f"{path} does not fit {CONFIG} beside it: its {key} is {wanted},"
+                f" and {CONFIG} says {config[key]}. {remedy}"
+            )
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit {CONFIG} beside it. {remedy}\n{error}") from None
+
+
 class Predictor:
     """A student that labels every point of a scan. Class `IGNORE` is never predicted."""
 
-    def __init__(self, student: SPVCNN, config: dict, *, device="cpu", half=False):
+    def __init__(self, student: Student, config: dict, *, device="cpu", half=False):
         self.student = student.to(device).eval()
         if half:
             # Under autocast spconv runs float32 in eval mode, so that float16 needs the weights themselves halved.
@@ -94,14 +156,13 @@ class Predictor:
         """The student in `folder`, on `device` (by default a GPU where there is one)."""
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         config = read_config(folder)
-        student = build(Network.model_validate(config["network"]), len(config["classes"]))
         path = Path(folder) / WEIGHTS
+        remedy = f"Train the student again: snakemake {path}"
         try:
-            student.load_state_dict(load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: unreadable ({error}). Train the student again: snakemake {path}") from None
-        except RuntimeError as error:
-            raise InputError(f"{path} does not fit {CONFIG} beside it. Train the student again.\n{error}") from None
+            student = build(TypeAdapter(Network).validate_python(config["network"]), len(config["classes"]))
+        except (KeyError, ValidationError) as error:
+            raise InputError(f"{path.with_name(CONFIG)}: no network and classes there. {remedy}\n{error!r}") from None
+        _fill(student, path, config, remedy)
         return cls(student, config, device=device, half=half)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -128,4 +189,4 @@ class Predictor:
         """Third phase: (N,) uint8 training ids of all points, in memory."""
         logits[:, IGNORE] = -torch.inf
         labels = logits.argmax(dim=1).to(torch.uint8)
-        return labels[pyramid[self.student.scales[0]].of_point].cpu().numpy()
+        return labels[pyramid[self.student.finest].of_point].cpu().numpy()

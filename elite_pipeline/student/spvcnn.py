@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from elite_pipeline.processes import summed, world
+from elite_pipeline.student.norm import BatchNorm
 from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
 from elite_pipeline.student.voxels import Pyramid, Volume, mean
 
@@ -23,48 +23,16 @@ POINT_FEATURES = 10
 
 
 class Output(NamedTuple):
-    """What the student says of a pyramid."""
+    """What a student says of the V voxels of stride `finest` of a pyramid."""
 
     logits: Tensor
-    """(V, K): per voxel of the first pooled stride."""
+    """(V, K)."""
     stages: list[Tensor]
     """(V_s, C) per stage: voxel features at the stage's own stride, before pooling; what its 3D head sees."""
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the rows (N, C) of all processes that train together.
-
-    Where these are a single row, which has no variance, it uses the running statistics. (torch's `SyncBatchNorm`
-    refuses CPUs and a process with one row.)
-    """
-
-    def forward(self, input):
-        if self.training and world() > 1:
-            return self._of_all_processes(input)
-        if self.training and len(input) < 2:
-            return self._by_running_statistics(input)
-        return super().forward(input)
-
-    def _by_running_statistics(self, input):
-        return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-    def _of_all_processes(self, input):
-        x = input.float()
-        # In float64, in which a number of rows is exact.
-        sums = summed(torch.cat([x.sum(dim=0), x.new_tensor([len(x)])]).double())  # (C + 1,)
-        rows = int(sums[-1])
-        if rows < 2:
-            return self._by_running_statistics(input)
-        mean = (sums[:-1] / rows).float()
-        # In a second pass, since the mean of squares less the square of the mean cancels.
-        centred = x - mean
-        variance = summed(centred.square().sum(dim=0)) / rows
-        with torch.no_grad():
-            for running, new in ((self.running_mean, mean), (self.running_var, variance * rows / (rows - 1))):
-                running.lerp_(new, self.momentum)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType, reportCallIssue]
-            self.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
-        y = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-        return y.to(input.dtype)
+    features: Tensor
+    """(V, D): what the classifier sees."""
+    embedding: Tensor | None = None
+    """(V, E): before it was adapted to be the features; None of a network without an embedding."""
 
 
 class VoxelFeatures(nn.Module):
@@ -155,6 +123,8 @@ class SPVCNN(nn.Module):
         self.voxel_size, self.volume, self.scales, self.width = voxel_size, volume, list(scales), width
         self.strides = [1, *scales[:-1]]
         """The stride at which each stage convolves."""
+        self.finest = self.scales[0]
+        """The stride of the voxels that carry logits."""
         if any(after % before for before, after in pairwise([1, *scales])):
             raise ValueError(f"scales {self.scales}: each must be a multiple of the one before it")
         self.features = VoxelFeatures(width)
@@ -163,19 +133,19 @@ class SPVCNN(nn.Module):
 
     def voxelise(self, points, scan=None, scans=1) -> Pyramid:
         """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
-        scan = torch.zeros(len(points), dtype=torch.int64, device=points.device) if scan is None else scan
         strides = sorted({*self.scales, *(2 * stride for stride in self.strides)})
         return Pyramid(points, scan, scans=scans, voxel_size=self.voxel_size, volume=self.volume, strides=strides)
 
     def forward(self, pyramid: Pyramid) -> Output:
-        features, x, finest = self.features(pyramid), None, self.scales[0]
+        features, x = self.features(pyramid), None
         stages, outputs = [], []
         for stage in self.stages:
             x = self._at(pyramid, stage.stride, features, x)  # pyright: ignore[reportArgumentType]
             x, output, features = stage(x, pyramid)
             stages.append(x.features)
-            outputs.append(output.index_select(0, pyramid.parent(finest, stage.pooled)))  # (V, C)
-        return Output(self.classifier(torch.cat(outputs, dim=1)), stages)  # (V, K)
+            outputs.append(output.index_select(0, pyramid.parent(self.finest, stage.pooled)))  # (V, C)
+        joined = torch.cat(outputs, dim=1)  # (V, S C)
+        return Output(self.classifier(joined), stages, joined)
 
     def _at(self, pyramid, stride, features, before):
         """`features` at `stride`, with the kernel map of the stage before where that has this stride too."""

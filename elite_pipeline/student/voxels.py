@@ -1,25 +1,30 @@
-"""Points -> voxels at every scale of the student, and means over them.
+"""Points -> voxels at every scale of a student, and means over them.
+
+Voxels lie in a frame. In "cartesian" its axes are x, y and z in metres; in "cylindrical", rho in metres, phi in degrees
+from -180 to 180, and z in metres, where voxels on the two sides of phi = 180 are no neighbours, as in SLidR's code.
 
 A voxel is one packed int64 key, so that finding the distinct ones is a sort of numbers: a hundred times faster than
 `torch.unique(dim=0)` on rows, in the same order. Coarse voxels are found from the finest ones, not from the points.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 Volume = Sequence[tuple[float, float]]
+Frame = Literal["cartesian", "cylindrical"]
 
 
 class Scale:
-    """The occupied voxels of one stride, sorted by (scan, x, y, z)."""
+    """The occupied voxels of one stride, sorted by scan and the three axes of the frame."""
 
     def __init__(self, coordinates: Tensor, shape: tuple[int, ...], of_point: Tensor, of_base: Tensor, points: Tensor):
         self.coordinates = coordinates
-        """(V, 4) int32: scan, x, y, z."""
+        """(V, 4) int32: scan, and the voxel along each axis."""
         self.shape = shape
-        """Voxels of the whole volume along x, y, z."""
+        """Voxels of the whole volume along each axis."""
         self.of_point = of_point
         """(N,) int64: the voxel of each point."""
         self.of_base = of_base
@@ -37,27 +42,37 @@ class Pyramid:
     def __init__(
         self,
         points: Tensor,
-        scan: Tensor,
+        scan: Tensor | None,
         *,
         scans: int,
-        voxel_size: float,
+        voxel_size: float | Sequence[float],
         volume: Volume,
         strides: Sequence[int],
+        frame: Frame = "cartesian",
     ):
-        """Voxelise `points` (N, 4) float32 (x, y, z in metres, remission); `scan` (N,) int64: whose of `scans` scans.
+        """Voxelise `points` (N, 4) float32: x, y, z in metres, remission.
 
-        A point outside `volume` ((low, high) per axis, metres) counts as if it lay at the nearest place inside.
+        scan: (N,) int64, whose of `scans` scans each point is; None: all are of one.
+        voxel_size: of every axis of `frame`, or of each of the three, in that axis's unit.
+        volume: (low, high) per axis, in its unit. A point outside counts as if it lay at the nearest place inside.
         """
+        scan = torch.zeros(len(points), dtype=torch.int64, device=points.device) if scan is None else scan
         low, high = torch.tensor(volume, dtype=torch.float32, device=points.device).T
-        extent = tuple(round((b - a) / voxel_size) for a, b in volume)
+        sizes = voxel_size if isinstance(voxel_size, Sequence) else [voxel_size] * 3
+        extent = tuple(round((b - a) / size) for size, (a, b) in zip(sizes, volume, strict=True))
+        # A single size stays a number, by which a GPU divides in another way than by a tensor.
+        size = points.new_tensor(voxel_size) if isinstance(voxel_size, Sequence) else voxel_size
         self.points = points
         self.scans = scans
-        self.inside = torch.minimum(torch.maximum(points[:, :3], low), high)
-        """(N, 3) float32, metres: the points, moved into the volume."""
-        cell = ((self.inside - low) / voxel_size).long()  # (N, 3)
+        self.voxel_size = size
+        """Along all axes, or (3,) float32: along each, in its unit."""
+        places = cylindrical(points[:, :3]) if frame == "cylindrical" else points[:, :3]
+        self.inside = torch.minimum(torch.maximum(places, low), high)
+        """(N, 3) float32, in the units of the frame: the points in it, moved into the volume."""
+        cell = ((self.inside - low) / size).long()  # (N, 3)
         cell = torch.minimum(cell, torch.tensor(extent, device=cell.device) - 1)
-        self.corner = low + cell * voxel_size
-        """(N, 3) float32, metres: the lower corner of each point's finest voxel."""
+        self.corner = low + cell * size
+        """(N, 3) float32, in the units of the frame: the lower corner of each point's finest voxel."""
         self.scales: dict[int, Scale] = {}
         self._add_base(torch.cat([scan[:, None], cell], dim=1), extent)
         for stride in strides:
@@ -94,6 +109,12 @@ class Pyramid:
         keys, of_base = torch.unique(pack(cells, shape), return_inverse=True)
         points = torch.zeros(len(keys), device=keys.device).index_add_(0, of_base, base.points)
         self.scales[stride] = Scale(unpack(keys, shape), shape, of_base[base.of_point], of_base, points)
+
+
+def cylindrical(places):
+    """(N, 3) x, y, z in metres -> (N, 3) rho in metres, phi in degrees from -180 to 180, z in metres."""
+    x, y, z = places.unbind(1)
+    return torch.stack([torch.hypot(x, y), torch.rad2deg(torch.atan2(y, x)), z], dim=1)
 
 
 def pack(cells, shape):

@@ -12,30 +12,35 @@ STRIDE = 4
 """View pixels per cell of dense logits, as in ELiTe."""
 
 
-class StageHead(nn.Module):
-    """One stage: standardise -> upscale (from stride 16 to 4, as ELiTe) or convolve -> MLP per position.
+class Standardised(nn.Module):
+    """What reads one stage, standardised per channel (`calibrate`): that decides whether heads on SAM's features learn
+    anything in a few hundred steps."""
 
-    The features are standardised per channel (`Teacher.calibrate`), because that decides whether heads on SAM's
-    features learn anything in a few hundred steps.
-    """
-
-    def __init__(self, channels, stride, width, classes):
-        """`channels`, `stride` of the stage's map; `width`: channels after upscaling; `classes`: logits."""
+    def __init__(self, channels):
+        """`channels` of the stage's map."""
         super().__init__()
-        self.stride = stride
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
-        self.upscaler = _upscaler(channels, stride, width)
-        self.classifier = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, classes))
 
     def standardise(self, stage_map):
         """(B, channels, h, w) -> the same with mean 0 and deviation 1 per channel over the training images."""
         return (stage_map - self.mean) / self.std
 
+
+class StageHead(Standardised):
+    """One stage: standardise -> upscale (from stride 16 to 4, as ELiTe) or convolve -> MLP per position."""
+
+    def __init__(self, channels, stride, width, classes):
+        """`channels`, `stride` of the stage's map; `width`: channels after upscaling; `classes`: logits."""
+        super().__init__(channels)
+        self.stride = stride
+        self.upscaler = _upscaler(channels, stride, width)
+        self.classifier = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, classes))
+
     def features(self, stage_map):
-        """(B, channels, h / stride, w / stride) -> (B, width, ...) at stride 4, or 8 where the stage has stride 8."""
+        """(B, channels, h / stride, w / stride) -> (B, width, ...) at stride 4, or 8 where the stage has 8 or 32."""
         return self.upscaler(self.standardise(stage_map))
 
     def forward(self, stage_map):
@@ -47,7 +52,7 @@ class StageHead(nn.Module):
 
 
 def _upscaler(channels, stride, width):
-    if stride == 16:
+    if stride in (16, 32):  # the coarser ends at stride 8, from where it is read bilinearly as stages of stride 8 are
         return nn.Sequential(
             nn.ConvTranspose2d(channels, channels // 4, 2, 2),
             LayerNorm2d(channels // 4),
@@ -59,11 +64,13 @@ def _upscaler(channels, stride, width):
         # Measured on sam_tiny, 200 steps: its context lifts the mIoU at held-out points from 0.28 (a transposed
         # convolution to stride 4) to 0.33; maps this fine need no learnt upsampling.
         return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.GELU())
-    raise ValueError(f"no head for a stage of stride {stride}; 4, 8 and 16 are known")
+    raise ValueError(f"no head for a stage of stride {stride}; 4, 8, 16 and 32 are known")
 
 
 class Teacher(nn.Module):
     """Image encoder with one 2D head per stage."""
+
+    FEATURES = "features standardised per channel over the teacher's training images"
 
     def __init__(self, encoder, *, width, classes):
         """`encoder`: a `sam.StageEncoder`, with an adapter or without."""
@@ -96,22 +103,37 @@ class Teacher(nn.Module):
             logits.append(head.classifier(at_points))
         return torch.stack(logits, dim=1)
 
-    @torch.no_grad()
+    def feature_maps(self, stages):
+        """Stage maps of `encoder` -> [(map, stride)] that are cached: S of (B, D_s, h / stride, w / stride) float32."""
+        maps = [head.standardise(stage.float()) for head, stage in zip(self.stage_heads, stages, strict=True)]
+        return list(zip(maps, self.encoder.strides, strict=True))
+
+    @property
+    def feature_channels(self):
+        """Channels D_s of each of `feature_maps`."""
+        return tuple(self.encoder.channels)
+
     def calibrate(self, batches):
         """Set every head's mean and deviation from `batches` of prepared images, each (B, 3, h, w)."""
-        sums = [torch.zeros(2, len(head.mean), dtype=torch.float64) for head in self.stage_heads]
-        cells = [0] * len(sums)
-        for images in batches:
-            for s, stage in enumerate(self.encoder(images)):
-                values = stage.double()
-                sums[s] += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).cpu()
-                cells[s] += stage[:, 0].numel()
-        for head, (total, squares), n in zip(self.stage_heads, sums, cells, strict=True):
-            mean = total / n
-            std = (squares / n - mean.square()).clamp_min(0).sqrt()
-            head.mean.copy_(mean[:, None, None])
-            # A channel that never varies says nothing; dividing by its rounding noise would make it shout.
-            head.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0)[:, None, None])
+        calibrate(self.encoder, self.stage_heads, batches)
+
+
+@torch.no_grad()
+def calibrate(encoder, readers, batches):
+    """Set mean and deviation of `readers`, one `Standardised` per stage of `encoder`, from `batches` (B, 3, h, w)."""
+    sums = [torch.zeros(2, len(reader.mean), dtype=torch.float64) for reader in readers]
+    cells = [0] * len(sums)
+    for images in batches:
+        for s, stage in enumerate(encoder(images)):
+            values = stage.double()
+            sums[s] += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).cpu()
+            cells[s] += stage[:, 0].numel()
+    for reader, (total, squares), n in zip(readers, sums, cells, strict=True):
+        mean = total / n
+        std = (squares / n - mean.square()).clamp_min(0).sqrt()
+        reader.mean.copy_(mean[:, None, None])
+        # A channel that never varies says nothing; dividing by its rounding noise would make it shout.
+        reader.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0)[:, None, None])
 
 
 def sample(features, pixel, view_size):

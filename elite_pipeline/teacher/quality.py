@@ -70,7 +70,7 @@ that two cameras see counts twice); mIoU over the classes that occur. The labels
 evaluate, and by nothing that learns.
 
 {sizes}.
-
+{_unknown(result["known_classes"])}
 | scans | answer | accuracy, % | mIoU, % | classes |
 |---|---|---:|---:|---:|
 {chr(10).join(scores)}
@@ -81,6 +81,11 @@ IoU of the mean of stages, %:
 |---|{"---:|" * len(found)}
 {chr(10).join(of_classes)}
 """
+
+
+def _unknown(known):
+    unknown = [name for name in CLASSES[IGNORE + 1 :] if name not in known]
+    return f"\nIt does not know {', '.join(unknown)}: their points count as wrong.\n" if unknown else ""
 
 
 def _percent(share):

@@ -1,6 +1,5 @@
 """SAM built from `segment_anything`'s modules, its checkpoints verified, and how images enter it."""
 
-import hashlib
 import os
 import pickle
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import nn
 from torch.nn import functional as F
 
-from elite_pipeline.checkpoints import where_from
+from elite_pipeline.checkpoints import verified
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher.prompts import Embedding, PromptableSam
 from elite_pipeline.teacher.tiny import TinySam
@@ -22,7 +21,7 @@ from elite_pipeline.teacher.vit import ImageEncoder
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-"""ImageNet's, on 0..255, as in SAM."""
+"""ImageNet's, on 0..255: what SAM, torchvision's ResNets and MoCo-v2 were trained with."""
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Name in the configuration -> what matrices are multiplied in; weights, sums and normalisations stay float32."""
@@ -58,16 +57,8 @@ def build_sam(encoder, checkpoint=None, sha256=None):
     package (`checkpoint` None). `sha256`: of the file, checked unless None.
     """
     sam = untrained_sam(encoder)
-    path = PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint
-    if path is None or not Path(path).is_file():
-        raise InputError(f"{path}: the checkpoint of {encoder} is missing. {where_from(encoder, path)}")
-    path = Path(path)
-    if sha256 is not None and (found := _sha256(path)) != sha256:
-        raise InputError(
-            f"{path}: sha256 is {found}, but the configuration expects {sha256}."
-            f" The file is damaged or another one. {where_from(encoder, path)}"
-        )
-    _load(sam, _read(path), path, encoder)
+    path = verified(encoder, PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint, sha256)
+    load_state(sam, read_state(path), path, encoder)
     return sam.eval()
 
 
@@ -99,13 +90,9 @@ def untrained_sam(encoder):
     )
 
 
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path):
-    """The state dict of a `.safetensors` or `.pth` file; a `.pth` that would run code is refused."""
+def read_state(path):
+    """The state dict of a `.safetensors` or `.pth` file, also where the latter holds it under "state_dict", as training
+    code does; a `.pth` that would run code is refused."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -113,12 +100,14 @@ def _read(path):
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} holds no plain weights, and nothing else is loaded from it ({reason})") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path} holds no state dict (names -> tensors)")
     return state
 
 
-def _load(module, state, path, encoder):
+def load_state(module, state, path, encoder):
+    """Fill `module` with `state`, read from `path`; an `InputError` that names every fault if it is of no `encoder`."""
     expected = module.state_dict()
     faults = [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
     faults += [f"unexpected {key}" for key in sorted(state.keys() - expected.keys())]
@@ -228,7 +217,7 @@ class StageEncoder(nn.Module):
     """
 
     def __init__(self, encoder):
-        """`encoder`: the `image_encoder` of `build_sam`."""
+        """`encoder`: the `image_encoder` of `build_sam`, or what `resnet.build_resnet` returns."""
         super().__init__()
         self.encoder = encoder
         self.channels: tuple[int, ...] = encoder.channels

@@ -35,9 +35,12 @@ class Batch:
 
 
 class LabelledImages:
-    """The images of several sequences whose scans are labelled: one item per (sequence, frame, camera)."""
+    """The images of several sequences whose scans are labelled: one item per (sequence, frame, camera).
 
-    def __init__(self, sequences, frames, projections, pseudo_labels=None):
+    With `unlabelled`, those of the other scans too; of such an item only `image` can be asked.
+    """
+
+    def __init__(self, sequences, frames, projections, pseudo_labels=None, *, unlabelled=False):
         """Paths in the same order: sequence folders, their indices, projection stores and pseudo-label stores."""
         self.items: list[tuple[int, int, int]] = []
         self._recordings: list[Recording] = [open_recording(path) for path in sequences]
@@ -49,10 +52,11 @@ class LabelledImages:
                 if source.attrs["frames"] != known.frames:
                     raise InputError(f"{source.store_path} has other frames than {frames[s]}. Delete it and run again.")
             for c, camera in enumerate(projection.cameras):
-                usable = np.flatnonzero(known.labelled & (known.sizes[camera][:, 0] > 0))
+                usable = np.flatnonzero((known.labelled | unlabelled) & (known.sizes[camera][:, 0] > 0))
                 self.items += [(s, int(f), c) for f in usable]
         if not self.items:
-            raise InputError(f"{', '.join(map(str, sequences))}: no image of a labelled scan to learn from.")
+            of = "any" if unlabelled else "a labelled"
+            raise InputError(f"{', '.join(map(str, sequences))}: no image of {of} scan to learn from.")
 
     def __len__(self):
         return len(self.items)

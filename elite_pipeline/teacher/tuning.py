@@ -20,8 +20,11 @@ from elite_pipeline.progress import progress
 from elite_pipeline.schedule import warm_up_cosine
 from elite_pipeline.teacher import adapters
 from elite_pipeline.teacher.agreement import Agreement
+from elite_pipeline.teacher.frozen import FrozenEncoder
 from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.teacher.resnet import build_resnet
 from elite_pipeline.teacher.sam import StageEncoder, View, build_sam
+from elite_pipeline.teacher.segmentation import SegmentationTeacher
 from elite_pipeline.teacher.targets import predicted_class
 
 STATISTICS_IMAGES = 100
@@ -66,13 +69,17 @@ Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there 
 """
 
 
-def build_teacher(settings):
-    """An untuned teacher and its view. settings: a `config.TeacherToTune`."""
+KINDS = {"stages": Teacher, "segmentation": SegmentationTeacher, "frozen": FrozenEncoder}
+"""What `teacher.json` calls a network -> its class."""
+
+
+def build_teacher(settings, kind="stages"):
+    """An untuned teacher of one of `KINDS` and its view. settings: a `config.TeacherToTune`."""
     torch.manual_seed(settings.tune_teacher.seed)
-    encoder = StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
+    encoder = _stage_encoder(settings)
     view = View(settings.longest_side, encoder.patch, settings.precision)
     encoder = adapters.attach(encoder, settings.peft, settings.tune_teacher.steps)
-    return Teacher(encoder, width=settings.upscaler, classes=len(CLASSES)), view
+    return _teacher(kind, encoder, settings.upscaler, len(CLASSES)), view
 
 
 def tune(teacher, view, images, settings, run, *, device="cpu"):
@@ -97,10 +104,8 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
         adapters.restore_allocator(teacher.encoder, state["allocator"])
         start, weights = state["step"], state["weights"]
     else:
-        some = progress(images.spread(STATISTICS_IMAGES), label="standardise features", unit="image")
-        with view.autocast(device):
-            teacher.calibrate(view.prepare(images.image(i))[None].to(device) for i in some)
-        weights = class_weights(torch.from_numpy(_count(images))).to(device)
+        standardise(teacher, view, images, device=device)
+        weights = class_weights(torch.from_numpy(class_pixels(images))).to(device)
 
     every = max(10, rule.steps // 40)
     bar = progress(total=rule.steps, label="tune_teacher", unit="step", initial=start)
@@ -133,13 +138,24 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
     teacher.eval()
 
 
+def standardise(teacher, view, images, *, device="cpu"):
+    """Measure the features of `teacher` on some images; returns on how many. This is all that a frozen one needs."""
+    teacher.to(device)
+    some = images.spread(STATISTICS_IMAGES)
+    seen = progress(some, label="standardise features", unit="image")
+    with view.autocast(device):
+        teacher.calibrate(view.prepare(images.image(i))[None].to(device) for i in seen)
+    return len(some)
+
+
 def trainable_parameters(teacher):
     """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ..., "upscalers": of those in heads}."""
 
     def count(module):
         return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
-    upscalers = sum(count(head.upscaler) for head in teacher.stage_heads)
+    heads = teacher.heads.named_parameters()
+    upscalers = sum(p.numel() for name, p in heads if ".upscaler." in name and p.requires_grad)
     return {"encoder": count(teacher.encoder), "heads": count(teacher.heads), "upscalers": upscalers}
 
 
@@ -222,14 +238,27 @@ def load(folder, settings):
         if tuned[key] != getattr(settings, key):
             wanted = getattr(settings, key)
             raise InputError(f"{folder} was tuned with {key}={tuned[key]!r}, not {wanted!r}. Run tune_teacher again.")
-    encoder = StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
+    encoder = _stage_encoder(settings)
     adapters.merge(encoder, folder)
-    teacher = Teacher(encoder, width=tuned["upscaler"], classes=len(description["classes"]))
+    kind = description.get("kind", "stages")
+    teacher = _teacher(kind, encoder, tuned["upscaler"], len(description["classes"]))
     teacher.heads.load_state_dict(heads)
     return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch, settings.precision)
 
 
-def _count(images):
+def _stage_encoder(settings):
+    """The `StageEncoder` that a `config.View` names."""
+    if settings.encoder == "resnet50":
+        return StageEncoder(build_resnet(settings.checkpoint, settings.sha256))
+    return StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
+
+
+def _teacher(kind, encoder, width, classes):
+    return FrozenEncoder(encoder) if kind == "frozen" else KINDS[kind](encoder, width=width, classes=classes)
+
+
+def class_pixels(images):
+    """(K,) int64: labelled pixels of each class, 0 being unlabelled, in at most `COUNTED_IMAGES` of the images."""
     items = images.spread(COUNTED_IMAGES)
     return np.sum([np.bincount(images.labels(i).ravel(), minlength=len(CLASSES)) for i in items], axis=0)
 

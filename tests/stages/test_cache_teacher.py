@@ -4,10 +4,12 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.numpy import load_file
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
-from elite_pipeline.stages import cache_teacher, tune_teacher
+from elite_pipeline.stages import cache_teacher, tune_image_teacher, tune_teacher
 from elite_pipeline.teacher import targets
 
 TUNE = [
@@ -84,6 +86,50 @@ def test_only_what_the_students_read_is_written(tuned, tmp_path):
     features = cache(tuned, tmp_path / "features.zarr", ["features"])
     of_patches = {"patch_offsets", "patch_index", "patch_feature", "patch_scale"}
     assert set(features.array_keys()) == {*of_patches, "point_patch"}
+
+
+def test_of_a_frozen_encoder_there_are_features_alone(labelled, random_sam, tmp_path, capsys):
+    read = [word for name in ("frames", "projection") for word in (f"--{name}", str(labelled[name]))]
+    folder = str(labelled["sequence-folder"])
+    out, settings = ["--out", str(tmp_path / "adapter")], [*random_sam, *TUNE[:3], TUNE[3].replace("3,", "0,", 1)]
+    tune_teacher.main(["--sequences", folder, *read, *out, *settings])
+    frozen = ["--sequence-folder", folder, *read, "--adapter", str(tmp_path / "adapter"), *random_sam, *TUNE[:1]]
+    group = cache(frozen, tmp_path / "targets.zarr", ["features"])
+    assert set(group.array_keys()) == {"patch_offsets", "patch_index", "patch_feature", "patch_scale", "point_patch"}
+    assert store.read(group, "patch_feature").shape[1:] == (4, 416)
+    assert "known_classes" not in group.attrs
+    assert "accuracy" not in capsys.readouterr().out
+
+
+def test_of_a_segmentation_network_there_is_the_classifier_too(labelled, random_sam, tmp_path, capsys):
+    """Its only stage, and no class that its images lacked."""
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        pictures = {"images": rng.integers(0, 255, (32, 64, 3)), "labels": rng.choice([0, 9, 15], (32, 64))}
+        for kind, pixels in pictures.items():
+            (tmp_path / "set" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "set" / kind / f"{k}.png")
+    out = ["--images", str(tmp_path / "set"), "--out", str(tmp_path / "network"), "held_out=0.1"]
+    tune_image_teacher.main([*out, *random_sam, *TUNE])
+    read = [word for n in ("sequence-folder", "frames", "projection") for word in (f"--{n}", str(labelled[n]))]
+    network = [*read, "--adapter", str(tmp_path / "network"), *random_sam, *TUNE[:1]]
+    capsys.readouterr()
+    group = cache(network, tmp_path / "targets.zarr", ["logits", "features"])
+    assert group.attrs["known_classes"] == ["road", "vegetation"]
+    assert group.attrs["stages"] == 1
+    assert "classifier_weight" in group.attrs["quantisation"]
+    assert capsys.readouterr().out.count("at visible labelled points") == 1
+    heads = load_file(tmp_path / "network/heads.safetensors")
+    for name in ("weight", "bias"):
+        assert np.array_equal(store.read(group, f"classifier_{name}"), heads[f"0.classifier.{name}"][None])
+    logits = store.read(group, "logits")
+    assert logits.shape[1:] == (1, 20)
+    assert set(logits[:, 0].argmax(1)) <= {9, 15}
+    mass = store.read(group, "mass")
+    assert mass.shape == (1, 20)
+    assert mass.sum() == pytest.approx(mass[0, [9, 15]].sum())
+    assert store.read(group, "patch_feature").shape[1:] == (1, 8)
+    assert store.read(group, "patch_scale").shape == (1, 8)
 
 
 def test_the_batch_changes_nothing(tuned, tmp_path):

@@ -1,6 +1,7 @@
 """compare_experiments: the words of the rule in, the promised keys and a readable table out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ KEYS = [
     *("comparison", "experiments", "differences", "validation", "config", "device", "versions", "commit", "seconds"),
 ]
 OF_EXPERIMENT = [
-    *("experiment", "student", "teacher", "dataset", "labelled", "labelled_scans", "distilled", "labeller", "seeds"),
-    *("miou", "mean", "sd", "iou", "steps", "teacher_points", "commits"),
+    *("experiment", "student", "pretraining", "teacher", "dataset", "labelled", "labelled_scans", "distilled"),
+    *("labeller", "seeds", "miou", "mean", "sd", "iou", "known_classes", "steps", "teacher_points", "commits"),
 ]
 
 
@@ -70,6 +71,29 @@ def test_writes_the_promised_keys(words, tmp_path):
     text = (tmp_path / "c_comparison.md").read_text()
     assert "| 2 | taught, sam | 50 (62.5 %) | 50.0 (90.0) | 37.5 | 37.5 |" in text
     assert "one seed: unknown" in text
+
+
+def test_a_pretraining_and_a_student_without_labels(words, tmp_path):
+    """One began with a backbone, the other saw no label and knows two classes, of which one occurs."""
+    files, experiments = words[1:3], json.loads(words[8].partition("=")[2])
+    about = [{"pretrained": "udakd-seed4"}, {"labelled_scans": 0, "known_classes": ["car", "road"]}]
+    for path, more in zip(files, about, strict=True):
+        Path(path).write_text(json.dumps(json.loads(Path(path).read_text()) | more))
+    with pytest.raises(InputError, match="its pre-trained backbone is 'udakd-seed4', and None is asked for"):
+        main(words)
+    experiments["0.5 of all: plain"]["pretraining"] = "slidr"
+    words[8] = f"experiments={json.dumps(experiments)}"
+    with pytest.raises(InputError, match="backbone is 'udakd-seed4', and 'slidr-seed4' is asked for"):
+        main(words)
+    words[8] = words[8].replace("slidr", "udakd")
+    main(words)
+    plain, taught = json.loads((tmp_path / "c_comparison.json").read_text())["experiments"].values()
+    assert (plain["pretraining"], taught["pretraining"]) == ("udakd", None)
+    assert (taught["labelled"], taught["labelled_scans"], taught["known_classes"]) == (0, 0, ["car", "road"])
+    text = (tmp_path / "c_comparison.md").read_text()
+    assert "| 2 | taught, sam | none: zero-shot | 50.0 (90.0) | 37.5 |" in text
+    assert "Begun with a pre-trained backbone, of the same seed: `udakd`: #1." in text
+    assert "Over the known ones they are: #2 37.5 over 2." in text
 
 
 def test_a_difference_of_unknown_experiments_is_refused(words, tmp_path):

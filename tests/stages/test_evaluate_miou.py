@@ -15,8 +15,9 @@ from elite_pipeline.student.model import Predictor
 from elite_pipeline.validation import flatten
 
 KEYS = [
-    *("experiment", "dataset", "split", "sequences", "miou", "iou", "confusion", "points", "scans", "tta", "votes"),
-    *("trained_on", "training_scans", "labelled_scans", "labelled_classes", "taught", "steps"),
+    *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
+    *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
+    *("taught", "zero_shot", "pretrained", "steps"),
     *("weights_sha256", "parameters", "config", "versions", "device", "commit", "seconds"),
 ]
 
@@ -44,6 +45,7 @@ def test_result_has_the_promised_keys_and_counts(taught, model, tmp_path):
     assert (result["tta"], result["votes"]) == (False, 1)
     assert list(result["iou"]) == list(CLASSES[1:])
     assert result["miou"] == pytest.approx(np.mean(list(result["iou"].values())))
+    assert (result["miou_known"], result["known_classes"]) == (result["miou"], list(CLASSES[1:]))
     assert (result["scans"], result["points"]) == (2, 1000)  # frame 2 is unlabelled
     assert np.sum(result["confusion"]) == 1000
     assert np.sum(result["confusion"][0]) == 0  # nothing is predicted as `IGNORE`
@@ -61,12 +63,30 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
     assert result["experiment"] == "demo-seed7"
     assert (result["training_scans"], result["labelled_scans"], result["taught"]) == (3, 2, True)
     assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
-    unknown = ("labelled_classes", "training_scans", "scans", "taught", "steps")
+    assert (result["zero_shot"], result["pretrained"]) == (False, None)
+    unknown = ("labelled_classes", "training_scans", "scans", "taught", "steps", "known_classes", "pretrained")
     older = {key: trained[key] for key in trained if key not in unknown}
     (model / "config.json").write_text(json.dumps(older))
     result = evaluate(taught, model, tmp_path / "demo_miou.json")
     assert [result[key] for key in ("training_scans", "labelled_classes", "taught", "steps")] == [None] * 4
     assert result["labelled_scans"] == 2
+    assert (result["known_classes"], result["zero_shot"], result["pretrained"]) == (list(CLASSES[1:]), False, None)
+
+
+def test_a_zero_shot_student_is_scored_over_what_its_teacher_knows(taught, model, tmp_path):
+    trained, known = json.loads((model / "config.json").read_text()), ["car", "road", "sidewalk"]
+    about = {"known_classes": known, "labelled_scans": 0, "pretrained": "udakd-seed3"}
+    (model / "config.json").write_text(json.dumps(trained | about))
+    result = evaluate(taught, model, tmp_path / "demo_miou.json")
+    assert (result["zero_shot"], result["pretrained"], result["known_classes"]) == (True, "udakd-seed3", known)
+    assert result["miou_known"] == pytest.approx(np.mean([result["iou"][name] for name in known]))
+    assert result["miou_known"] != result["miou"]
+    text = (tmp_path / "demo_miou.md").read_text()
+    assert f"| **mean of the 3 known** | **{100 * result['miou_known']:.1f}** |" in text
+    assert "zero-shot" in text.splitlines()[0]
+    assert "udakd-seed3" in text
+    (model / "config.json").write_text(json.dumps(trained | about | {"taught": False}))
+    assert evaluate(taught, model, tmp_path / "demo_miou.json")["zero_shot"] is False, "nobody taught it anything"
 
 
 def test_augmented_score_is_of_the_summed_votes_and_says_so(taught, model, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from elite_pipeline import index, store
+from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import evaluate_teacher
 
@@ -67,7 +68,18 @@ def scores(accuracy, **iou):
 
 def test_exact_numbers(scored, tmp_path):
     result = evaluate(scored, tmp_path / "results" / "toy_hand_points.json")
-    keys = ["dataset", "teacher", "oracle", "note", "split", "sequences", "all", "labelled", "unlabelled"]
+    keys = [
+        "dataset",
+        "teacher",
+        "oracle",
+        "note",
+        "known_classes",
+        "split",
+        "sequences",
+        "all",
+        "labelled",
+        "unlabelled",
+    ]
     assert list(result) == [*keys, "versions", "commit"]
     assert (result["dataset"], result["teacher"], result["oracle"]) == ("toy", "hand", None)
     assert result["labelled"] == {
@@ -115,6 +127,28 @@ def test_an_oracle_is_called_one(scored, tmp_path):
     result = evaluate(scored | {"targets": oracle}, tmp_path / "points.json")
     assert result["oracle"] == {"accuracy": 0.8, "seed": 0}
     assert NOTE in (tmp_path / "points.md").read_text()
+
+
+def test_what_a_teacher_does_not_know_is_named(scored, tmp_path):
+    targets, about = tmp_path / "network", {"sequence": "00", "frames": FRAMES, "provenance": {}}
+    known = [name for name in CLASSES[1:] if name not in ("road", "trunk")]
+    with store.create(targets, "targets", known_classes=known, **about) as out:
+        out.rows("logits", (1, 20), np.float16).append(np.eye(20)[np.full((len(ROWS), 1), CAR)])
+    result = evaluate(scored | {"targets": targets}, tmp_path / "points.json")
+    assert result["known_classes"] == known
+    assert result["all"]["mean"] == scores(3 / 6, car=3 / 6, road=0.0), "unknown roads count as wrong"
+    assert "It does not know road, trunk: their points count as wrong." in (tmp_path / "points.md").read_text()
+
+
+def test_features_alone_are_no_answers(scored, tmp_path):
+    targets, about = tmp_path / "frozen", {"sequence": "00", "frames": FRAMES, "provenance": {}}
+    with store.create(targets, "targets", **about) as out:
+        out.rows("patch_feature", (1, 8), np.int8).append(np.zeros((1, 1, 8)))
+        out.rows("point_patch", (), np.uint16).append(np.zeros(len(ROWS)))
+        out.array("patch_offsets", np.array([0, 1, 1, 1]))
+        out.array("patch_scale", np.ones((1, 8), np.float32))
+    with pytest.raises(InputError, match=r"frozen holds no soft labels.*add logits"):
+        evaluate(scored | {"targets": targets}, tmp_path / "points.json")
 
 
 def test_an_index_of_other_frames_is_refused(scored, tmp_path):

@@ -10,6 +10,7 @@ from elite_pipeline.comparison import difference, spread
 from elite_pipeline.stages.plot_comparison import main
 
 GREY, BLUE, ORANGE, GREEN, RED = (85, 85, 85), (31, 111, 180), (204, 102, 0), (31, 122, 61), (179, 38, 30)
+PURPLE, TEAL = (123, 63, 160), (11, 143, 143)
 
 
 def experiment(miou, scans=10, teacher=None):
@@ -77,6 +78,40 @@ def test_curves_over_labelled_scans_and_one_seed(draw):
     picture, _ = draw(comparison(experiments))
     lines = [(picture == colour).all(axis=2).any(axis=0).sum() for colour in (GREY, BLUE)]
     assert min(lines) > 900, "curves go through the whole picture"
+
+
+def test_pretrained_students_have_a_colour_of_their_own(draw):
+    begun = experiment(WELL) | {"pretraining": "udakd"}
+    picture, _ = draw(comparison({"plain": experiment(PLAIN), "begun": begun, "no label": experiment(BADLY, 0, "sam")}))
+    assert min(count(picture, colour) for colour in (GREY, PURPLE, BLUE)) > 100
+
+
+def test_arms_stand_beside_each_other_in_each_setting(draw):
+    means = {"random": [0.2, 0.3, 0.1], "UDAKD": [0.25, 0.32, 0.2], "superpixels": [0.24, 0.31, 0.18]}
+    experiments = {
+        f"{arm}, {setting}": experiment([m - 0.01, m, m + 0.01], scans)
+        | {"pretraining": None if arm == "random" else arm.lower()}
+        for arm, of_arm in means.items()
+        for (setting, scans), m in zip({"5 %": 1, "10 %": 4, "linear probe": 40}.items(), of_arm, strict=True)
+    }
+    picture, _ = draw(comparison(experiments))
+    panel = picture[70:480, 60:]  # no title, tick or legend
+    for colour in (GREY, PURPLE, TEAL):
+        columns = np.flatnonzero((panel == colour).all(axis=2).any(axis=0))
+        assert (np.diff(columns) > 150).sum() == 2, "in three places, a setting apart"
+    # Without its pre-training nobody can tell an arm from labels alone.
+    plain = {label: e | {"pretraining": None} for label, e in experiments.items()}
+    assert count(draw(comparison(plain))[0], PURPLE) == 0
+
+
+def test_long_names_stay_in_the_picture(draw):
+    """They are broken into lines, so that axes are about as wide as with names that just fit."""
+    widths = []
+    for name in ("a name that just fits into the line", LONG):
+        picture, _ = draw(comparison({name: experiment(WELL, 0, "sam"), "plain": experiment(PLAIN)}, (name, "plain")))
+        black = (picture == 0).all(axis=2).sum(axis=1)
+        widths.append(black.max())
+    assert widths[1] > 0.85 * widths[0]
 
 
 def test_oracles_have_a_panel_of_their_own(draw):

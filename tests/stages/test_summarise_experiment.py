@@ -21,6 +21,8 @@ def test_page(latency_result, tmp_path, hz, verdict):
     assert f"{hz:.1f} Hz, which {verdict} the budget of 24 Hz" in page
     assert "by the labeller 'nearest'" in page
     assert "results/a.png\n    results/b.png" in page
+    main([*results, "--figures", "results/a.png", "--out", str(tmp_path / "x.md"), "labeller=null"])
+    assert "pseudo-labels" not in (tmp_path / "x.md").read_text(), "a teacher that needs none"
 
 
 def test_shares_count_only_the_jobs_of_the_experiment(tmp_path):

@@ -5,10 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from elite_pipeline import store
 from elite_pipeline.config import View
 from elite_pipeline.errors import InputError
-from elite_pipeline.stages import tune_teacher
-from elite_pipeline.teacher import tuning
+from elite_pipeline.stages import cache_teacher, tune_teacher
+from elite_pipeline.teacher import samples, tuning
 
 SETTINGS = [
     "longest_side=64",
@@ -23,6 +24,14 @@ def words(paths, **changes):
     names = {"sequence-folder": "sequences"}
     paths = {names.get(name, name): path for name, path in {**paths, **changes}.items()}
     return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+
+
+def without_labels(frames, out):
+    """`out`, an index like `frames` in which no scan is labelled."""
+    table = pq.read_table(frames).to_pydict()
+    table["labelled"] = [False] * len(table["labelled"])
+    pq.write_table(pa.table(table), out)
+    return out
 
 
 def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys):
@@ -58,9 +67,63 @@ def test_stores_of_other_frames_are_refused(labelled, random_sam, tmp_path):
 
 
 def test_nothing_to_learn_from_is_refused(labelled, random_sam, tmp_path):
-    table = pq.read_table(labelled["frames"]).to_pydict()
-    table["labelled"] = [False] * 3
-    pq.write_table(pa.table(table), tmp_path / "unlabelled.parquet")
-    arguments = words(labelled, frames=tmp_path / "unlabelled.parquet")
+    arguments = words(labelled, frames=without_labels(labelled["frames"], tmp_path / "unlabelled.parquet"))
     with pytest.raises(InputError, match="no image of a labelled scan"):
         tune_teacher.main([*arguments, "--out", str(tmp_path / "adapter"), *random_sam, *SETTINGS])
+
+
+NOTHING_LEARNT = [
+    *SETTINGS[:2],
+    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
+    'tune_teacher={"steps": 0, "batch": 1, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0, "lovasz": 1.0,'
+    '"seed": 0}',
+]
+
+
+def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path):
+    """Not one scan is labelled; all four images count."""
+    for file in recorded["sequence-folder"].glob("labels/*.label"):
+        file.unlink()
+    paths = {**recorded, "frames": without_labels(recorded["frames"], tmp_path / "unlabelled.parquet")}
+    out, checkpoint = tmp_path / "teacher/adapter", random_sam[1].removeprefix("checkpoint=")
+    tune_teacher.main([*words(paths), "--pseudo-labels", "--out", str(out), *random_sam, *NOTHING_LEARNT])
+    assert {path.name for path in out.iterdir()} == {"README.md", "heads.safetensors", "teacher.json"}
+    description = json.loads((out / "teacher.json").read_text())
+    assert (description["train_points"], description["classes"]) == ([], [])
+    assert (description["images"], description["standardised_over"]) == (4, 4)
+    card = (out / "README.md").read_text()
+    assert "Nothing was learnt" in card
+    assert "over 4 of the 4 training images, labelled or not" in " ".join(card.split())
+
+    view = View(encoder="sam_tiny", checkpoint=json.loads(checkpoint), longest_side=64)
+    teacher, view = tuning.load(out, view)
+    images = samples.LabelledImages(
+        [paths["sequence-folder"]], [paths["frames"]], [paths["projection"]], unlabelled=True
+    )
+    maps = [teacher.feature_maps(teacher.encoder(view.prepare(images.image(k))[None])) for k in range(4)]
+    for s in range(4):
+        values = torch.cat([found[s][0][0].flatten(1) for found in maps], 1)
+        torch.testing.assert_close(values.mean(1), torch.zeros(len(values)), atol=1e-3, rtol=0)
+        torch.testing.assert_close(values.std(1, correction=0), torch.ones(len(values)), atol=1e-3, rtol=0)
+
+
+def test_what_a_frozen_encoder_caches(labelled, random_sam, tmp_path):
+    paths = {name: path for name, path in labelled.items() if name != "pseudo-labels"}
+    adapter = tmp_path / "adapter"
+    tune_teacher.main([*words(paths), "--out", str(adapter), *random_sam, *NOTHING_LEARNT])
+    known = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    out = ["--adapter", str(adapter), "--out", str(tmp_path / "targets.zarr")]
+    rule = ['cache_teacher={"targets": ["features"], "batch": 2}']
+    cache_teacher.main([*known, *out, *random_sam, SETTINGS[0], *rule])
+    group = store.open_store(tmp_path / "targets.zarr", "targets")
+    assert {"logits", "mass"}.isdisjoint(group.array_keys())
+    feature = store.read(group, "patch_feature")
+    assert feature.shape[1:] == (4, 416)
+    assert feature.std() > 10  # of 21 that one standard deviation is
+    assert group.attrs["stages"] == 4
+
+
+def test_pseudo_labels_are_needed_where_something_is_learnt(labelled, random_sam, tmp_path):
+    paths = {name: path for name, path in labelled.items() if name != "pseudo-labels"}
+    with pytest.raises(InputError, match="0 stores after --pseudo-labels for 1 sequences"):
+        tune_teacher.main([*words(paths), "--out", str(tmp_path / "adapter"), *random_sam, *SETTINGS])

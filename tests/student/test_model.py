@@ -5,20 +5,50 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from elite_pipeline.config import MinkUNet
 from elite_pipeline.errors import InputError
-from elite_pipeline.student.model import CONFIG, WEIGHTS, Predictor, build, save, weights_sha256
+from elite_pipeline.student.model import (
+    BACKBONE,
+    CONFIG,
+    WEIGHTS,
+    Predictor,
+    build,
+    load_backbone,
+    save,
+    share_classifier,
+    weights_sha256,
+)
 from elite_pipeline.student.spvcnn import parameters
 
+UNET = {
+    "kind": "minkunet",
+    "frame": "cylindrical",
+    "voxel_size": (1.0, 5.0, 0.5),
+    "volume": ((0.0, 16.0), (-180.0, 180.0), (-4.0, 2.0)),
+    "stem": 8,
+    "planes": [8, 16, 16, 8],
+    "blocks": [1, 1, 1, 1],
+    "embedding": 16,
+    "adaptation": {"layers": 1, "pooling": 2},
+}
 
-@pytest.fixture
-def folder(student_settings, tmp_path):
+
+def unet(**changes):
+    torch.manual_seed(1)
+    return build(MinkUNet.model_validate({**UNET, **changes}), 20)
+
+
+@pytest.fixture(params=["spvcnn", "minkunet"])
+def folder(request, student_settings, tmp_path):
+    if request.param == "minkunet":
+        student_settings = student_settings.model_copy(update={"network": MinkUNet.model_validate(UNET)})
     torch.manual_seed(0)
     student = build(student_settings.network, 20)
     with torch.no_grad():
         # A network that would say `IGNORE` everywhere if it were let.
-        student.classifier[2].bias[0] = 1e6
+        list(student.classifier.parameters())[-1][0] = 1e6
     (tmp_path / "log").write_text("{}\n")
     config = {
         "experiment": "demo",
@@ -74,9 +104,16 @@ def test_bad_folders_are_told(folder):
     with pytest.raises(InputError, match=r"nowhere/config\.json.*snakemake"):
         Predictor.load("nowhere")
     config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps({**config, "network": {**config["network"], "width": 16}}))
-    with pytest.raises(InputError, match="does not fit"):
-        Predictor.load(folder, "cpu")
+    network, width = config["network"], {"width": 16} if "width" in config["network"] else {"planes": [8] * 4}
+    for changed, said in (
+        ({"network": {**network, **width}}, "does not fit.*its network is"),
+        ({"network": {**network, "voxel_size": np.multiply(network["voxel_size"], 2).tolist()}}, "its network is"),
+        ({"network": {**network, "kind": "transformer"}}, r"config\.json: no network(.|\n)*kind must be"),
+        ({"classes": config["classes"][:-1]}, "does not fit.*its classes is.*'class 19'"),
+    ):
+        (folder / CONFIG).write_text(json.dumps({**config, **changed}))
+        with pytest.raises(InputError, match=said):
+            Predictor.load(folder, "cpu")
     (folder / CONFIG).write_text(json.dumps({**config, "format_version": 99}))
     with pytest.raises(InputError, match="version 99"):
         Predictor.load(folder)
@@ -87,6 +124,87 @@ def test_bad_folders_are_told(folder):
     (folder / WEIGHTS).unlink()
     with pytest.raises(InputError, match="unreadable"):
         Predictor.load(folder, "cpu")
+
+
+@pytest.mark.parametrize("folder", ["spvcnn"], indirect=True)
+def test_folders_of_former_versions_still_load(folder):
+    config, points = json.loads((folder / CONFIG).read_text()), cloud(500)
+    labels = Predictor.load(folder, "cpu")(points)
+    del config["network"]["kind"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
+    np.testing.assert_array_equal(Predictor.load(folder, "cpu")(points), labels)
+    (folder / CONFIG).write_text(json.dumps({**config, "classes": config["classes"][:-1]}))
+    with pytest.raises(InputError, match=r"does not fit(.|\n)*size mismatch"):
+        Predictor.load(folder, "cpu")
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """The folder of a pre-trained backbone, with an embedding and an adaptation that no student has."""
+    network = {**UNET, "embedding": 64, "adaptation": None}
+    save_file(unet(embedding=64, adaptation=None).backbone.state_dict(), tmp_path / BACKBONE)
+    (tmp_path / CONFIG).write_text(json.dumps({"network": network}))
+    return tmp_path
+
+
+def test_a_pretrained_backbone_is_taken_over(pretrained):
+    torch.manual_seed(2)
+    student = build(MinkUNet.model_validate(UNET), 20)
+    stored, before = load_file(pretrained / BACKBONE), student.backbone.state_dict()
+    assert any(not torch.equal(stored[name], tensor) for name, tensor in before.items())
+    load_backbone(student, pretrained)
+    assert all(torch.equal(stored[name], tensor) for name, tensor in student.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("frame", "cartesian"),
+        ("voxel_size", (1.0, 5.0, 0.25)),
+        ("volume", ((0.0, 32.0), (-180.0, 180.0), (-4.0, 2.0))),
+        ("stem", 16),
+        ("planes", [8, 16, 16, 16]),
+        ("blocks", [1, 1, 1, 2]),
+    ],
+)
+def test_a_backbone_of_another_kind_is_refused(pretrained, key, value):
+    ours, theirs = json.dumps(value), json.dumps(UNET[key])
+    with pytest.raises(InputError) as error:
+        load_backbone(unet(**{key: value}), pretrained)
+    assert f"network.{key}={theirs}" in str(error.value)
+    assert f"network.{key}={ours}" in str(error.value)
+
+
+def test_bad_folders_of_backbones_are_told(pretrained):
+    with pytest.raises(InputError, match=r"nowhere/config\.json.*snakemake nowhere/backbone\.safetensors"):
+        load_backbone(unet(), "nowhere")
+    weights = (pretrained / BACKBONE).read_bytes()
+    (pretrained / BACKBONE).write_bytes(weights[:1000])
+    with pytest.raises(InputError, match=r"backbone\.safetensors: unreadable"):
+        load_backbone(unet(), pretrained)
+    save_file({"stem.norm.weight": torch.ones(8)}, pretrained / BACKBONE)
+    with pytest.raises(InputError, match=r"backbone\.safetensors does not fit(.|\n)*stem"):
+        load_backbone(unet(), pretrained)
+    (pretrained / BACKBONE).unlink()
+    with pytest.raises(InputError, match=r"backbone\.safetensors: unreadable"):
+        load_backbone(unet(), pretrained)
+    (pretrained / CONFIG).write_text('{"planes": []}')
+    with pytest.raises(InputError, match=r"config\.json: no readable.*network"):
+        load_backbone(unet(), pretrained)
+
+
+def test_a_shared_classifier_is_the_teachers_and_frozen():
+    student = unet(classifier="shared")
+    weight, bias = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32), np.arange(20, dtype=np.float32)
+    share_classifier(student, weight, bias)
+    output = student(student.voxelise(torch.from_numpy(cloud(500))))
+    torch.testing.assert_close(output.logits, output.features @ torch.from_numpy(weight.T) + torch.from_numpy(bias))
+    assert not any(p.requires_grad for p in student.classifier.parameters())
+    with pytest.raises(InputError, match=r"24 channels and the student's 16.*network\.embedding.*upscaler, 24"):
+        share_classifier(student, np.zeros((20, 24), np.float32), bias)
+    with pytest.raises(InputError, match="19 classes and the student's 20"):
+        share_classifier(student, weight[:19], bias[:19])
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from elite_pipeline.student.sparse import SubMConv3d, sparse_tensor
+from elite_pipeline.student.sparse import InverseConv3d, StridedConv3d, SubMConv3d, sparse_tensor
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -16,22 +16,31 @@ def place(request):
     return request.param
 
 
-def scene(device, channels=16, seed=0):
+def scene(device, channels=16, shape=(9, 12, 7), occupancy=0.3):
     """Two scans with a few hundred voxels in a box of three different sides."""
-    generator = torch.Generator().manual_seed(seed)
-    occupied = torch.rand(2, 9, 12, 7, generator=generator) < 0.3
+    generator = torch.Generator().manual_seed(0)
+    occupied = torch.rand(2, *shape, generator=generator) < occupancy
     occupied[0, 0, 0, 0] = occupied[1, -1, -1, -1] = True
     coordinates = occupied.nonzero().int()
     features = torch.randn(len(coordinates), channels, generator=generator)
     return coordinates.to(device), features.to(device).requires_grad_(), occupied.shape[1:]
 
 
+def volume(features, coordinates, shape):
+    """(2, C, X, Y, Z): `features` where they are, and zeros."""
+    grid = features.new_zeros(2, *shape, features.shape[1]).index_put(coordinates.long().unbind(1), features)
+    return grid.permute(0, 4, 1, 2, 3)
+
+
+def at(coordinates, grid):
+    """(V, C): `grid` (2, C, X, Y, Z) at the voxels."""
+    return grid.permute(0, 2, 3, 4, 1)[coordinates.long().unbind(1)]
+
+
 def dense(weight, features, coordinates, shape):
     """The same by a dense convolution: (V, C)."""
-    b, x, y, z = coordinates.long().unbind(1)
-    volume = features.new_zeros(2, *shape, features.shape[1]).index_put((b, x, y, z), features)
-    result = functional.conv3d(volume.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3), padding=1)
-    return result.permute(0, 2, 3, 4, 1)[b, x, y, z]
+    grid = volume(features, coordinates, shape)
+    return at(coordinates, functional.conv3d(grid, weight.permute(0, 4, 1, 2, 3), padding=1))
 
 
 @pytest.mark.parametrize("place", DEVICES, indirect=True)
@@ -50,16 +59,45 @@ def test_equals_a_dense_convolution(place):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("occupancy", [0.3, 1.0])
+@pytest.mark.parametrize("place", DEVICES, indirect=True)
+def test_strided_and_inverse_equal_dense_ones(place, occupancy):
+    coordinates, features, shape = scene(place, shape=(8, 12, 6), occupancy=occupancy)
+    down, up = StridedConv3d(16, 24, key="a").to(place), InverseConv3d(24, 8, key="a").to(place)
+    below = down(sparse_tensor(features, coordinates, shape, 2))
+    above = up(below)
+    assert torch.equal(above.indices, coordinates)
+    kernels = down.weight.permute(0, 4, 1, 2, 3), up.weight.permute(4, 0, 1, 2, 3)
+    grid = functional.conv3d(volume(features, coordinates, shape), kernels[0], stride=2)
+    assert len(below.indices) == int((grid != 0).any(dim=1).sum())
+    grids = at(below.indices, grid), at(coordinates, functional.conv_transpose3d(grid, kernels[1], stride=2))
+    target, results = torch.randn(len(features), 8, device=place), []
+    for outputs in ((below.features, above.features), grids):
+        gradients = torch.autograd.grad((outputs[1] * target).sum(), [features, down.weight, up.weight])
+        results.append((*outputs, *gradients))
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_an_odd_side_is_refused():
+    coordinates, features, shape = scene("cpu")
+    with pytest.raises(ValueError, match="odd"):
+        StridedConv3d(16, 16, key="a")(sparse_tensor(features, coordinates, shape, 2))
+
+
 def test_is_the_same_bit_for_bit_on_two_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        coordinates, features, shape = scene("cpu", channels=32)
-        convolution = SubMConv3d(32, 32, key="a")
+        coordinates, features, shape = scene("cpu", channels=32, shape=(8, 12, 6))
+        layers = SubMConv3d(32, 32, key="a"), StridedConv3d(32, 32, key="b"), InverseConv3d(32, 32, key="b")
+        weights = [layer.weight for layer in layers]
         runs = []
         for _ in range(3):
-            output = convolution(sparse_tensor(features, coordinates, shape, 2)).features
-            runs.append((output, *torch.autograd.grad(output.square().sum(), [features, convolution.weight])))
+            x = sparse_tensor(features, coordinates, shape, 2)
+            for layer in layers:
+                x = layer(x)
+            runs.append((x.features, *torch.autograd.grad(x.features.square().sum(), [features, *weights])))
         assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
     finally:
         torch.set_num_threads(threads)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from elite_pipeline.config import Network
+from elite_pipeline import config
 from elite_pipeline.student.spvcnn import SPVCNN, StageHeads, parameters
 
 VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
@@ -40,10 +40,19 @@ def test_published_parameter_counts(scales, width, classes, count):
 def test_every_parameter_learns():
     network = student()
     heads = StageHeads(stages=4, width=8, classes=20)
-    logits, stages = network(network.voxelise(cloud()))
+    logits, stages, *_ = network(network.voxelise(cloud()))
     (logits.square().sum() + sum(head.square().sum() for head in heads(stages))).backward()
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_the_classifier_sees_the_features():
+    network = student(scales=(2, 4))
+    pyramid = network.voxelise(cloud())
+    output = network(pyramid)
+    assert output.features.shape == (len(pyramid[network.finest]), 2 * 8)
+    assert torch.equal(network.classifier(output.features), output.logits)
+    assert output.embedding is None
 
 
 def test_a_batch_is_its_scans_one_by_one():
@@ -71,7 +80,7 @@ def test_a_scale_that_repeats_shares_its_kernel_map(monkeypatch):
     built, original = [], ops.get_indice_pairs
     monkeypatch.setattr(ops, "get_indice_pairs", lambda *a, **k: built.append(a[2]) or original(*a, **k))
     network = student([2, 4, 8, 16, 16, 16])
-    logits, stages = network(network.voxelise(cloud()))
+    logits, stages, *_ = network(network.voxelise(cloud()))
     assert len(stages) == 6
     assert logits.isfinite().all()
     assert len(built) == 5  # strides 1, 2, 4, 8 and 16, although six stages convolve twelve times and more
@@ -97,10 +106,10 @@ def test_networks_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="multiple"):
         student([2, 3])
     good = {"voxel_size": 0.2, "volume": VOLUME, "scales": [2, 4, 4], "width": 32}
-    Network.model_validate(good)
+    config.SPVCNN.model_validate(good)
     for bad in ({"scales": [2, 3]}, {"width": 12}, {"volume": ((5.0, -5.0), (-5.0, 5.0), (-4.0, 2.0))}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
-            Network.model_validate({**good, **bad})
+            config.SPVCNN.model_validate({**good, **bad})
 
 
 @pytest.mark.gpu

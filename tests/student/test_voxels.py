@@ -53,6 +53,40 @@ def test_parents_and_pooling_equal_those_over_points(fine, coarse):
     torch.testing.assert_close(*gradients)
 
 
+def test_sizes_of_three_axes_are_those_of_one():
+    points = cloud()
+    scale = {"scans": 1, "volume": VOLUME, "strides": STRIDES}
+    a, b = (Pyramid(points, None, voxel_size=size, **scale) for size in (0.2, (0.2, 0.2, 0.2)))
+    assert torch.equal(a.corner, b.corner)
+    assert all(torch.equal(a[stride].coordinates, b[stride].coordinates) for stride in (1, *STRIDES))
+
+
+def test_cylindrical_voxels_equal_plain_ones():
+    points = cloud()
+    volume, sizes = ((2.0, 12.0), (-180.0, 180.0), (-4.0, 2.0)), (0.5, 4.0, 0.25)
+    voxels = {"voxel_size": sizes, "volume": volume, "frame": "cylindrical"}
+    levels = Pyramid(points, None, scans=1, strides=[4], **voxels)
+    x, y, z, _ = points.double().numpy().T
+    places = np.column_stack([np.hypot(x, y), np.degrees(np.arctan2(y, x)), z])
+    low, high = np.array(volume).T
+    inside = np.clip(places, low, high)
+    cells = np.minimum((inside - low) // sizes, [19, 89, 23]).astype(int)
+    # A point within rounding of a wall may lie on either side of it.
+    ours = levels[1].coordinates[levels[1].of_point][:, 1:].numpy()
+    assert (ours == cells).all(axis=1).mean() > 0.999
+    assert levels[1].shape == (20, 90, 24)
+    assert levels[4].shape == (5, 23, 6)
+    np.testing.assert_allclose(levels.inside, inside, atol=1e-4)
+    np.testing.assert_allclose(levels.corner, low + ours * np.array(sizes), atol=1e-4)
+
+
+def test_where_the_turn_ends_is_the_last_voxel():
+    points = torch.tensor([[-5.0, 0.0, 0, 0], [-5.0, 1e-3, 0, 0], [-5.0, -0.0, 0, 0], [-5.0, -1e-3, 0, 0], [0.0] * 4])
+    voxels = {"voxel_size": (0.5, 1.0, 1.0), "volume": ((0.0, 10.0), (-180.0, 180.0), (-4.0, 2.0))}
+    levels = Pyramid(points, None, scans=1, strides=[], frame="cylindrical", **voxels)
+    assert levels[1].coordinates[levels[1].of_point][:, 2].tolist() == [359, 359, 0, 0, 180]
+
+
 def test_points_outside_count_at_the_nearest_place_inside():
     points = torch.tensor(
         [[1000.0, 0.1, 0.1, 0.5], [9.99, 0.1, 0.1, 0.5], [-1e6, -1e6, -1e6, 0.5], [0.1, 0.1, 2.0, 0.5]]

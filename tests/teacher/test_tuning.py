@@ -273,3 +273,22 @@ def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
         tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=128))
     with pytest.raises(InputError, match="no tuned teacher"):
         tuning.load(tmp_path / "missing", View(encoder="sam_tiny", longest_side=64))
+
+
+def test_a_frozen_encoder_is_kept_with_its_standardisation_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "build_sam", lambda *_: copy.deepcopy(whole))
+    whole = sam.untrained_sam("sam_tiny").eval()
+    chosen = settings(NONE, steps=0)
+    teacher, view = tuning.build_teacher(chosen, "frozen")
+    assert tuning.standardise(teacher, view, Pictures()) == 3
+    description = {"settings": chosen.model_dump(mode="json"), "classes": [], "kind": "frozen"}
+    tuning.save(teacher, tmp_path / "adapter", description)
+    loaded, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=64))
+    image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
+    before, after = (
+        answer(each, view, [image], [pixel], logits=False, features=True)[0]["patch_feature"]
+        for each in (teacher.eval(), loaded)
+    )
+    assert np.array_equal(before, after)
+    assert before.shape == (2, 4, 416)
+    assert not any(p.requires_grad for p in teacher.parameters())

@@ -15,8 +15,10 @@ outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
 name = pathlib.Path(__file__).stem
 if name == "train_student":
     outs = [outs[0] / n for n in ("student.safetensors", "config.json", "training.jsonl")]
-if name in ("evaluate_miou", "measure_latency", "evaluate_pseudo_labels"):
+if name in ("evaluate_miou", "measure_latency", "evaluate_pseudo_labels", "plot_embedding"):
     outs.append(outs[0].with_suffix(".md"))
+if name == "plot_embedding":
+    outs.append(outs[0].with_suffix(".png"))
 for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_labels", "--worst")):
     if name == stage:
         outs.append(pathlib.Path(sys.argv[sys.argv.index(option) + 1]))
@@ -63,6 +65,10 @@ def finished(tmp_path_factory, snakemake):
     return folder
 
 
+UDAKD, FSKD = ["results/demo_udakd_miou.json"], ["results/demo_fskd_miou.json", "results/demo_fskd_embedding.png"]
+AFTER_FSKD = {"train_student", "evaluate_miou", "plot_embedding"}
+
+
 @pytest.fixture
 def config(finished):
     """The configuration of `finished`, restored afterwards."""
@@ -72,9 +78,9 @@ def config(finished):
     path.write_text(text)
 
 
-def invalidated(snakemake, folder):
+def invalidated(snakemake, folder, *targets):
     """(rules that would rerun, the whole dry run)."""
-    output = snakemake(folder, "--dry-run")
+    output = snakemake(folder, "--dry-run", *targets)
     return set(re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)), output
 
 
@@ -99,6 +105,8 @@ def test_nothing_to_do_when_finished(finished, snakemake):
         ("pretrain_sam.steps", 7, set(), ""),
         ("evaluate_miou.votes", 5, set(), ""),
         ("datasets.streets_10.labelled", 0.5, set(), ""),
+        ("students.fskd_demo.network.embedding", 32, set(), ""),
+        ("pretrainings.udakd_demo.contrast.temperature", 0.1, set(), ""),
         (
             "datasets.demo.labelled",
             0.5,
@@ -127,6 +135,39 @@ def test_change_of_one_key(finished, snakemake, config, path, value, rules, reas
     assert reason in output
 
 
+@pytest.mark.parametrize(
+    ("targets", "path", "value", "rules"),
+    [
+        (UDAKD, "pretrainings.udakd_demo.contrast.temperature", 0.1, {"pretrain_student", *AFTER_FSKD}),
+        (UDAKD, "students.minkunet_demo.train_student.backbone_learning_rate", 0.0, AFTER_FSKD),
+        (UDAKD, "datasets.demo_10.labelled", 0.2, {"select_labels", *AFTER_FSKD}),
+        (UDAKD, "segment_images.segments", 99, set()),
+        (FSKD, "students.fskd_demo.losses.features", 0.5, AFTER_FSKD),
+        (FSKD, "image_sets.worlds.held_out", 0.2, {"tune_image_teacher", "cache_teacher", *AFTER_FSKD}),
+        (
+            FSKD,
+            "image_sets.worlds.simulate_images.worlds",
+            7,
+            {"simulate_images", "tune_image_teacher", "cache_teacher", *AFTER_FSKD},
+        ),
+        (FSKD, "plot_embedding.points", 200, {"plot_embedding"}),
+    ],
+)
+def test_change_of_one_key_without_labels(finished, snakemake, config, targets, path, value, rules):
+    """The two methods that need few labels or none; what one of them reads does not concern the other."""
+    assert "100%" in snakemake(finished, *UDAKD, *FSKD) or "Nothing to be done" in snakemake(finished, *UDAKD, *FSKD)
+    *parents, leaf = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[leaf] = value
+    (finished / "config.yaml").write_text(yaml.safe_dump(config))
+    found, output = invalidated(snakemake, finished, *targets)
+    assert found == rules - (set() if targets == FSKD else {"plot_embedding"}), output
+    others = [target for target in (*UDAKD, *FSKD) if target not in targets]
+    assert "Nothing to be done" in snakemake(finished, "--dry-run", *others)
+
+
 def test_reordered_keys_other_spelling_and_touched_files_change_nothing(finished, snakemake, config):
     def backwards(node):
         return {k: backwards(node[k]) for k in reversed(list(node))} if isinstance(node, dict) else node
@@ -150,6 +191,12 @@ def test_added_sequence_makes_only_its_own_stores_anew(finished, snakemake, conf
 def test_unrelated_entries_may_come_and_go(finished, snakemake, config):
     del config["experiments"]["sample"], config["datasets"]["sample"], config["teachers"]["sam_tiny_sample"]
     config["datasets"]["semkitti"]["cameras"]["image_3"] = "P3"
+    # Of students: all that have keys which the demo's lacks.
+    minkunets = {name for name, student in config["students"].items() if student["network"].get("kind") == "minkunet"}
+    for section in ("experiments", "pretrainings"):
+        config[section] = {n: e for n, e in config[section].items() if e["student"] not in minkunets}
+    config["students"] = {n: s for n, s in config["students"].items() if n not in minkunets}
+    config["comparisons"] = {n: config["comparisons"][n] for n in ("ablation", "label_fractions")}
     (finished / "config.yaml").write_text(yaml.safe_dump(config))
     assert "Nothing to be done" in snakemake(finished, "--dry-run")
 

@@ -35,8 +35,9 @@ wildcard_constraints:
     sequence="[0-9]{2}",
     dataset="[a-z][a-z0-9_]*",
     teacher="(?!oracle_)[a-z][a-z0-9_]*",
-    # <experiment>-seed7 is <experiment> with another seed of its student.
+    # <experiment>-seed7 is <experiment> with another seed of its student, and of that student's pre-training.
     experiment="[a-z][a-z0-9_]*(-seed[0-9]+)?",
+    pretraining="[a-z][a-z0-9_]*(-seed[0-9]+)?",
 
 
 def stage(name, *modules):
@@ -114,6 +115,70 @@ def of_sequence(pattern):
     )
 
 
+def pretraining(wildcards):
+    """Config of the job's pre-training, whatever its seed."""
+    name = wildcards.pretraining.partition("-seed")[0]
+    if name not in config["pretrainings"]:
+        known = ", ".join(config["pretrainings"]) or "none"
+        raise WorkflowError(
+            f"config.yaml has no pre-training {name!r}; it has {known}."
+        )
+    return config["pretrainings"][name]
+
+
+def of_pretraining(pattern):
+    """Input function: `pattern` for every training sequence of the pre-training's data set."""
+
+    def paths(wildcards):
+        chosen = pretraining(wildcards)
+        if "{superpixels}" in pattern and chosen["contrast"]["level"] != "superpixel":
+            return []
+        return expand(
+            pattern.replace("{superpixels}", "superpixels"),
+            dataset=chosen["dataset"],
+            root=root(chosen["dataset"]),
+            teacher=chosen["teacher"],
+            sequence=dataset(chosen["dataset"])["train"],
+        )
+
+    return paths
+
+
+def pretrained(wildcards):
+    """Input function: the backbone that the experiment begins with, if any, of the same seed."""
+    name, dash, seed = wildcards.experiment.partition("-seed")
+    begun = of(name)["pretraining"]
+    return f"cache/pretrained/{begun}{dash}{seed}" if begun else []
+
+
+def adapter(wildcards):
+    """Input function: the folder of the job's tuned teacher; an image segmentation network's belongs to no data set."""
+    if config["teachers"][wildcards.teacher]["images"]:
+        return f"cache/image_teachers/{wildcards.teacher}"
+    return f"cache/{wildcards.dataset}/{wildcards.teacher}/adapter"
+
+
+def pseudo_labels(wildcards):
+    """Input function: the pseudo-labels that the job's teacher is tuned on; none for one that is not tuned."""
+    if config["teachers"][wildcards.teacher]["tune_teacher"]["steps"] == 0:
+        return []
+    return per_sequence("cache/{dataset}/pseudo_labels/{sequence}.zarr", "train")(
+        wildcards
+    )
+
+
+def image_set(wildcards):
+    """Input function: the labelled images of the job's teacher; refused with the remedy where they are missing."""
+    name = config["teachers"][wildcards.teacher]["images"]
+    folder = f"data/{name}"
+    if not config["image_sets"][name]["simulate_images"] and not Path(folder).is_dir():
+        raise WorkflowError(
+            f"{folder}: the labelled images are missing. Link the folder that holds images/ and labels/:\n"
+            f"    mkdir -p data && ln -sfn /path/to/that/folder {folder}"
+        )
+    return folder
+
+
 def of_teaching(pattern):
     """Input function: `per_sequence` of the training split where the experiment has a teacher, else nothing."""
     return lambda wildcards: (
@@ -123,9 +188,15 @@ def of_teaching(pattern):
     )
 
 
-def figure_of_dataset(name):
-    """Input function: a figure that the experiments on one data set share."""
-    return lambda wildcards: f"results/{of(wildcards.experiment)['dataset']}_{name}.png"
+def figures_to_list(wildcards):
+    """Input function: figures of what the experiment began with, and of its domain-adaptation module, if it has one."""
+    chosen = of(wildcards.experiment)
+    figures = [f"results/{root(chosen['dataset'])}_projection.png"]
+    if labeller_of(chosen):
+        figures.append(f"results/{chosen['dataset']}_labels.png")
+    if config["students"][chosen["student"]]["network"].get("adaptation"):
+        figures.append(f"results/{wildcards.experiment}_embedding.png")
+    return figures
 
 
 def recorded_files(wildcards):

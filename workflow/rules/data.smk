@@ -1,6 +1,6 @@
 """Recorded (or simulated) drives to checked frames and point-to-pixel correspondences.
 
-data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, cache/<dataset>/projection/NN.zarr
+data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, .../projection/NN.zarr, .../superpixels/NN.zarr
 """
 
 
@@ -28,6 +28,35 @@ rule simulate_drive:
         *slices("datasets", lambda w: w.dataset, lambda d: d["simulate_drive"]),
     shell:
         "python -m elite_pipeline.stages.simulate_drive --sequence {wildcards.sequence} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule simulate_images:
+    """Render images of random places with dense labels and no LiDAR, for a teacher that learns from labelled images."""
+    input:
+        code=stage("simulate_images", "simulation/*"),
+    output:
+        directory("data/{images}"),
+    log:
+        "logs/simulate_images/{images}.log",
+    benchmark:
+        "benchmarks/simulate_images/{images}.tsv"
+    wildcard_constraints:
+        images="|".join(
+            n for n, i in config["image_sets"].items() if i["simulate_images"]
+        )
+        or "none",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime="4h",
+    params:
+        *slices("image_sets", lambda w: w.images, lambda i: i["simulate_images"]),
+        unknown_classes,
+    shell:
+        "python -m elite_pipeline.stages.simulate_images --out {output:q} --processes {threads} {params:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -108,3 +137,29 @@ rule project_points:
     shell:
         "python -m elite_pipeline.stages.project_points --sequence-folder {input.sequence:q} --frames {input.frames:q}"
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule segment_images:
+    """Superpixels of the images, as the number of the one in which each projected point lies."""
+    input:
+        sequence=ancient(sequence_folder),
+        frames="cache/{dataset}/frames/{sequence}.parquet",
+        projection="cache/{dataset}/projection/{sequence}.zarr",
+        code=stage("segment_images", "superpixels"),
+    output:
+        directory("cache/{dataset}/superpixels/{sequence}.zarr"),
+    log:
+        "logs/segment_images/{dataset}/{sequence}.log",
+    benchmark:
+        "benchmarks/segment_images/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="24h",
+    params:
+        *section("segment_images"),
+    shell:
+        "python -m elite_pipeline.stages.segment_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

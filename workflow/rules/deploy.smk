@@ -66,7 +66,7 @@ rule write_card:
         config="models/{experiment}/config.json",
         miou="results/{experiment}_miou.json",
         latency="results/{experiment}_latency.json",
-        code=stage("write_card", "card"),
+        code=stage("write_card", "card", "metrics"),
     output:
         "models/{experiment}/README.md",
     log:

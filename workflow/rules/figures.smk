@@ -183,6 +183,52 @@ rule plot_latency:
         "python -m elite_pipeline.stages.plot_latency --result {input.result:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
+rule plot_embedding:
+    """Features of points before and after the domain-adaptation module beside those of their pixels (t-SNE, CKA)."""
+    input:
+        sequences=ancient(sequence_folders("train")),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
+        targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
+        weights="models/{experiment}/student.safetensors",
+        config="models/{experiment}/config.json",
+        code=stage(
+            "plot_embedding",
+            "embedding",
+            "embedding_figure",
+            "figures",
+            "recorded",
+            "student/*",
+        ),
+    output:
+        result="results/{experiment}_embedding.json",
+        table="results/{experiment}_embedding.md",
+        figure=report(
+            "results/{experiment}_embedding.png",
+            caption="../report/embedding.rst",
+            category="Students",
+            labels={"experiment": "{experiment}", "what": "embedding"},
+        ),
+    log:
+        "logs/plot_embedding/{experiment}.log",
+    benchmark:
+        "benchmarks/plot_embedding/{experiment}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="1h",
+    params:
+        *section("plot_embedding"),
+    shell:
+        "python -m elite_pipeline.stages.plot_embedding --experiment {wildcards.experiment}"
+        " --model models/{wildcards.experiment} --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
 rule summarise_experiment:
     """Both headline numbers of an experiment, and where its figures lie."""
     input:
@@ -192,8 +238,7 @@ rule summarise_experiment:
         miou_figure="results/{experiment}_miou.png",
         latency_figure="results/{experiment}_latency.png",
         predictions="results/{experiment}_predictions.png",
-        projection=figure_of_dataset("projection"),
-        labels=figure_of_dataset("labels"),
+        others=figures_to_list,
         code=stage("summarise_experiment"),
     output:
         "results/{experiment}_summary.md",
@@ -211,5 +256,5 @@ rule summarise_experiment:
         chosen_labeller,
     shell:
         "python -m elite_pipeline.stages.summarise_experiment --miou {input.miou:q} --latency {input.latency:q}"
-        " --figures {input.projection:q} {input.labels:q} {input.predictions:q} {input.miou_figure:q}"
+        " --figures {input.others:q} {input.predictions:q} {input.miou_figure:q}"
         " {input.latency_figure:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

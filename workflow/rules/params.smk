@@ -9,8 +9,8 @@ def section(name):
 def slices(kind, name_of, select):
     """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
 
-    One function per dotted key, so that a dry run names the key that changed. All entries of `kind` of which `select`
-    takes anything have the same keys.
+    One function per dotted key, so that a dry run names the key that changed; an empty word, which stages skip, where
+    the job's entry has no such key.
     """
 
     def items(name):
@@ -24,9 +24,15 @@ def slices(kind, name_of, select):
         )
 
     def param(key):
-        return lambda wildcards: f"{key}={items(name_of(wildcards))[key]}"
+        def value(wildcards):
+            found = items(name_of(wildcards))
+            return f"{key}={found[key]}" if key in found else ""
 
-    return [param(key) for key in next(filter(None, map(items, config[kind])), {})]
+        return value
+
+    return [
+        param(key) for key in sorted({key for n in config[kind] for key in items(n)})
+    ]
 
 
 def cameras(wildcards):
@@ -121,19 +127,61 @@ def labelled(wildcards):
     )
 
 
-def of_student():
-    """Params: the student of the job's experiment, with the seed that the experiment's name ends in, if any."""
+def seeded(name_of, section, params):
+    """Params: `params` with the seed of `section` that the job's name ends in, if any, as in demo-seed7."""
 
-    def seeded(param):
+    def of_seed(param):
         def value(wildcards):
-            word, seed = param(wildcards), wildcards.experiment.partition("-seed")[2]
-            is_seed = word.startswith("train_student.seed=")
-            return f"train_student.seed={int(seed)}" if seed and is_seed else word
+            word, seed = param(wildcards), name_of(wildcards).partition("-seed")[2]
+            is_seed = word.startswith(f"{section}.seed=")
+            return f"{section}.seed={int(seed)}" if seed and is_seed else word
 
         return value
 
+    return [of_seed(param) for param in params]
+
+
+def of_student():
+    """Params: the student of the job's experiment."""
     params = slices("students", lambda w: of(w.experiment)["student"], dict)
-    return [seeded(param) for param in params]
+    return seeded(lambda w: w.experiment, "train_student", params)
+
+
+def of_student_to_pretrain():
+    """Params: the job's pre-training, and what it reads of its student."""
+    own = slices(
+        "pretrainings",
+        lambda w: w.pretraining.partition("-seed")[0],
+        lambda p: {k: p[k] for k in ("adaptation", "contrast", "pretrain_student")},
+    )
+    student = slices(
+        "students",
+        lambda w: pretraining(w)["student"],
+        lambda s: {k: s[k] for k in ("network", "augmentation")},
+    )
+    return seeded(lambda w: w.pretraining, "pretrain_student", [*student, *own])
+
+
+def pretraining_gpus(wildcards):
+    """GPUs of pretrain_student: one for each of its processes."""
+    return pretraining(wildcards)["pretrain_student"]["processes"]
+
+
+def pretraining_threads(wildcards):
+    """CPU threads of pretrain_student, configured for the reason of `student_threads`."""
+    options = pretraining(wildcards)["pretrain_student"]
+    return options["threads"] * options["processes"]
+
+
+def held_out(wildcards):
+    """Param: the share of the labelled images on which the job's image teacher is measured."""
+    images = config["teachers"][wildcards.teacher]["images"]
+    return f"held_out={json.dumps(config['image_sets'][images]['held_out'])}"
+
+
+def unknown_classes(wildcards):
+    """Param: the classes that an image set leaves unlabelled."""
+    return f"unknown={json.dumps(config['image_sets'][wildcards.images]['unknown'])}"
 
 
 def student_threads(wildcards):
@@ -149,9 +197,17 @@ def student_gpus(wildcards):
     ]
 
 
+def labeller_of(experiment):
+    """The labeller of the images that the experiment's teacher was tuned on; None where no pseudo-labels were."""
+    teacher = config["teachers"].get(experiment["teacher"])
+    if teacher is None or teacher["images"] or not teacher["tune_teacher"]["steps"]:
+        return None
+    return dataset(experiment["dataset"])["label_images"]["labeller"]
+
+
 def chosen_labeller(wildcards):
-    """Param: the labeller that made the pseudo-labels of the experiment's data set."""
-    return f'labeller="{dataset(dataset_name(wildcards))["label_images"]["labeller"]}"'
+    """Param: the labeller that made the pseudo-labels of the experiment's teacher, or null."""
+    return f"labeller={json.dumps(labeller_of(of(wildcards.experiment)))}"
 
 
 def compared_experiments(wildcards):
@@ -159,11 +215,11 @@ def compared_experiments(wildcards):
     spelt_out = {}
     for label, name in comparison(wildcards.comparison)["experiments"].items():
         chosen = of(name)
-        # The truth has no labeller, and without a teacher no image is labelled.
-        tuned = chosen["teacher"] in config["teachers"]
-        labels = dataset(chosen["dataset"])["label_images"]
-        labeller = labels["labeller"] if tuned else None
-        spelt_out[label] = {"experiment": name, **chosen, "labeller": labeller}
+        spelt_out[label] = {
+            "experiment": name,
+            **chosen,
+            "labeller": labeller_of(chosen),
+        }
     return f"experiments={json.dumps(spelt_out)}"
 
 

@@ -1,7 +1,50 @@
 """The sparse-convolution student, trained from scans, labels and cached targets alone (or from labels alone).
 
-cache/<dataset>/<teacher>/targets -> models/<experiment>/
+cache/<dataset>/<teacher>/targets -> cache/pretrained/<pretraining>/, models/<experiment>/
 """
+
+
+rule pretrain_student:
+    """Pre-train a backbone without labels: contrast with a frozen image encoder's features (UDAKD); resumes."""
+    input:
+        sequences=ancient(of_pretraining("data/{root}/sequences/{sequence}")),
+        frames=of_pretraining("cache/{root}/frames/{sequence}.parquet"),
+        projection=of_pretraining("cache/{root}/projection/{sequence}.zarr"),
+        targets=of_pretraining("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
+        superpixels=of_pretraining("cache/{root}/{superpixels}/{sequence}.zarr"),
+        code=stage(
+            "pretrain_student",
+            "training",
+            "pretraining",
+            "processes",
+            "losses",
+            "schedule",
+            "examples",
+            "recorded",
+            "sampling",
+            "mixing",
+            "augmentation",
+            "student/*",
+        ),
+    output:
+        directory("cache/pretrained/{pretraining}"),
+    log:
+        "logs/pretrain_student/{pretraining}.log",
+    benchmark:
+        "benchmarks/pretrain_student/{pretraining}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: pretraining_threads
+    resources:
+        gpu=pretraining_gpus,
+        mem_mb=32000,
+        runtime="48h",
+    params:
+        *of_student_to_pretrain(),
+    shell:
+        "python -m elite_pipeline.stages.pretrain_student --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --superpixels {input.superpixels:q}"
+        " --run cache/pretrained/run/{wildcards.pretraining} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule train_student:
@@ -11,9 +54,11 @@ rule train_student:
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
         targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
+        pretrained=pretrained,
         code=stage(
             "train_student",
             "training",
+            "segmentation",
             "processes",
             "objective",
             "losses",
@@ -44,5 +89,5 @@ rule train_student:
         *of_student(),
     shell:
         "python -m elite_pipeline.stages.train_student --sequences {input.sequences:q} --frames {input.frames:q}"
-        " --projection {input.projection:q} --targets {input.targets:q} --run models/{wildcards.experiment}/run"
+        " --projection {input.projection:q} --targets {input.targets:q} --pretrained {input.pretrained:q} --run models/{wildcards.experiment}/run"
         " --out models/{wildcards.experiment} {params:q} 2>&1 | tee {log:q}"

@@ -50,9 +50,7 @@ rule tune_teacher:
         sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
-        pseudo_labels=per_sequence(
-            "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
-        ),
+        pseudo_labels=pseudo_labels,
         checkpoint=checkpoint_of("teacher"),
         code=stage(
             "tune_teacher",
@@ -62,9 +60,12 @@ rule tune_teacher:
             "teacher/samples",
             "teacher/adapters",
             "teacher/heads",
+            "teacher/frozen",
+            "teacher/segmentation",
             "teacher/sam",
             "teacher/vit",
             "teacher/tiny",
+            "teacher/resnet",
         ),
     output:
         directory("cache/{dataset}/{teacher}/adapter"),
@@ -80,10 +81,54 @@ rule tune_teacher:
         mem_mb=32000,
         runtime="24h",
     params:
-        *of_teacher("cache_teacher"),
+        *of_teacher("cache_teacher", "images"),
     shell:
         "python -m elite_pipeline.stages.tune_teacher --sequences {input.sequences:q} --frames {input.frames:q}"
         " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule tune_image_teacher:
+    """Train an image segmentation network on labelled images, which no LiDAR saw (FSKD's teacher)."""
+    input:
+        images=image_set,
+        checkpoint=checkpoint_of("teacher"),
+        code=stage(
+            "tune_image_teacher",
+            "losses",
+            "schedule",
+            "datasets/labelled_images",
+            "teacher/tuning",
+            "teacher/segmentation",
+            "teacher/samples",
+            "teacher/adapters",
+            "teacher/heads",
+            "teacher/sam",
+            "teacher/vit",
+            "teacher/tiny",
+            "teacher/resnet",
+        ),
+    output:
+        directory("cache/image_teachers/{teacher}"),
+    log:
+        "logs/tune_image_teacher/{teacher}.log",
+    benchmark:
+        "benchmarks/tune_image_teacher/{teacher}.tsv"
+    wildcard_constraints:
+        teacher="|".join(n for n, t in config["teachers"].items() if t["images"])
+        or "none",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime="24h",
+    params:
+        *of_teacher("cache_teacher", "images"),
+        held_out,
+    shell:
+        "python -m elite_pipeline.stages.tune_image_teacher --images {input.images:q} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -93,16 +138,19 @@ rule cache_teacher:
         sequence=ancient(sequence_folder),
         frames="cache/{dataset}/labelled/{sequence}.parquet",
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
-        adapter="cache/{dataset}/{teacher}/adapter",
+        adapter=adapter,
         checkpoint=checkpoint_of("teacher"),
         code=stage(
             "cache_teacher",
             "teacher/targets",
             "teacher/adapters",
             "teacher/heads",
+            "teacher/frozen",
+            "teacher/segmentation",
             "teacher/sam",
             "teacher/vit",
             "teacher/tiny",
+            "teacher/resnet",
         ),
     output:
         directory("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
@@ -118,7 +166,7 @@ rule cache_teacher:
         mem_mb=16000,
         runtime="12h",
     params:
-        *of_teacher("tune_teacher", "peft", "upscaler"),
+        *of_teacher("tune_teacher", "peft", "upscaler", "images"),
     shell:
         "python -m elite_pipeline.stages.cache_teacher --sequence-folder {input.sequence:q} --frames {input.frames:q}"
         " --projection {input.projection:q} --adapter {input.adapter:q} --out {output:q} {params:q}"

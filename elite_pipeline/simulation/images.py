@@ -1,0 +1,86 @@
+"""Labelled images of random places on disk: what an image segmentation network is trained on. No LiDAR, no drive."""
+
+import json
+import os
+import shutil
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from elite_pipeline.config import SimulateImages
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.errors import InputError
+from elite_pipeline.progress import progress
+from elite_pipeline.provenance import code_digest, versions
+from elite_pipeline.resume import sole_writer
+
+ABOUT = "simulated.json"
+"""File of the folder: what its bits follow from."""
+
+
+def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, processes: int = 1) -> None:
+    """Render the worlds with seeds `settings.seed` .. `+ worlds - 1` into `folder`, which appears when it is whole.
+
+    World w, view v become `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids), N = w * views
+    per world + v; classes named in `unknown` are labelled `IGNORE`. A killed run goes on after its last whole world.
+    `InputError` where `folder` holds something that was not simulated.
+    """
+    if any(folder.glob("*")) and not (folder / ABOUT).exists():
+        raise InputError(f"{folder} holds files that were not simulated. Name another --out, or remove it yourself.")
+    partial = folder.with_name(folder.name + ".partial")
+    made_of = {"settings": settings.model_dump(mode="json"), "unknown": sorted(unknown)}
+    about = json.dumps({**made_of, "versions": versions(), "code": code_digest("simulation/*.py")}, indent=2) + "\n"
+    with sole_writer(partial):
+        if not (partial / ABOUT).exists() or (partial / ABOUT).read_text() != about:
+            for kind in ("images", "labels"):
+                shutil.rmtree(partial / kind, ignore_errors=True)
+                (partial / kind).mkdir()
+            (partial / ABOUT).write_text(about)
+        worlds = [w for w in range(settings.worlds) if not _last_label(partial, settings, w).exists()]
+        jobs = [(partial, settings, unknown, w) for w in worlds]
+        with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as pool:
+            rendered = (pool.map if processes > 1 else map)(_render_world, jobs)
+            done, total = settings.worlds - len(jobs), settings.worlds
+            for _ in progress(rendered, label="simulate_images", unit="world", total=total, initial=done):
+                pass
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(partial, folder)
+
+
+def _last_label(folder, settings, world):
+    """What is written last of a world, so that the world is whole where it exists."""
+    return folder / "labels" / f"{(world + 1) * settings.views_per_world - 1:06d}.png"
+
+
+def _end_with_parent():
+    """In a worker: a pool's processes outlive a parent that was killed, and wait for work for ever."""
+
+    def wait(parent):
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, args=[parent_process()], daemon=True).start()
+
+
+def _render_world(job):
+    folder, settings, unknown, world = job
+    from elite_pipeline.simulation import random_views
+
+    shown = np.arange(len(CLASSES), dtype=np.uint8)
+    shown[[CLASSES.index(name) for name in unknown]] = IGNORE
+    count = settings.views_per_world
+    views = random_views(settings.seed + world, count, settings.image_width, settings.image_height)
+    for number, view in enumerate(views, start=world * count):
+        _save(view.rgb, folder / "images" / f"{number:06d}.png")
+        _save(shown[view.semantic], folder / "labels" / f"{number:06d}.png")
+
+
+def _save(pixels, path):
+    """Write a PNG aside and rename it: one that exists is whole."""
+    partial = path.with_suffix(".partial")
+    Image.fromarray(pixels).save(partial, format="PNG", compress_level=3)
+    os.replace(partial, path)

@@ -1,0 +1,93 @@
+"""Look inside a student: does its domain-adaptation module bring 3D features close to the image teacher's 2D ones?
+
+Rows are image patches of labelled scans; labels choose and score them, and nothing learns from them. Writes --out
+(JSON), and the same name with .md (a table) and .png (t-SNE of 2D, 3D before and 3D after the module together).
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+
+ROWS = 100
+"""Fewest patches that say anything."""
+
+
+def main(argv=None):
+    """Parse, read, measure, draw, write."""
+    from elite_pipeline.config import PlotEmbedding
+
+    stage = parser(__doc__)
+    stage.add_argument("--experiment", required=True)
+    stage.add_argument("--model", type=Path, required=True, help="models/<experiment>")
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
+    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
+    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="the teacher's answers there")
+    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_embedding.json")
+    arguments, settings = parse(stage, PlotEmbedding, argv)
+
+    import numpy as np
+
+    from elite_pipeline import embedding, provenance
+    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.embedding_figure import plot_embedding
+    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.results import write
+    from elite_pipeline.student.model import Predictor, read_config, weights_sha256
+
+    trained = read_config(arguments.model)
+    network = trained["network"]
+    if network.get("adaptation") is None:
+        raise InputError(
+            f"{arguments.model}: this student has no domain-adaptation module to look at. Give it one with"
+            " students.<name>.network.adaptation (and .embedding) in config.yaml, and train it again."
+        )
+    recordings = open_recorded(arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
+    of_teacher = trained["settings"]["losses"]["stages"][-1]
+    for path, recorded in zip(arguments.targets, recordings, strict=True):
+        if not recorded.feature_channels:
+            raise InputError(f"{path} holds no patch features: add features to cache_teacher.targets of this teacher")
+        if recorded.feature_channels != network["embedding"] or of_teacher >= recorded.stages:
+            raise InputError(
+                f"{path}: {recorded.stages} stages of features of {recorded.feature_channels} channels, but"
+                f" {arguments.model} learns stage {of_teacher} and has {network['embedding']} (network.embedding)."
+                " Give the targets of the teacher that taught this student."
+            )
+    if sum(recorded.index.labelled.sum() for recorded in recordings) < 2:
+        raise InputError(
+            f"{', '.join(map(str, arguments.frames))}: fewer than two scans are labelled, but features are compared"
+            " across scans. Give an index with labels, such as that of the validation sequences."
+        )
+    patches = embedding.gather(Predictor.load(arguments.model), recordings, of_teacher)
+    patches = patches[embedding.balanced(patches.classes, settings.points, settings.seed)]
+    if len(patches) < ROWS or len(np.unique(patches.scan)) < 2 or settings.perplexity >= 3 * len(patches):
+        raise InputError(
+            f"{', '.join(map(str, arguments.sequences))}: {len(patches)} patches with labels in"
+            f" {len(np.unique(patches.scan))} scans, but it takes {ROWS} at least, of two scans, and more than a third"
+            f" of plot_embedding.perplexity, which is {settings.perplexity:g}. Give more labelled scans that a camera"
+            " saw, or a lower perplexity."
+        )
+    counts = np.bincount(patches.classes, minlength=len(CLASSES))
+    result = {
+        "experiment": arguments.experiment,
+        **embedding.measure(patches),
+        "rows": len(patches),
+        "scans": len(np.unique(patches.scan)),
+        "stage": of_teacher,
+        "sequences": [folder.name for folder in arguments.sequences],
+        "classes": {name: int(rows) for name, rows in zip(CLASSES, counts, strict=True) if rows},
+        "weights_sha256": weights_sha256(arguments.model),
+        "config": trained["settings"] | {"plot_embedding": settings.model_dump(mode="json")},
+        "versions": provenance.versions(),
+        "device": provenance.device_name(),
+        "commit": provenance.commit(),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    places = embedding.plane(patches, settings.perplexity, settings.seed)
+    plot_embedding(arguments.out.with_suffix(".png"), result, places, patches.classes)
+    write(arguments.out, result, embedding.table(result))
+
+
+if __name__ == "__main__":
+    run(main)

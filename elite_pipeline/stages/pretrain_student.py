@@ -1,0 +1,70 @@
+"""Pre-train a student's backbone on unlabelled scans: InfoNCE against a frozen image encoder's cached features (UDAKD).
+
+Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
+bit for bit. All lists go in one order. Writes backbone.safetensors, module.safetensors, config.json and training.jsonl.
+"""
+
+from pathlib import Path
+
+from elite_pipeline.errors import run
+from elite_pipeline.stages import parse, parser
+
+
+def main(argv=None):
+    """Parse, read, train, write."""
+    from elite_pipeline.config import StudentToPretrain
+
+    stage = parser(__doc__)
+    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="folders data/<dataset>/sequences/NN")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet)")
+    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores (Zarr)")
+    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="the image encoder's features (Zarr)")
+    stage.add_argument("--superpixels", type=Path, nargs="*", default=[], help="superpixels (Zarr), to pair over those")
+    stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
+    stage.add_argument("--out", type=Path, required=True, help="cache/pretrained/<pretraining>")
+    arguments, settings = parse(stage, StudentToPretrain, argv)
+
+    import os
+    import shutil
+    import time
+
+    from elite_pipeline import pretraining, provenance
+    from elite_pipeline.errors import InputError
+    from elite_pipeline.examples import Examples
+    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.student.spvcnn import parameters
+    from elite_pipeline.training import train
+
+    began = time.perf_counter()
+    level = settings.contrast.level
+    if (level == "superpixel") != bool(arguments.superpixels):
+        raise InputError(f"contrast.level is {level}: give --superpixels with superpixel, and only then")
+    files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets, arguments.superpixels)
+    examples = Examples(open_recorded(*files, labels=False), features=True)
+    task = pretraining.Contrasting(examples, settings)
+    trained = train(task, arguments.run)
+    if not trained.writes:
+        return
+    config = {
+        "pretraining": arguments.out.name,
+        "network": settings.network.model_dump(mode="json"),
+        "trained_on": [folder.name for folder in arguments.sequences],
+        "scans": len(examples),
+        "parameters": parameters(task.learner.student.backbone),
+        "steps": trained.steps,
+        "processes": trained.processes,
+        "seconds": round(time.perf_counter() - began, 1),
+        **provenance.provenance(settings, *examples.files),
+        "device": provenance.device_name(),
+        "commit": provenance.commit(),
+    }
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pretraining.save(partial, task.learner, config, trained.log)
+    shutil.rmtree(arguments.out, ignore_errors=True)
+    os.rename(partial, arguments.out)
+    shutil.rmtree(trained.log.parent)
+
+
+if __name__ == "__main__":
+    run(main)

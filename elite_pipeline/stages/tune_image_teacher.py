@@ -1,0 +1,96 @@
+"""Train an image segmentation network on a folder of labelled images: adapters on an encoder, and one fused head.
+
+    python -m elite_pipeline.stages.tune_image_teacher --images data/worlds --out cache/image_teachers/fskd_tiny \
+        held_out=0.1 encoder='"sam_tiny"' longest_side=512 upscaler=64 ...
+
+The last images by name are held out, to measure it. Resumable: a run that was killed goes on from its last checkpoint
+in `<out>.run/`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from elite_pipeline.config import TeacherToTune
+from elite_pipeline.errors import InputError, run
+from elite_pipeline.stages import parse, parser
+
+
+class ImageTeacherToTune(TeacherToTune):
+    """What `tune_image_teacher` reads: the teacher's settings, and the share of images that it is measured on."""
+
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _it_is_tuned(self):
+        if self.tune_teacher.steps == 0:
+            raise ValueError("tune_teacher.steps is 0, but an image segmentation network must learn its classes")
+        return self
+
+
+def main(argv=None):
+    """Check the images, tune, measure on those held out, write."""
+    stage = parser(__doc__)
+    stage.add_argument("--images", type=Path, required=True, help="data/<image_set>, of images/ and labels/")
+    stage.add_argument("--out", type=Path, required=True, help="folder of the tuned teacher to write")
+    args, settings = parse(stage, ImageTeacherToTune, argv)
+
+    import torch
+
+    from elite_pipeline.datasets.labelled_images import open_images
+    from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+    from elite_pipeline.provenance import code_digest, provenance
+    from elite_pipeline.teacher import segmentation, tuning
+    from elite_pipeline.teacher.sam import PACKAGED
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = open_images(args.images)
+    first, last = (segmentation.Pictures(folder, items) for items in folder.split(settings.held_out))
+    known = tuning.class_pixels(first) > 0
+    known[IGNORE] = False
+    if not known.any():
+        raise InputError(f"{args.images}/labels: nothing is labelled but in the last {len(last)}. Add labels.")
+    made_by = provenance(settings, *([] if settings.checkpoint else [PACKAGED]))  # a checkpoint is known by its sha256
+    made_by["inputs"][str(args.images)] = folder.crc32
+    code = code_digest("losses.py", "schedule.py", "teacher/*.py", "datasets/labelled_images.py")
+    runs = args.out.with_name(args.out.name + ".run")
+    run_folder = runs / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
+
+    teacher, view = tuning.build_teacher(settings, "segmentation")
+    sizes = tuning.trainable_parameters(teacher)
+    print(f"{len(first)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
+    tuning.tune(teacher, view, first, settings, run_folder, device=device)
+    teacher.silence(torch.from_numpy(known))  # pyright: ignore[reportCallIssue]
+    (measured,) = tuning.agreement_at_points(teacher, view, last, device=device)
+    print(f"at labelled pixels of {len(last)} held-out images: {measured}")
+
+    description = {
+        "kind": "segmentation",
+        "settings": made_by["settings"],
+        "classes": CLASSES,
+        "known_classes": teacher.known_classes,
+        "trainable_parameters": sizes,
+        "images": len(first),
+        "held_out": {
+            "images": len(last),
+            "accuracy": measured.accuracy,
+            "miou": measured.miou,
+            "iou": measured.iou,
+        },
+        "provenance": made_by,
+    }
+    partial = args.out.with_name(args.out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tuning.save(teacher.cpu(), partial, description)
+    (partial / "README.md").write_text(segmentation.model_card(description))
+    shutil.rmtree(args.out, ignore_errors=True)
+    os.rename(partial, args.out)
+    shutil.rmtree(runs, ignore_errors=True)
+    print(f"{args.out}: tuned image segmentation network")
+
+
+if __name__ == "__main__":
+    run(main)

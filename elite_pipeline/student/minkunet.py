@@ -1,0 +1,151 @@
+"""The student of UDAKD and FSKD: a sparse U-Net, and what turns its features into those of an image network.
+
+With a stem of 32, planes 32, 64, 128, 256, 256, 128, 96, 96 and blocks 2, 3, 4, 6, 2, 2, 2, 2 the U-Net is Res16UNet34C
+of MinkowskiEngine as SLidR (arXiv 2203.16258) uses it: a stem of one 3x3x3 convolution, four stages down, four up. It
+has 37,845,568 parameters, 2,592 more than SLidR's, which takes one number per voxel where this one takes four; an
+embedding of 64 adds 6,208.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from elite_pipeline.student.adaptation import Adaptation
+from elite_pipeline.student.norm import BatchNorm, Normalised
+from elite_pipeline.student.sparse import InverseConv3d, SparseTensor, StridedConv3d, SubMConv3d, sparse_tensor
+from elite_pipeline.student.spvcnn import Output
+from elite_pipeline.student.voxels import Frame, Pyramid, Volume, mean
+
+INPUTS = 4
+
+
+class Block(nn.Module):
+    """y = ReLU( BN(Conv( ReLU(BN(Conv(x))) )) + x ), with BN(W x) in the place of x where the width changes."""
+
+    def __init__(self, inputs, outputs, key):
+        super().__init__()
+        self.first = Normalised(SubMConv3d(inputs, outputs, key=key))
+        self.second = Normalised(SubMConv3d(outputs, outputs, key=key), relu=False)
+        self.shortcut = nn.Identity()
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Linear(inputs, outputs, bias=False), BatchNorm(outputs))
+
+    def forward(self, x: SparseTensor):
+        y = self.second(self.first(x))
+        return y.replace_feature(functional.relu(y.features + self.shortcut(x.features)))
+
+
+class Up(nn.Module):
+    """From stride 2 `stride` to `stride`, where it meets what went down there."""
+
+    def __init__(self, inputs, skip, outputs, number, stride):
+        super().__init__()
+        self.convolution = Normalised(InverseConv3d(inputs, outputs, key=f"below_{stride}"))
+        self.blocks = _blocks(outputs + skip, outputs, number, stride)
+
+    def forward(self, x: SparseTensor, skip: SparseTensor):
+        x = self.convolution(x)
+        return self.blocks(x.replace_feature(torch.cat([x.features, skip.features], dim=1)))
+
+
+class UNet(nn.Module):
+    """`planes` and `blocks` are the width and the number of blocks of each stage, first down, then up."""
+
+    def __init__(self, stem: int, planes: Sequence[int], blocks: Sequence[int]):
+        super().__init__()
+        depth = len(planes) // 2
+        down, up = [stem, *planes[:depth]], planes[depth - 1 :]
+        strides = [2**k for k in range(depth + 1)]
+        self.stem = Normalised(SubMConv3d(INPUTS, stem, key="stride_1"))
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                Normalised(StridedConv3d(inputs, inputs, key=f"below_{stride // 2}")),
+                _blocks(inputs, outputs, number, stride),
+            )
+            for (inputs, outputs), number, stride in zip(pairwise(down), blocks[:depth], strides[1:], strict=True)
+        )
+        self.up = nn.ModuleList(
+            Up(inputs, skip, outputs, number, stride)
+            for (inputs, outputs), skip, number, stride in zip(
+                pairwise(up), down[-2::-1], blocks[depth:], strides[-2::-1], strict=True
+            )
+        )
+
+    def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
+        """`features` (V, 4) of the voxels of stride 1 -> (V, planes[-1])."""
+        scale, coarsest = pyramid[1], 2 ** len(self.down)
+        shape = [-(-n // coarsest) * coarsest for n in scale.shape]
+        x, skips = self.stem(sparse_tensor(features, scale.coordinates, shape, pyramid.scans)), []
+        for down in self.down:
+            skips.append(x)
+            x = down(x)
+        for up in self.up:
+            x = up(x, skips.pop())
+        return x.features
+
+
+class MinkUNet(nn.Module):
+    """Voxels -> logits, as `config.MinkUNet` says.
+
+    U-Net -> `embedding` (Linear) -> `adaptation` -> layer normalisation over channels, as an image network's features
+    are normalised -> classifier. Without an embedding, the classifier sees the U-Net's own features. A "shared"
+    classifier is the teacher's, which is not trained.
+    """
+
+    def __init__(
+        self,
+        *,
+        frame: Frame,
+        voxel_size: Sequence[float],
+        volume: Volume,
+        stem: int,
+        planes: Sequence[int],
+        blocks: Sequence[int],
+        classes: int,
+        embedding: int | None = None,
+        adaptation: dict | None = None,
+        classifier: str = "own",
+    ):
+        """`adaptation`: `layers` and `pooling` of an `Adaptation`."""
+        super().__init__()
+        self.frame, self.voxel_size, self.volume = frame, voxel_size, volume
+        self.stem, self.planes, self.blocks = stem, planes, blocks
+        self.width = embedding or planes[-1]
+        """Channels that the classifier sees."""
+        self.finest, self.strides = 1, []
+        """The stride of the voxels that carry logits; those of stages, of which there are none."""
+        self.backbone = UNet(stem, planes, blocks)
+        self.embedding = nn.Linear(planes[-1], embedding) if embedding else None
+        self.adaptation = Adaptation(self.width, **adaptation) if adaptation else None
+        self.classifier = nn.Linear(self.width, classes)
+        self.classifier.requires_grad_(classifier == "own")
+
+    def voxelise(self, points, scan=None, scans=1) -> Pyramid:
+        """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
+        strides = [self.adaptation.pooling] if self.adaptation else []
+        voxels = {"voxel_size": self.voxel_size, "volume": self.volume, "frame": self.frame}
+        return Pyramid(points, scan, scans=scans, strides=strides, **voxels)
+
+    def forward(self, pyramid: Pyramid) -> Output:
+        inputs = voxel_features(pyramid).to(self.classifier.weight.dtype)
+        features, embedding = self.backbone(inputs, pyramid), None
+        if self.embedding:
+            features = embedding = self.embedding(features)  # (V, E)
+            if self.adaptation:
+                features = self.adaptation(embedding, pyramid)  # (V, E)
+            features = functional.layer_norm(features, [self.width])
+        return Output(self.classifier(features), [], features, embedding)
+
+
+def voxel_features(pyramid: Pyramid):
+    """(V, 4) float32: means over a voxel's points of remission and of their offset from its centre, in voxels."""
+    offset = (pyramid.inside - pyramid.corner) / pyramid.voxel_size - 0.5  # (N, 3)
+    return mean(torch.cat([pyramid.points[:, 3:], offset], dim=1), pyramid[1].of_point, len(pyramid[1]))
+
+
+def _blocks(inputs, outputs, number, stride):
+    widths = [inputs, *[outputs] * number]
+    return nn.Sequential(*(Block(*pair, key=f"stride_{stride}") for pair in pairwise(widths)))

@@ -1,0 +1,59 @@
+"""Batch normalisation over all processes that train together, alone and behind a sparse convolution."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from elite_pipeline.processes import summed, world
+from elite_pipeline.student.sparse import SparseConvolution, SparseTensor
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over the rows (N, C) of all processes that train together.
+
+    Where these are a single row, which has no variance, it uses the running statistics. (torch's `SyncBatchNorm`
+    refuses CPUs and a process with one row.)
+    """
+
+    def forward(self, input):
+        if self.training and world() > 1:
+            return self._of_all_processes(input)
+        if self.training and len(input) < 2:
+            return self._by_running_statistics(input)
+        return super().forward(input)
+
+    def _by_running_statistics(self, input):
+        return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def _of_all_processes(self, input):
+        x = input.float()
+        # In float64, in which a number of rows is exact.
+        sums = summed(torch.cat([x.sum(dim=0), x.new_tensor([len(x)])]).double())  # (C + 1,)
+        rows = int(sums[-1])
+        if rows < 2:
+            return self._by_running_statistics(input)
+        mean = (sums[:-1] / rows).float()
+        # In a second pass, since the mean of squares less the square of the mean cancels.
+        centred = x - mean
+        variance = summed(centred.square().sum(dim=0)) / rows
+        with torch.no_grad():
+            for running, new in ((self.running_mean, mean), (self.running_var, variance * rows / (rows - 1))):
+                running.lerp_(new, self.momentum)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType, reportCallIssue]
+            self.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+        y = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return y.to(input.dtype)
+
+
+class Normalised(nn.Module):
+    """ReLU(BN(convolution(x))) of a sparse tensor; without the ReLU where `relu` is False."""
+
+    def __init__(self, convolution: SparseConvolution, *, relu=True):
+        super().__init__()
+        self.convolution = convolution
+        self.norm = BatchNorm(convolution.out_channels)
+        self.relu = relu
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        y = self.convolution(x)
+        features = self.norm(y.features)
+        return y.replace_feature(functional.relu(features) if self.relu else features)

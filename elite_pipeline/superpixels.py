@@ -1,0 +1,26 @@
+"""Superpixels: small regions of an image of about one colour, which rarely cross the border of an object."""
+
+import numpy as np
+from skimage.segmentation import slic
+
+
+def segments(image, settings):
+    """SLIC (Achanta et al., TPAMI 2012) as SLidR calls it: the superpixel of each pixel of an RGB image.
+
+    image: (H, W, 3) uint8. settings: a `config.SegmentImages`. Returns (H, W) int32, numbered from 0 without gaps;
+    `settings.segments` are asked for, and about as many come out.
+    """
+    found = slic(
+        image,
+        n_segments=settings.segments,
+        compactness=settings.compactness,
+        sigma=settings.sigma,
+        start_label=0,
+    )
+    return found.astype(np.int32)
+
+
+def at(segments, pixel):
+    """The superpixel of each point: (n,) int32 of `segments` (H, W) at `pixel` (n, 2) float32, (u right, v down)."""
+    column, row = pixel.astype(np.intp).T
+    return segments[row, column]

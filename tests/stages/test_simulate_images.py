@@ -1,0 +1,71 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.errors import InputError
+from elite_pipeline.simulation import random_views
+from elite_pipeline.stages import simulate_images
+
+SETTINGS = ["seed=6", "worlds=2", "views_per_world=2", "image_width=64", "image_height=32", 'unknown=["road"]']
+
+
+def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path):
+    out, partial = tmp_path / "data/worlds", tmp_path / "data/worlds.partial"
+    # A run of other settings was killed here; its labels would be the last of their worlds.
+    for name in ("000001.png", "000003.png", "000009.png"):
+        for kind in ("images", "labels"):
+            (partial / kind).mkdir(parents=True, exist_ok=True)
+            (partial / kind / name).write_bytes(b"of other settings")
+    (partial / "simulated.json").write_text('{"settings": {"seed": 5}}')
+
+    simulate_images.main(["--out", str(out), *SETTINGS])
+    files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.png")}
+    assert sorted(files) == [f"{kind}/{k:06d}.png" for kind in ("images", "labels") for k in range(4)]
+    for number, view in enumerate(random_views(7, 2, 64, 32), start=2):
+        assert np.array_equal(np.array(Image.open(out / f"images/{number:06d}.png")), view.rgb)
+        label = Image.open(out / f"labels/{number:06d}.png")
+        assert label.mode == "L"
+        road = view.semantic == CLASSES.index("road")
+        assert road.any()
+        assert np.array_equal(np.array(label), np.where(road, 0, view.semantic))
+
+    # As after a kill while the second world was being written: one view is there, the other's image half.
+    out.rename(partial)
+    before = (partial / "labels/000001.png").stat().st_mtime_ns
+    (partial / "labels/000003.png").unlink()
+    (partial / "images/000003.png").unlink()
+    (partial / "images/000003.partial").write_bytes(files["images/000003.png"][:100])
+    simulate_images.main(["--out", str(out), "--processes", "2", *SETTINGS])
+    assert {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.png")} == files
+    assert (out / "labels/000001.png").stat().st_mtime_ns == before
+    assert {path.name for path in out.iterdir()} == {"images", "labels", "simulated.json"}
+    assert not list(out.rglob("*.partial"))
+    assert not partial.exists()
+
+
+def test_images_of_the_user_are_not_overwritten(tmp_path):
+    mine = tmp_path / "worlds/images/mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(InputError, match="not simulated"):
+        simulate_images.main(["--out", str(tmp_path / "worlds"), *SETTINGS])
+    assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("wrong", ["worlds=0", "image_width=1.5", 'unknown=["street"]', "colour=1"])
+def test_wrong_settings_are_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match=wrong.split("=")[0]):
+        simulate_images.main(["--out", str(tmp_path / "worlds"), *SETTINGS, wrong])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_import_is_light_and_never_of_torch():
+    code = (
+        "import sys, elite_pipeline.stages.simulate_images, elite_pipeline.simulation.images;"
+        "sys.exit(bool({'torch', 'open3d'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from elite_pipeline.config import View
+from elite_pipeline.errors import InputError
+from elite_pipeline.stages import tune_image_teacher
+from elite_pipeline.teacher import tuning
+from elite_pipeline.teacher.segmentation import Pictures, SegmentationTeacher
+
+SETTINGS = [
+    "held_out=0.3",
+    "longest_side=64",
+    "upscaler=16",
+    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
+    'tune_teacher={"steps": 12, "batch": 2, "learning_rate": 0.02, "weight_decay": 0.01, "warmup": 2, "lovasz": 1.0,'
+    '"seed": 0}',
+]
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Six images of 64 x 32: a red square of class 1 on blue ground of class 9; a person in the held-out ones alone."""
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+    for k in range(6):
+        image, label = np.full((32, 64, 3), (20, 30, 200), np.uint8), np.full((32, 64), 9, np.uint8)
+        image[8:24, 4 * k : 4 * k + 32], label[8:24, 4 * k : 4 * k + 32] = (200, 30, 20), 1
+        label[:2] = 6 if k >= 4 else 0
+        Image.fromarray(image).save(tmp_path / f"set/images/{k:06d}.png")
+        Image.fromarray(label).save(tmp_path / f"set/labels/{k:06d}.png")
+    return tmp_path / "set"
+
+
+def tune(images, out, *settings):
+    tune_image_teacher.main(["--images", str(images), "--out", str(out), 'encoder="sam_tiny"', *SETTINGS, *settings])
+
+
+def test_folder_of_a_tuned_network(images, tmp_path, capsys):
+    out = tmp_path / "image_teachers/network"
+    tune(images, out)
+    printed = capsys.readouterr().out
+    assert "4 images; trainable parameters: 0 in adapters" in printed
+    assert "at labelled pixels of 2 held-out images: coverage 1.000" in printed
+    assert {path.name for path in out.iterdir()} == {"README.md", "heads.safetensors", "teacher.json"}
+    assert [path.name for path in out.parent.iterdir()] == ["network"]
+    described = json.loads((out / "teacher.json").read_text())
+    assert described["kind"] == "segmentation"
+    assert described["known_classes"] == ["car", "road"]
+    assert described["images"] == 4
+    held_out = described["held_out"]
+    assert held_out["images"] == 2
+    assert held_out["iou"].keys() == {"car", "person", "road"}
+    assert held_out["iou"]["person"] == 0, "nobody taught it"
+    assert min(held_out["iou"]["car"], held_out["iou"]["road"]) > 0.4
+    card = (out / "README.md").read_text()
+    assert "the last 2 images by name, held out; it was trained on the 4\nbefore them" in card
+    assert "| road |" in card
+    assert "\n\n\n" not in card
+
+    teacher, view = tuning.load(out, View(encoder="sam_tiny", longest_side=64))
+    assert isinstance(teacher, SegmentationTeacher)
+    assert teacher.known_classes == ["car", "road"]
+    image = np.array(Image.open(images / "images/000005.png"))
+    with torch.no_grad():
+        (logits,) = teacher(view.prepare(image)[None])
+    assert set(logits.argmax(1).unique().tolist()) == {1, 9}
+
+
+def test_killed_and_resumed_ends_in_the_same_weights(images, tmp_path, monkeypatch):
+    tune(images, tmp_path / "whole")
+    batch, asked = Pictures.batch, []
+
+    def killed(self, view, step, *rest):
+        if step == 11:
+            raise KeyboardInterrupt
+        return batch(self, view, step, *rest)
+
+    def watched(self, view, step, *rest):
+        asked.append(step)
+        return batch(self, view, step, *rest)
+
+    monkeypatch.setattr(Pictures, "batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune(images, tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    monkeypatch.setattr(Pictures, "batch", watched)
+    tune(images, tmp_path / "killed")
+    assert sorted(asked) == [10, 11]
+    for name in ("heads.safetensors", "README.md"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_faults_of_images_are_refused_before_tuning(images, tmp_path):
+    (images / "labels/000002.png").unlink()
+    (images / "images/000003.png").write_bytes((images / "images/000003.png").read_bytes()[:60])
+    with pytest.raises(InputError, match=r"2 faults(.|\n)*000002\.png: has no(.|\n)*000003\.png: unreadable"):
+        tune(images, tmp_path / "network")
+
+
+def test_nothing_to_learn_from_is_refused(images, tmp_path):
+    for k in range(4):
+        Image.fromarray(np.zeros((32, 64), np.uint8)).save(images / f"labels/{k:06d}.png")
+    with pytest.raises(InputError, match="nothing is labelled but in the last 2"):
+        tune(images, tmp_path / "network")
+    assert not (tmp_path / "network").exists()
+
+
+def test_a_network_that_is_not_tuned_is_refused(images, tmp_path):
+    with pytest.raises(InputError, match=r"tune_teacher\.steps is 0"):
+        tune(images, tmp_path / "network", SETTINGS[-1].replace('"steps": 12', '"steps": 0'))

@@ -1,0 +1,111 @@
+"""ResNet-50: torchvision's stages, from torchvision's files and MoCo-v2's."""
+
+import hashlib
+
+import pytest
+import torch
+from torchvision.models import resnet18, resnet50
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from elite_pipeline.checkpoints import PUBLISHED, WITHOUT_LABELS
+from elite_pipeline.errors import InputError
+from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.teacher.resnet import build_resnet
+from elite_pipeline.teacher.sam import StageEncoder
+
+LAYERS = ["layer1", "layer2", "layer3", "layer4"]
+CHANNELS, STRIDES = (256, 512, 1024, 2048), (4, 8, 16, 32)
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A state dict in torchvision's format whose convolutions are views of few random numbers: the file is small."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in resnet50().state_dict().items()}
+    made = {}
+    for name, shape in shapes.items():
+        if len(shape) < 2:
+            made[name] = torch.rand(shape) + 0.5 if shape else torch.tensor(800)
+        else:
+            made[name] = (torch.randn(1, *shape[1:]) * shape[1:].numel() ** -0.5).expand(shape)
+    return made
+
+
+@pytest.fixture
+def checkpoint(state, tmp_path):
+    torch.save(state, tmp_path / "resnet50.pth")
+    return tmp_path / "resnet50.pth"
+
+
+def moco(state):
+    """A checkpoint as MoCo-v2 writes it: the network that learns, with its own head, beside a second and a queue."""
+    bare = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    bare |= {name: torch.zeros(2) for name in ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")}
+    parts = {f"module.encoder_q.{name}": value for name, value in bare.items()}
+    parts |= {f"module.encoder_k.{name}": torch.tensor(0.0).expand(value.shape) for name, value in bare.items()}
+    parts["module.queue"] = torch.zeros(128, 8)
+    return {"epoch": 800, "arch": "resnet50", "state_dict": parts, "optimizer": {"param_groups": [{"lr": 0.03}]}}
+
+
+@torch.no_grad()
+def test_stages_are_torchvisions_in_every_mode(state, checkpoint):
+    theirs = resnet50()
+    theirs.load_state_dict(state)
+    encoder = StageEncoder(build_resnet(checkpoint, hashlib.sha256(checkpoint.read_bytes()).hexdigest()))
+    teacher = Teacher(encoder, width=4, classes=3).train()  # as while heads are tuned
+    images = torch.randn(2, 3, 64, 96)
+    expected = create_feature_extractor(theirs.eval(), LAYERS)(images).values()
+    stages = teacher.encoder(images)
+    sizes = [(channels, 64 // stride, 96 // stride) for channels, stride in zip(CHANNELS, STRIDES, strict=True)]
+    assert [tuple(stage.shape[1:]) for stage in stages] == sizes
+    assert (encoder.channels, encoder.strides) == (CHANNELS, STRIDES)
+    assert all(encoder.patch % stride == 0 for stride in STRIDES)
+    for found, wanted in zip(stages, expected, strict=True):
+        assert 0.01 < float(wanted.std()) < 1e6
+        torch.testing.assert_close(found, wanted)
+    for name, statistics in encoder.encoder.named_buffers():
+        assert torch.equal(statistics, state[name]), name  # nothing was counted
+    assert teacher.point_logits(images, [torch.rand(5, 2) * 60, torch.rand(2, 2)]).shape == (7, 4, 3)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_a_checkpoint_of_moco_holds_the_network_that_learns(state, tmp_path, zipped):
+    path = tmp_path / "moco_v2_800ep_pretrain.pth.tar"
+    torch.save(moco(state), path, _use_new_zipfile_serialization=zipped)
+    for name, value in build_resnet(path).state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_older_files_without_counters_load(state, tmp_path):
+    torch.save({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "old.pth")
+    assert torch.equal(build_resnet(tmp_path / "old.pth").layer4[2].bn3.running_var, state["layer4.2.bn3.running_var"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer3.5.conv2.weight": None}, "missing layer3.5.conv2.weight"),
+        ({"layer3.6.conv1.weight": torch.zeros(1)}, "unexpected layer3.6.conv1.weight"),
+        ({"conv1.weight": torch.zeros(64, 1, 7, 7)}, r"conv1.weight is \(64, 1, 7, 7\), resnet50 has \(64, 3, 7, 7\)"),
+        ({"epoch": 3}, "no state dict"),
+    ],
+)
+def test_a_file_of_another_network_is_refused(state, tmp_path, change, message):
+    torch.save({name: value for name, value in (state | change).items() if value is not None}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=message):
+        build_resnet(tmp_path / "other.pth")
+
+
+def test_moco_of_another_network_is_refused(tmp_path):
+    torch.save(moco(resnet18().state_dict()), tmp_path / "moco.pth")
+    with pytest.raises(InputError, match=r"does not hold the weights of resnet50:\n  missing layer1\.0\.bn3"):
+        build_resnet(tmp_path / "moco.pth")
+
+
+def test_another_or_a_missing_file_says_where_to_get_it(checkpoint, tmp_path):
+    with pytest.raises(InputError, match=f"expects {'1' * 64}"):
+        build_resnet(checkpoint, "1" * 64)
+    with pytest.raises(InputError) as error:
+        build_resnet(tmp_path / "none.pth")
+    assert all(text in str(error.value) for text in (*PUBLISHED["resnet50"], WITHOUT_LABELS["resnet50"]))
