@@ -138,12 +138,12 @@ def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets
     assert one.taught_classes() == ["car", "road", "building"]
     twice = Examples(open_recorded(*([path] * 2 for path in image_taught.values())))
     assert all(torch.equal(a, b) for a, b in zip(one.classifier(), twice.classifier(), strict=True))
-    other = Examples([*twice.sequences[:1], *open_recorded(*([path] for path in image_taught.values()))])
-    weight = one.classifier()[0].numpy()
-    rewrite_targets(image_taught["targets"], classifier_weight=2 * weight[None])
-    other.sequences[1].targets = examples(image_taught).sequences[0].targets
+    other = image_taught["targets"].with_name("other")
+    shutil.copytree(image_taught["targets"], other)
+    rewrite_targets(other, classifier_weight=2 * one.classifier()[0].numpy()[None])
+    both = [[path] * 2 for name, path in image_taught.items() if name != "targets"]
     with pytest.raises(InputError, match="no classifier to share, or several"):
-        other.classifier()
+        Examples(open_recorded(*both, [image_taught["targets"], other])).classifier()
     rewrite_targets(image_taught["targets"], classifier_weight=None, classifier_bias=None)
     with pytest.raises(InputError, match="no classifier to share"):
         examples(image_taught).classifier()

@@ -1,7 +1,9 @@
 """UDAKD's pre-training: which pairs a step contrasts, that it learns, and what it hands on."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -38,16 +40,16 @@ def pairs_of(batch, level="point", count=1000, step=0):
 @pytest.mark.parametrize("count", [1000, 5, 1])
 def test_of_points_each_pair_has_one_and_no_two_are_of_one_patch(batch, count):
     rows, of_pair, patches = pairs_of(batch, count=count)
-    assert len(patches) == min(count, 12)  # two cameras of frame 0 and one of frame 2, four patches each
-    assert of_pair.tolist() == list(range(len(patches)))
+    assert len(patches) == min(count, 16)  # four in each of two cameras, in two of the frames
+    assert sorted(of_pair.tolist()) == list(range(len(patches)))
     assert len(set(patches.tolist())) == len(patches)
-    assert torch.equal(batch.patch_of[rows], patches)
+    assert torch.equal(batch.patch_of[rows], patches[of_pair])
 
 
 @pytest.mark.parametrize("count", [1000, 5, 1])
 def test_of_superpixels_each_pair_has_all_points(batch, count):
     rows, of_pair, patches = pairs_of(batch, "superpixel", count)
-    assert len(patches) == min(count, 12)
+    assert len(patches) == min(count, 16)
     assert torch.equal(batch.patch_of[rows], patches[of_pair])
     for k, patch in enumerate(patches):
         inside = torch.nonzero(batch.patch_of == patch).squeeze(1)
@@ -62,10 +64,8 @@ def test_pairs_follow_from_seed_and_step_and_change_from_step_to_step(batch, lev
     drawn = [pairs_of(batch, level, 5, step) for step in range(40)]
     assert {patch for _, _, patches in drawn for patch in patches.tolist()} == set(batch.patch_of.tolist()) - {-1}
     # Any point of a patch may stand for it.
-    assert {row for rows, _, _ in drawn for row in rows.tolist()} >= set(range(96)) if level == "superpixel" else 60
-    if level == "point":
-        everything = {row for step in range(40) for row in pairs_of(batch, level, 1000, step)[0].tolist()}
-        assert len(everything) > 80
+    everything = {row for step in range(40) for row in pairs_of(batch, level, 1000, step)[0].tolist()}
+    assert everything == set(range(len(batch.taught)))
 
 
 @pytest.mark.parametrize("level", ["point", "superpixel"])
@@ -115,16 +115,19 @@ def train(taught, settings, run):
 @pytest.mark.parametrize("adaptation", [True, False])
 def test_learns_which_points_a_patch_shows(taught, rewrite_targets, pretraining_settings, tmp_path, adaptation):
     """From features alone, which are all that the targets of a frozen encoder hold."""
-    rewrite_targets(taught["targets"], logits=None, mass=None)
+    patches = np.random.default_rng(0).integers(-20, 20, size=(20, 4, 5)).astype(np.int8)
+    rewrite_targets(taught["targets"], logits=None, mass=None, patch_feature=patches)
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
     settings = changed(changed(pretraining_settings, "augmentation", **still), "contrast", level="superpixel")
     settings = changed(settings, "pretrain_student", epochs=30, learning_rate=0.02)
     settings = settings if adaptation else settings.model_copy(update={"adaptation": None})
     task, _, log = train(taught, settings, tmp_path)
     assert (task.learner.student.adaptation is not None) == adaptation
-    first, last = ([line["loss"] for line in log if line["pairs"] >= 8][part] for part in (slice(4), slice(-4, None)))
-    assert sum(last) < 0.7 * sum(first)
-    assert log[-1]["matched"] > log[0]["matched"]
+    log = [line for line in log if line["pairs"]]  # a step may see frame 1 alone
+    guessing = [line["loss"] / math.log(line["pairs"]) for line in log]
+    assert np.mean(guessing[-6:]) < 0.7 * np.mean(guessing[:6])
+    matched = [line["matched"] for line in log]
+    assert np.mean(matched[-6:]) > 2 * np.mean(matched[:6])
 
 
 def test_interrupted_and_resumed_it_ends_in_the_same_bits(taught, pretraining_settings, tmp_path, monkeypatch):
@@ -159,11 +162,7 @@ def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_sett
     mine, theirs = student.backbone.state_dict(), task.learner.student.backbone.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     module = load_file(tmp_path / "out" / "module.safetensors")
-    assert {name.split(".")[-2 if "student" not in name else 1] for name in module} == {
-        "image",
-        "embedding",
-        "adaptation",
-    }
+    assert {name.removeprefix("student.").split(".")[0] for name in module} == {"image", "embedding", "adaptation"}
     assert len(module) + len(mine) + 2 == len(task.learner.state_dict())  # and the classifier, which nothing taught
 
 

@@ -12,17 +12,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import distributed, nn
 
-from elite_pipeline import processes
+from elite_pipeline import processes, store
 from elite_pipeline.config import Student
 from elite_pipeline.errors import InputError
 from elite_pipeline.examples import Example, collate
 from elite_pipeline.objective import ClassWeights, Learner, total_loss
-from elite_pipeline.stages import train_student
+from elite_pipeline.stages import pretrain_student, train_student
 from elite_pipeline.student.model import build
 from elite_pipeline.student.norm import BatchNorm
 from elite_pipeline.validation import flatten
@@ -175,21 +176,21 @@ def test_one_process_with_labels_and_one_with_answers_learn_what_one_does_with_b
             torch.testing.assert_close(found["learn"][name], expected, rtol=1e-4, atol=atol, msg=name)
 
 
-def trained_with(settings, **options):
-    """`settings` with other options of `train_student`. SGD, which passes on the rounding of a gradient as it is,
-    where AdamW makes whole steps of gradients that are nothing but rounding."""
+def trained_with(settings, section="train_student", **options):
+    """`settings` with other options of `section`. SGD, which passes on the rounding of a gradient as it is, where AdamW
+    makes whole steps of gradients that are nothing but rounding."""
     options = {"optimiser": "sgd", "learning_rate": 0.05, "epochs": None, **options}
-    options = settings.train_student.model_copy(update=options)
-    return settings.model_copy(update={"train_student": options})
+    options = getattr(settings, section).model_copy(update=options)
+    return settings.model_copy(update={section: options})
 
 
-def words(taught, out, settings):
+def words(taught, out, settings, run=None):
     files = [word for name, path in taught.items() for word in (f"--{name}", str(path))]
-    return [*files, "--run", str(out / "run"), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
+    return [*files, "--run", str(run or out / "run"), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", *("elite_pipeline.stages.train_student", *words(*arguments))]
+def command(*arguments, stage="train_student"):
+    return [sys.executable, "-m", *(f"elite_pipeline.stages.{stage}", *words(*arguments))]
 
 
 def log_of(folder):
@@ -215,6 +216,37 @@ def test_two_processes_train_as_one_with_the_doubled_batch(taught, student_setti
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=2e-5, msg=name)
     assert json.loads((two / "config.json").read_text())["processes"] == 2
     assert list((two / "run").iterdir()) == []
+
+
+def test_two_processes_contrast_what_one_does_with_the_doubled_batch(
+    taught, rewrite_targets, pretraining_settings, tmp_path
+):
+    """All superpixels of both processes; at some step one of them has a scan that shows none."""
+    rng = np.random.default_rng(0)
+    rewrite_targets(taught["targets"], patch_feature=rng.integers(-20, 20, size=(20, 4, 5)).astype(np.int8))
+    one, two, superpixels = tmp_path / "one", tmp_path / "two", tmp_path / "superpixels"
+    frames = ["000000", "000001", "000002"]
+    with store.create(superpixels, "superpixels", sequence="00", frames=frames, provenance={}) as out:
+        out.array("segment", rng.integers(4, size=130).astype(np.uint16))
+    contrast = pretraining_settings.contrast.model_copy(update={"level": "superpixel"})
+    settings = pretraining_settings.model_copy(update={"contrast": contrast})
+    taught = {**taught, "superpixels": superpixels}
+    alone = trained_with(settings, "pretrain_student", steps=3, batch=2)
+    pretrain_student.main(words(taught, one, alone, tmp_path / "run"))
+    both = trained_with(settings, "pretrain_student", steps=3, batch=1, processes=2)
+    together = command(taught, two, both, tmp_path / "run", stage="pretrain_student")
+    done = subprocess.run(together, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert {line["pairs"] for line in log_of(one)} == {8, 16}
+    for expected, found in zip(log_of(one), log_of(two), strict=True):
+        assert (found["pairs"], found["matched"]) == (expected["pairs"], expected["matched"])
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+        assert found["gradient"] == pytest.approx(expected["gradient"], rel=1e-3)
+    for name in ("backbone.safetensors", "module.safetensors"):
+        expected, found = load_file(one / name), load_file(two / name)
+        assert set(expected) == set(found)
+        for key in expected:
+            torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=2e-5, msg=key)
 
 
 def test_killed_and_restarted_two_processes_end_in_the_same_weights_as_on_two_machines(

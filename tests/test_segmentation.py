@@ -155,7 +155,7 @@ def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(i
     expected = functional.cross_entropy(logits[known], batch.labels[known], task.weights.labels)
     torch.testing.assert_close(parts["cross_entropy"], expected)
     own = Segmentation(examples, changed(fskd_settings, "network", classifier="own"))
-    assert own.known_classes == CLASSES[1:]
+    assert own.known_classes == list(CLASSES[1:])
     assert own.student.classifier.weight.requires_grad
 
 
@@ -170,7 +170,7 @@ def test_faults_of_a_teacher_are_told(image_taught, taught, fskd_settings, minku
     with pytest.raises(InputError, match="no classifier to share"):
         Segmentation(examples_of(taught), fskd_settings)
     rewrite_targets(taught["targets"], logits=None, mass=None)
-    with pytest.raises(InputError, match="names no classes.*add logits"):
+    with pytest.raises(InputError, match=r"names no classes.*add logits"):
         Segmentation(examples_of(taught), changed(minkunet_settings, "losses", output=1.0))
 
 

@@ -206,8 +206,8 @@ class Config(Section):
                 f"experiments.{name}: losses.stages of student {experiment.student} is {losses.stages}, but teacher"
                 f" {experiment.teacher} has {stages} stages, counted from 0"
             )
-        in_stages = losses.distillation or (losses.features and not isinstance(network, MinkUNet))
-        if in_stages and len(network.scales) != stages:
+        in_stages = losses.distillation or losses.features
+        if isinstance(network, SPVCNN) and in_stages and len(network.scales) != stages:
             raise ValueError(
                 f"experiments.{name}: student {experiment.student} has {len(network.scales)} scales and teacher"
                 f" {experiment.teacher} {stages} stages: give it as many, or no teacher (teacher: null)"

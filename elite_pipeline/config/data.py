@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
-from elite_pipeline.config.teacher import View
+from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.validation import Section
@@ -78,7 +78,7 @@ class LabelImages(Section):
     """The labeller of a data set's images, and its section."""
 
     labeller: Literal["sparse", "nearest", "paper", "regions"]
-    sam: View | None = None
+    sam: Sam | None = None
     nearest: NearestLabeller | None = None
     paper: PaperLabeller | None = None
     regions: RegionsLabeller | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from elite_pipeline.config.data import PaperLabeller, RegionsLabeller
-from elite_pipeline.config.teacher import View
+from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.values import Count, Finite, Natural, NonNegative, Positive
 from elite_pipeline.validation import Section
 
@@ -48,7 +48,7 @@ class EvaluatePseudoLabels(Section):
 class LabellersToEvaluate(EvaluatePseudoLabels):
     """What `evaluate_pseudo_labels` reads: that, and a data set's labellers, chosen or not."""
 
-    sam: View
+    sam: Sam
     paper: PaperLabeller
     regions: RegionsLabeller
 
@@ -56,7 +56,7 @@ class LabellersToEvaluate(EvaluatePseudoLabels):
 class SegmentImages(Section):
     """Superpixels (SLIC)."""
 
-    segments: Count
+    segments: Annotated[int, Field(ge=1, lt=1 << 15, strict=True)]  # numbered in 16 bits, and SLIC may make more
     compactness: Positive
     sigma: NonNegative
 

@@ -31,6 +31,12 @@ class View(Section):
         return self
 
 
+class Sam(View):
+    """The SAM that a labeller prompts."""
+
+    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class Peft(Section):
     """Adapters of the image encoder."""
 
@@ -99,6 +105,8 @@ class Teacher(TeacherToTune, TeacherToCache):
             raise ValueError(
                 "tune_teacher.steps is 0, which teaches no classes: cache_teacher.targets must be [features]"
             )
+        if self.tune_teacher.steps == 0 and self.images is not None:
+            raise ValueError("tune_teacher.steps is 0, but classes are to be learnt from images: give it steps")
         return self
 
     @property

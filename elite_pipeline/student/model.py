@@ -88,7 +88,7 @@ def load_backbone(student: MinkUNet, folder):
     An `InputError` where it is missing, damaged, or made of other voxels or other planes than the student's.
     """
     path = Path(folder) / CONFIG
-    remedy = f"Pre-train the backbone again: snakemake {path.with_name(BACKBONE)}"
+    remedy = f"Pre-train the backbone again: delete {path.parent} and run snakemake again"
     try:
         config = json.loads(path.read_text())
         network = config["network"]
