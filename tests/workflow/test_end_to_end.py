@@ -159,6 +159,44 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     ]
 
 
+def test_pretraining_and_zero_shot(tmp_path, config, snakemake):
+    """UDAKD and FSKD, both killed nowhere: from drives and labelled images to both results and the embedding."""
+    config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
+    config["datasets"]["demo"]["simulate_drive"].update(frames=2, columns=512, image_width=256, image_height=80)
+    config["datasets"]["demo_10"]["labelled"] = 0.5
+    config["image_sets"]["worlds"]["simulate_images"].update(
+        worlds=3, views_per_world=2, image_width=256, image_height=80
+    )
+    config["image_sets"]["worlds"].update(unknown=["car"], held_out=0.4)
+    for teacher in ("frozen_tiny", "network_demo"):
+        config["teachers"][teacher]["longest_side"] = 256
+    config["teachers"]["network_demo"]["tune_teacher"].update(steps=4, batch=2, warmup=1)
+    config["pretrainings"]["udakd_demo"]["pretrain_student"].update(steps=4, warmup=1, checkpoint_every=2)
+    config["pretrainings"]["udakd_demo"]["contrast"].update(pairs=64, level="superpixel")
+    for student in ("minkunet_demo", "fskd_demo"):
+        config["students"][student]["train_student"].update(steps=4, warmup=1, checkpoint_every=2)
+    config["plot_embedding"]["points"] = 120
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    targets = [f"results/demo_{name}" for name in ("udakd_miou.json", "fskd_miou.json", "fskd_embedding.png")]
+    output = snakemake(tmp_path, *given, *targets)
+    assert "100%" in output, output
+    assert "rule label_images" not in output, "neither method needs pseudo-labels"
+    udakd, fskd = (json.loads((tmp_path / target).read_text()) for target in targets[:2])
+    assert (udakd["pretrained"], udakd["zero_shot"], udakd["labelled_scans"]) == ("udakd_demo", False, 2)
+    assert (fskd["pretrained"], fskd["zero_shot"], fskd["labelled_scans"]) == (None, True, 0)
+    assert "car" not in fskd["known_classes"]
+    assert sum(fskd["confusion"][1]) == 0, "what the labelled images lacked is never answered"
+    assert Image.open(tmp_path / targets[2]).width > 800
+    # Pre-trained once for all that begins with it.
+    config["datasets"]["demo_10"]["labelled"] = 1.0
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    output = snakemake(tmp_path, *given, "--dry-run", targets[0])
+    assert "rule train_student" in output
+    assert "rule pretrain_student" not in output
+    assert "rule cache_teacher" not in output
+
+
 def test_real_frames(tmp_path, config, sample, snakemake):
     config["students"]["elite_sample"]["train_student"].update(epochs=2, warmup=1)
     config["teachers"]["sam_tiny_sample"]["tune_teacher"].update(steps=4, warmup=1)
