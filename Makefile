@@ -19,7 +19,7 @@ sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequence
 	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.shares sample
 
 test: $(SET_UP)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist worksteal
 
 lint: $(SET_UP)
 	.venv/bin/ruff check .

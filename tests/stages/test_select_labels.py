@@ -34,6 +34,12 @@ def test_each_sequence_gets_its_part_of_one_choice(frames, tmp_path, capsys):
         assert (one.class_points == whole.class_points * one.labelled[:, None]).all(), k
 
 
+def test_no_label_at_all_for_zero_shot(frames, tmp_path):
+    found = run(frames, "01", tmp_path / "none.parquet", "labelled=0.0")
+    assert not found.labelled.any()
+    assert not found.class_points.any()
+
+
 def test_all_else_is_as_it_was(frames, tmp_path):
     run(frames, "01", tmp_path / "few.parquet", 'labelled={"00": ["000000"]}')
     before, after = (pq.read_table(path).to_pydict() for path in (frames[1], tmp_path / "few.parquet"))
@@ -54,5 +60,5 @@ def test_faults_leave_no_index(frames, tmp_path):
     with pytest.raises(InputError, match=r"02\.parquet is no readable index"):
         run(frames, "01", tmp_path / "few.parquet", "labelled=0.5")
     with pytest.raises(InputError, match="labelled"):
-        run(frames[:2], "01", tmp_path / "few.parquet", "labelled=0.0")
+        run(frames[:2], "01", tmp_path / "few.parquet", "labelled=-0.5")
     assert not list(tmp_path.glob("few.parquet*"))

@@ -30,9 +30,10 @@ def slices(kind, name_of, select):
 
         return value
 
-    return [
-        param(key) for key in sorted({key for n in config[kind] for key in items(n)})
-    ]
+    keys = sorted({key for name in config[kind] for key in items(name)})
+    # The empty word is always among them: Snakemake compares sets of words, so that an entry of another kind, with keys
+    # of its own, changes nothing for the others.
+    return [lambda wildcards: "", *map(param, keys)]
 
 
 def cameras(wildcards):
