@@ -77,6 +77,8 @@ class CacheTeacher(Section):
 
 
 class TeacherToTune(View):
+    """What `tune_teacher` reads."""
+
     upscaler: Count
     peft: Peft
     tune_teacher: TuneTeacher
@@ -91,6 +93,8 @@ class TeacherToTune(View):
 
 
 class TeacherToCache(View):
+    """What `cache_teacher` reads."""
+
     cache_teacher: CacheTeacher
 
 

@@ -1,8 +1,6 @@
 """An image encoder as a teacher that learnt nothing: it names no class, and its features need no label (UDAKD)."""
 
-from torch import nn
-
-from elite_pipeline.teacher.heads import Standardised, calibrate
+from elite_pipeline.teacher.heads import EncoderStages, Standardised
 
 MODEL_CARD = """\
 ---
@@ -22,35 +20,14 @@ inputs).
 """
 
 
-class FrozenEncoder(nn.Module):
+class FrozenEncoder(EncoderStages):
     """Image encoder whose stages are standardised and handed on; used as a `heads.Teacher` without logits."""
 
     FEATURES = "features standardised per channel over the training images, labelled or not"
 
     def __init__(self, encoder):
         """`encoder`: a `sam.StageEncoder`."""
-        super().__init__()
-        self.encoder = encoder
-        self.heads = nn.ModuleList(Standardised(channels) for channels in encoder.channels)
-
-    @property
-    def stage_heads(self) -> list[Standardised]:
-        """`heads`, typed."""
-        return [head for head in self.heads if isinstance(head, Standardised)]
-
-    def feature_maps(self, stages):
-        """Stage maps of `encoder` -> [(map, stride)] that are cached: S of (B, D_s, h / stride, w / stride) float32."""
-        maps = [head.standardise(stage.float()) for head, stage in zip(self.stage_heads, stages, strict=True)]
-        return list(zip(maps, self.encoder.strides, strict=True))
-
-    @property
-    def feature_channels(self):
-        """Channels D_s of each of `feature_maps`."""
-        return tuple(self.encoder.channels)
-
-    def calibrate(self, batches):
-        """Set every stage's mean and deviation from `batches` of prepared images, each (B, 3, h, w)."""
-        calibrate(self.encoder, self.stage_heads, batches)
+        super().__init__(encoder, map(Standardised, encoder.channels))
 
 
 def model_card(description):

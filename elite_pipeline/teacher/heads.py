@@ -67,19 +67,43 @@ def _upscaler(channels, stride, width):
     raise ValueError(f"no head for a stage of stride {stride}; 4, 8, 16 and 32 are known")
 
 
-class Teacher(nn.Module):
-    """Image encoder with one 2D head per stage."""
+class EncoderStages(nn.Module):
+    """Image encoder with one `Standardised` per stage, whose standardised maps are the features that are cached."""
 
     FEATURES = "features standardised per channel over the teacher's training images"
 
-    def __init__(self, encoder, *, width, classes):
-        """`encoder`: a `sam.StageEncoder`, with an adapter or without."""
+    def __init__(self, encoder, heads):
+        """`encoder`: a `sam.StageEncoder`, with an adapter or without. `heads`: one `Standardised` for each stage."""
         super().__init__()
         self.encoder = encoder
-        self.heads = nn.ModuleList(
-            StageHead(channels, stride, width, classes)
-            for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
-        )
+        self.heads = nn.ModuleList(heads)
+
+    def feature_maps(self, stages):
+        """Stage maps of `encoder` -> [(map, stride)] that are cached: S of (B, D_s, h / stride, w / stride) float32."""
+        maps = [head.standardise(stage.float()) for head, stage in zip(self._readers, stages, strict=True)]
+        return list(zip(maps, self.encoder.strides, strict=True))
+
+    @property
+    def feature_channels(self):
+        """Channels D_s of each of `feature_maps`."""
+        return tuple(self.encoder.channels)
+
+    def calibrate(self, batches):
+        """Set every stage's mean and deviation from `batches` of prepared images, each (B, 3, h, w)."""
+        calibrate(self.encoder, self._readers, batches)
+
+    @property
+    def _readers(self) -> list[Standardised]:
+        return [head for head in self.heads if isinstance(head, Standardised)]
+
+
+class Teacher(EncoderStages):
+    """Image encoder with one 2D head per stage."""
+
+    def __init__(self, encoder, *, width, classes):
+        """`encoder`: a `sam.StageEncoder`, with an adapter or without."""
+        scales = zip(encoder.channels, encoder.strides, strict=True)
+        super().__init__(encoder, (StageHead(channels, stride, width, classes) for channels, stride in scales))
 
     @property
     def stage_heads(self) -> list[StageHead]:
@@ -102,20 +126,6 @@ class Teacher(nn.Module):
             at_points = torch.cat([sample(features[b], pixel, view_size) for b, pixel in enumerate(pixels)])
             logits.append(head.classifier(at_points))
         return torch.stack(logits, dim=1)
-
-    def feature_maps(self, stages):
-        """Stage maps of `encoder` -> [(map, stride)] that are cached: S of (B, D_s, h / stride, w / stride) float32."""
-        maps = [head.standardise(stage.float()) for head, stage in zip(self.stage_heads, stages, strict=True)]
-        return list(zip(maps, self.encoder.strides, strict=True))
-
-    @property
-    def feature_channels(self):
-        """Channels D_s of each of `feature_maps`."""
-        return tuple(self.encoder.channels)
-
-    def calibrate(self, batches):
-        """Set every head's mean and deviation from `batches` of prepared images, each (B, 3, h, w)."""
-        calibrate(self.encoder, self.stage_heads, batches)
 
 
 @torch.no_grad()
