@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_writer
+
+# Snakemake leaves a file in each folder that a rule makes, which Zarr would call a stranger at every opening.
+warnings.filterwarnings("ignore", message=r"Object at \.snakemake_timestamp")
 
 FORMATS = {"projection": 1, "pseudo_labels": 1, "superpixels": 1, "targets": 1}
 """Format name -> the version that this code writes and reads."""
