@@ -20,6 +20,9 @@ sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequence
 
 test: $(SET_UP)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist worksteal
+	@if nvidia-smi > /dev/null 2>&1; then \
+	    set -x; PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -m gpu; \
+	fi
 
 lint: $(SET_UP)
 	.venv/bin/ruff check .

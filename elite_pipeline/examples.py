@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -59,8 +60,14 @@ class Batch(Example):
 
     def to(self, device):
         """This batch on `device`."""
-        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "scans"}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self):
+        """This batch in memory that a GPU reads while other work goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change):
+        return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scans"})
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -123,7 +130,7 @@ class Examples:
             patches=answers.patches,
         )
 
-    @property
+    @cached_property
     def labelled(self) -> list[int]:
         """The items with labels."""
         return [item for item, (recorded, f) in enumerate(self.items) if recorded.index.labelled[f]]

@@ -23,13 +23,13 @@ from elite_pipeline.examples import Batch, Examples
 from elite_pipeline.processes import start
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import code_digest
-from elite_pipeline.sampling import draw
+from elite_pipeline.reading import batches, readers_for
 from elite_pipeline.schedule import warm_up_cosine
 from elite_pipeline.validation import Section
 
 CODE = (
-    *("training", "processes", "losses", "schedule", "examples", "recorded", "sampling", "mixing", "augmentation"),
-    "student/*",
+    *("training", "processes", "losses", "schedule", "examples", "recorded", "reading", "sampling", "mixing"),
+    *("augmentation", "student/*"),
 )
 """On which trained weights depend, beside the task's own: an interrupted run does not go on under other code."""
 
@@ -69,7 +69,8 @@ class Trained:
 
     steps: int
     log: Path
-    """JSON lines, one per step: losses, learning rate, norm of the gradient, seconds."""
+    """JSON lines, one per step: losses, learning rate, norm of the gradient, seconds, and how many of them were spent
+    waiting for its scans."""
     processes: int
     """How many trained together."""
     writes: bool
@@ -97,18 +98,23 @@ def train(task: Task, run: Path) -> Trained:
     learner.train()
     for part in task.frozen:
         part.eval()
+    readers = readers_for(fabric.device, options.threads, task.name)
+    place = fabric.global_rank * options.batch
+    stream = {"place": place, "stride": scans_per_step, "readers": readers}
+    given = batches(task.examples, task.augmentation, options, range(done, steps), **stream)
     with log:
         for step in range(done, steps):
             began = time.perf_counter()
-            place = step * scans_per_step + fabric.global_rank * options.batch
-            batch = draw(task.examples, task.augmentation, options, place).to(fabric.device)
+            batch = next(given).to(fabric.device)
+            waited = time.perf_counter() - began
             rate = options.learning_rate * warm_up_cosine(step, steps, options.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
             values = _step(fabric, learner, optimiser, task, batch, step)
             if not math.isfinite(values["loss"]):
                 raise InputError(f"the loss is {values['loss']} at step {step}: lower {task.name}.learning_rate")
-            log.write(step=step, **values, learning_rate=rate, seconds=round(time.perf_counter() - began, 4))
+            seconds = time.perf_counter() - began
+            log.write(step=step, **values, learning_rate=rate, seconds=round(seconds, 4), waited=round(waited, 4))
             if (step + 1) % options.checkpoint_every == 0 or step + 1 == steps:
                 _save(run / "checkpoint.pt", fabric, step + 1, learner, optimiser)
     return Trained(steps, log.path, fabric.world_size, writes=fabric.is_global_zero)

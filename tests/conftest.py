@@ -18,6 +18,12 @@ Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
 
 
+def pytest_configure(config):
+    """Hide the GPU from all but `pytest -m gpu`, before torch looks: bits that must repeat are a CPU's."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def write_drive():
     """A function that writes, to a folder, a sequence: 3 scans of 500 points around the sensor, images of 80 x 40."""

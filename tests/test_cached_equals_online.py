@@ -150,6 +150,21 @@ def test_answers_read_back_are_the_teachers_within_what_the_store_states(cached)
     np.testing.assert_allclose(recorded.class_mass(), mass.mean(0).numpy(), rtol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_what_a_gpu_caches_a_cpu_says_too(cached):
+    """Tuned and cached on the GPU, which rounds convolutions to TensorFloat-32; asked on the CPU."""
+    paths, teacher, view = cached
+    (recorded,) = read(paths)
+    for f in range(3):
+        found = recorded.answers(f, features=True)
+        points, logits, patch_of, patches = ask(teacher, view, recorded, f)
+        assert torch.equal(found.taught, points)
+        torch.testing.assert_close(found.teacher, logits, rtol=2e-2, atol=2e-2)
+        mine, exact = found.patches[found.patch_of], patches[patch_of].clamp(-CUT, CUT)
+        assert float((mine - exact).abs().max()) <= STEP / 2 + 2e-2
+
+
 def taught_by_all(settings, **options):
     losses = settings.losses.model_copy(update={"distillation": 1.0, "output": 1.0, "features": 1.0, "balanced": True})
     options = settings.train_student.model_copy(update={"epochs": 4, **options})

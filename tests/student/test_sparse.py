@@ -13,7 +13,9 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 def place(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
-    return request.param
+    # cuDNN rounds the dense reference to TensorFloat-32 unless told not to.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield request.param
 
 
 def scene(device, channels=16, shape=(9, 12, 7), occupancy=0.3):

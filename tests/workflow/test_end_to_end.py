@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -195,6 +196,28 @@ def test_pretraining_and_zero_shot(tmp_path, config, snakemake):
     assert "rule train_student" in output
     assert "rule pretrain_student" not in output
     assert "rule cache_teacher" not in output
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_in_half_precision(tmp_path, config, snakemake):
+    """The DAG on a GPU: labels by SAM, teacher in bfloat16, student in mixed precision, float16 at inference."""
+    config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
+    config["datasets"]["demo"]["simulate_drive"].update(frames=3)
+    config["teachers"]["sam_tiny"].update(precision="bf16-mixed")
+    config["teachers"]["sam_tiny"]["tune_teacher"].update(steps=20, warmup=5)
+    config["students"]["elite_demo"]["train_student"].update(epochs=20, precision="16-mixed", threads=4)
+    config["measure_latency"].update(precision="16-true")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    output = snakemake(tmp_path, *given, "results/demo_summary.md")
+    assert "100%" in output, output
+    miou, latency = check_results(tmp_path, "demo")
+    assert miou["device"] == latency["device"] == torch.cuda.get_device_name()
+    assert latency["precision"] == "16-true"
+    assert miou["miou"] > 0.05
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "models/demo/training.jsonl").read_text().splitlines()]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
 def test_real_frames(tmp_path, config, sample, snakemake):

@@ -16,7 +16,7 @@ from snakemake.exceptions import WorkflowError
 
 # Passive waiting: two OpenMP jobs that spin on shared cores ran seven times slower.
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}' PYTHONUNBUFFERED=1"
+    f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'${{{{PYTHONPATH:+:$PYTHONPATH}}}} PYTHONUNBUFFERED=1"
     " OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
 )
 

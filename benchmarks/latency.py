@@ -1,0 +1,92 @@
+"""Every student of config.yaml on real-sized scans, against 24 Hz: phases, precisions, memory.
+
+    python benchmarks/latency.py [--scans 50] [--students elite elite_demo minkunet34] [scan.bin ...]
+
+Random weights, which take as long as trained ones. The scans are those given, the real frames in data/sample, or one of
+64 beams over a plane and walls; batch 1, device synchronised between phases, from points in memory to a label for every
+point, as `measure_latency` counts. Precisions take turns scan by scan, so that whatever else the machine does touches
+both alike. Prints a table and writes `benchmarks/results/latency_<device>.json`.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from student import scan
+
+from elite_pipeline import latency
+from elite_pipeline.config import Config
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.student.model import Predictor, build
+from elite_pipeline.student.spvcnn import parameters
+
+ROOT = Path(__file__).parent.parent
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="*", help=".bin scans")
+    parser.add_argument("--students", nargs="+", default=["elite", "elite_demo", "minkunet34"])
+    parser.add_argument("--scans", type=int, default=50, help="timed scans, after 10 that do not count")
+    args = parser.parse_args()
+    files = args.files or sorted(ROOT.glob("data/sample/sequences/*/velodyne/*.bin"))
+    scans = [np.fromfile(file, np.float32).reshape(-1, 4) for file in files] or [scan()]
+    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    result = {
+        "points": [len(points) for points in scans],
+        "source": [file.name for file in files] or "64 beams over a plane and walls",
+        "students": {name: measured(config.students[name].network, scans, args.scans) for name in args.students},
+        "budget_ms": 1e3 / latency.BUDGET_HZ,
+        "threads": torch.get_num_threads(),
+        "device": device_name(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    show(result)
+    name = re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_")
+    out = ROOT / f"benchmarks/results/latency_{name}.json"
+    out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def measured(network, scans, count):
+    """Of one student: {"parameters", precision -> phases in ms, peak memory in MiB}."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = {}
+    for precision in ("32-true", "16-true") if device == "cuda" else ("32-true",):
+        torch.manual_seed(0)
+        student = build(network, len(CLASSES))
+        predictor = Predictor(student, {}, device=device, half=precision == "16-true")
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        readers = [lambda points=points: points for points in scans]
+        samples, sizes = latency.measure(predictor, readers, warmup=10, scans=count)
+        found["parameters"] = parameters(student)
+        found[precision] = latency.summary(samples, sizes)
+        if device == "cuda":
+            found[precision]["peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+def show(result):
+    print(f"\n{result['device']}, {result['threads']} threads, {result['points']} points, ms at the median\n")
+    print("| student | parameters | precision | voxelise | forward | scatter back | total | p99 | Hz | times as fast |")
+    print("|---|---:|---|" + 7 * "---:|")
+    for name, of_student in result["students"].items():
+        first = of_student["32-true"]["phases"]["total"]["p50"]
+        for precision in ("32-true", "16-true"):
+            if precision not in of_student:
+                continue
+            row = of_student[precision]
+            phases = [row["phases"][phase]["p50"] for phase in ("voxelise", "forward", "scatter_back", "total")]
+            cells = " | ".join(f"{ms:.2f}" for ms in (*phases, row["phases"]["total"]["p99"]))
+            ratio = first / phases[-1]
+            print(f"| {name} | {of_student['parameters']:,} | {precision} | {cells} | {row['hz']:.0f} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

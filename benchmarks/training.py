@@ -1,0 +1,96 @@
+"""A training step of the student, and how long of it is waiting for scans: read ahead or not, in each precision.
+
+    python benchmarks/training.py [experiment] [--steps 60]
+
+Trains the experiment's student (by default `full_size`: the paper's, on scans of KITTI's size) for some steps on what
+`snakemake cache/...` has left in data/ and cache/, after one run that does not count. Prints medians per step, and
+ratios to the first row; writes `benchmarks/results/training_<device>.json`.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from elite_pipeline import training
+from elite_pipeline.config import Config
+from elite_pipeline.examples import Examples
+from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.recorded import open_recorded
+from elite_pipeline.segmentation import Segmentation
+
+ROOT = Path(__file__).parent.parent
+SKIPPED = 10
+"""Steps of each run that do not count: kernels are chosen, readers start."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", nargs="?", default="full_size")
+    parser.add_argument("--steps", type=int, default=60)
+    args = parser.parse_args()
+    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    experiment = config.experiments[args.experiment]
+    settings = config.students[experiment.student]
+    examples = read(experiment, config.datasets[experiment.dataset])
+    threads = settings.train_student.threads
+    variants = [("32-true", 0), ("32-true", threads), ("16-mixed", 0), ("16-mixed", threads)]
+    variants = variants if torch.cuda.is_available() else [("32-true", 0)]
+    measure(settings, examples, *variants[0], SKIPPED)
+    rows = [measure(settings, examples, *variant, args.steps) for variant in variants]
+    result = {
+        "experiment": args.experiment,
+        "batch": settings.train_student.batch,
+        "points": int(np.median([n for recorded in examples.sequences for n in recorded.index.points])),
+        "runs": rows,
+        "device": device_name(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    show(result)
+    name = re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_")
+    (ROOT / f"benchmarks/results/training_{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def read(experiment, dataset):
+    """The `Examples` of an experiment, where the DAG puts their files."""
+    root = dataset.of or experiment.dataset
+    sequences = [ROOT / f"data/{root}/sequences/{sequence}" for sequence in dataset.train]
+    names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
+    names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
+    cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
+    return Examples(open_recorded(sequences, *cached))
+
+
+def measure(settings, examples, precision, readers, steps):
+    """Medians of a run: seconds of a step, seconds that it waited for its scans; and the peak of the GPU's memory."""
+    training.readers_for = lambda *_: readers
+    options = {"precision": precision, "steps": steps, "epochs": None, "checkpoint_every": steps}
+    changed = {"train_student": settings.train_student.model_copy(update=options)}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with tempfile.TemporaryDirectory() as run:
+        log = training.train(Segmentation(examples, settings.model_copy(update=changed)), Path(run)).log
+        lines = [json.loads(line) for line in log.read_text().splitlines()][SKIPPED:]
+    row = {"precision": precision, "readers": readers}
+    row |= {key: float(np.median([line[key] for line in lines] or [0])) for key in ("seconds", "waited")}
+    return row | {"peak_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None}
+
+
+def show(result):
+    print(f"\n{result['device']}, batches of {result['batch']} scans of {result['points']:,} points\n")
+    print("| precision | readers | step, ms | waits, ms | times as fast | peak, MiB |\n|---|" + 5 * "---:|")
+    first = result["runs"][0]["seconds"]
+    for row in result["runs"]:
+        ms = f"{1e3 * row['seconds']:.0f} | {1e3 * row['waited']:.0f}"
+        peak = f"{row['peak_mib']:.0f}" if row["peak_mib"] else ""
+        print(f"| {row['precision']} | {row['readers']} | {ms} | {first / row['seconds']:.2f} | {peak} |")
+
+
+if __name__ == "__main__":
+    main()
