@@ -4,13 +4,12 @@
 
 Random weights, which take as long as trained ones. The scans are those given, the real frames in data/sample, or one of
 64 beams over a plane and walls; batch 1, device synchronised between phases, from points in memory to a label for every
-point, as `measure_latency` counts. Precisions take turns scan by scan, so that whatever else the machine does touches
-both alike. Prints a table and writes `benchmarks/results/latency_<device>.json`.
+point, as `measure_latency` counts; one precision after the other, float16 where there is a GPU. Prints a table and
+writes `benchmarks/results/latency_<device>.json`.
 """
 
 import argparse
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from student import scan
 from elite_pipeline import latency
 from elite_pipeline.config import Config
 from elite_pipeline.datasets.semantickitti import CLASSES
-from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.student.model import Predictor, build
 from elite_pipeline.student.spvcnn import parameters
 
@@ -48,9 +47,7 @@ def main():
         "commit": commit(),
     }
     show(result)
-    name = re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_")
-    out = ROOT / f"benchmarks/results/latency_{name}.json"
-    out.write_text(json.dumps(result, indent=2) + "\n")
+    file_of_device(ROOT / "benchmarks/results", "latency").write_text(json.dumps(result, indent=2) + "\n")
 
 
 def measured(network, scans, count):

@@ -1,15 +1,15 @@
 """A training step of the student, and how long of it is waiting for scans: read ahead or not, in each precision.
 
+    snakemake --cores 8 --until cache_teacher models/full_size/student.safetensors
     python benchmarks/training.py [experiment] [--steps 60]
 
 Trains the experiment's student (by default `full_size`: the paper's, on scans of KITTI's size) for some steps on what
-`snakemake cache/...` has left in data/ and cache/, after one run that does not count. Prints medians per step, and
-ratios to the first row; writes `benchmarks/results/training_<device>.json`.
+the first command leaves in data/ and cache/, after one run that does not count. Prints medians per step, and ratios to
+the first row; writes `benchmarks/results/training_<device>.json`.
 """
 
 import argparse
 import json
-import re
 import tempfile
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import yaml
 from elite_pipeline import training
 from elite_pipeline.config import Config
 from elite_pipeline.examples import Examples
-from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.recorded import open_recorded
 from elite_pipeline.segmentation import Segmentation
 
@@ -53,8 +53,7 @@ def main():
         "commit": commit(),
     }
     show(result)
-    name = re.sub(r"[^a-z0-9]+", "_", result["device"].lower()).strip("_")
-    (ROOT / f"benchmarks/results/training_{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    file_of_device(ROOT / "benchmarks/results", "training").write_text(json.dumps(result, indent=2) + "\n")
 
 
 def read(experiment, dataset):
@@ -64,6 +63,8 @@ def read(experiment, dataset):
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
     cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
+    if missing := [path for paths in cached for path in paths if not path.exists()]:
+        raise SystemExit(f"{missing[0]} is missing: run the first command of\n{__doc__}")
     return Examples(open_recorded(sequences, *cached))
 
 

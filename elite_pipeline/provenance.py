@@ -1,6 +1,7 @@
 """What made a result: versions, commit, device. Written into results, never into a rule's params."""
 
 import platform
+import re
 import subprocess
 import zlib
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +83,11 @@ def device_name():
     return (
         f"{models[0] if models else platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores"
     )
+
+
+def file_of_device(folder, what):
+    """`folder`/<what>_<device>.json, where a benchmark of this device is kept."""
+    return Path(folder, f"{what}_{re.sub(r'[^a-z0-9]+', '_', device_name().lower()).strip('_')}.json")
 
 
 def _cpuinfo():

@@ -53,8 +53,9 @@ def test_similarity_to_several_clicks_is_that_to_the_likest_one():
     clicks = torch.tensor([[[14.0, 22.0], [70.0, 2.0], [30.0, 30.0]]])
     own, other = similarity(regions, clicks, torch.tensor([[1, 1, 0]]))
     each = [similarity(regions, *batched(clicks[:, k]))[0] for k in range(3)]
-    assert torch.equal(own, torch.maximum(each[0], each[1]))
-    assert torch.equal(other, each[2])
+    # Some processors multiply several clicks in another order than one.
+    torch.testing.assert_close(own, torch.maximum(each[0], each[1]))
+    torch.testing.assert_close(other, each[2])
     without, _ = similarity(regions, clicks, torch.tensor([[1, 1, -1]]))
     assert torch.equal(own, without)
 
