@@ -37,7 +37,7 @@ format: $(SET_UP)
 	.venv/bin/snakefmt Snakefile workflow
 
 bench: $(SET_UP)  ## ratios, printed and written to benchmarks/results/
-	for script in benchmarks/*.py; do .venv/bin/python $$script; done
+	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
 
 envs: $(SET_UP)  ## envs/*.yaml from uv.lock
 	$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-project --no-default-groups --group cu126 | .venv/bin/python envs/export.py > envs/pipeline.yaml

@@ -8,7 +8,7 @@
    rectangle), and bfloat16. Random weights say little about trained ones: their attention is nearly uniform, so that
    padding dilutes it like any other patch.
 
-Prints tables and writes `benchmarks/results/encoder.json`.
+Prints tables and writes `benchmarks/results/encoder_<device>.json`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
-from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.teacher.sam import ARCHITECTURES, View, build_sam, untrained_sam
 from elite_pipeline.teacher.tiny import TinyEncoder
 
@@ -41,7 +41,8 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encoder", choices=ARCHITECTURES, default="vit_b")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/encoder.json")
+    results = Path(__file__).parent / "results"
+    parser.add_argument("--out", type=Path, default=file_of_device(results, "encoder"))
     args = parser.parse_args()
     image, source = read_frame()
     ours = random_encoder(args.encoder).to(args.device)

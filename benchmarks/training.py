@@ -37,7 +37,11 @@ def main():
     config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
     experiment = config.experiments[args.experiment]
     settings = config.students[experiment.student]
-    examples = read(experiment, config.datasets[experiment.dataset])
+    if not experiment.teacher or experiment.pretraining:
+        raise SystemExit(f"{args.experiment} has no teacher, or begins with a backbone: name an experiment with one")
+    examples = read(experiment, config.datasets[experiment.dataset], features=settings.losses.features > 0)
+    if examples is None:
+        return
     threads = settings.train_student.threads
     variants = [("32-true", 0), ("32-true", threads), ("16-mixed", 0), ("16-mixed", threads)]
     variants = variants if torch.cuda.is_available() else [("32-true", 0)]
@@ -56,16 +60,17 @@ def main():
     file_of_device(ROOT / "benchmarks/results", "training").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def read(experiment, dataset):
-    """The `Examples` of an experiment, where the DAG puts their files."""
+def read(experiment, dataset, *, features):
+    """The `Examples` of an experiment, where the DAG puts their files; None, and a word, if they are not made yet."""
     root = dataset.of or experiment.dataset
     sequences = [ROOT / f"data/{root}/sequences/{sequence}" for sequence in dataset.train]
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
     cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
     if missing := [path for paths in cached for path in paths if not path.exists()]:
-        raise SystemExit(f"{missing[0]} is missing: run the first command of\n{__doc__}")
-    return Examples(open_recorded(sequences, *cached))
+        print(f"{missing[0]} is missing, so that no training step was timed. {__doc__}")
+        return None
+    return Examples(open_recorded(sequences, *cached), features=features)
 
 
 def measure(settings, examples, precision, readers, steps):

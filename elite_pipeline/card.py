@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.metrics import class_rows, unknown_classes
+from elite_pipeline.metrics import class_rows, is_oracle, teacher_lines, unknown_classes
 from elite_pipeline.student.model import WEIGHTS, weights_sha256
 
 TAGS = ["lidar", "point-cloud", "semantic-segmentation", "knowledge-distillation", "autonomous-driving"]
@@ -17,18 +17,19 @@ FRAMES = {"cartesian": dict.fromkeys("xyz", "m"), "cylindrical": {"range": "m", 
 """The axes of voxels and their units, by `frame`."""
 
 
-def card(config, miou, latency, *, teacher, simulated):
+def card(config, miou, latency, *, teacher, simulated, points=None):
     """The card (Markdown) of the student with this `config.json`.
 
     `miou` and `latency` are the JSON values of its results, measured in a single pass; `teacher` is the name of the
-    experiment's teacher, or None; `simulated` tells whether it was trained and scored on simulated drives.
+    experiment's teacher, or None, and `points` the JSON values of how well it knows the points, or None; `simulated`
+    tells whether it was trained and scored on simulated drives.
     """
     return "\n".join(
         [
             _header(config, miou),
             _introduction(config, miou, simulated),
             _input_and_output(config),
-            _training(config, miou, teacher),
+            _training(config, miou, teacher, points),
             _measured(miou, latency),
             _use(config["experiment"]),
             _provenance(config, miou),
@@ -157,7 +158,7 @@ def _minkunet(network):
     return "; ".join(parts)
 
 
-def _training(config, miou, teacher):
+def _training(config, miou, teacher, points):
     options = config["settings"]["train_student"]
     return f"""## Training
 
@@ -167,6 +168,7 @@ def _training(config, miou, teacher):
 | scans | {config["scans"]:,}, {config["labelled_scans"]:,} of them with labels |
 | classes with labels | {_labelled_classes(config)} |
 | teacher | {_teaching(config, teacher)} |
+| its soft labels | {"; ".join(teacher_lines(points)) if points and config["taught"] else "not measured"} |
 | backbone | {_beginning(config.get("pretrained"))} |
 | training | {config["steps"]:,} steps, batch {options["batch"]}, seed {options["seed"]}, on {config["device"]} |
 
@@ -192,7 +194,7 @@ def _beginning(pretrained):
 def _teaching(config, teacher):
     if not config["taught"]:
         return "none: trained from labels alone"
-    if teacher is not None and teacher.startswith("oracle_"):
+    if is_oracle(teacher):
         return (
             f"`{teacher}`, distilled: a diagnostic, the simulator's truth corrupted on purpose, no result of the method"
         )

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
+from elite_pipeline import metrics
 from elite_pipeline.errors import InputError
 
 MIOU_KEYS = (
@@ -30,7 +31,8 @@ def compare(settings, result_files, teacher_files):
     """The comparison (JSON values, mIoU and IoU in 0..1) of the experiments that `settings` names.
 
     settings: `comparison` (name), `experiments` {label: `experiment`, `dataset`, `teacher` or None, `student`,
-    `pretraining` or None, `labeller` or None}, `seeds` and `differences` [(label, label)]. result_files: paths of one
+    `pretraining` or None, `labeller` or None}, `seeds`, `differences` [(label, label)], and `teachers` and `datasets`,
+    sections of the configuration by name, which are passed on. result_files: paths of one
     mIoU result for each experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set
     and teacher.
     Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
@@ -51,6 +53,8 @@ def compare(settings, result_files, teacher_files):
         },
         "validation": _validation(any_result),
         "config": students,
+        "teachers": settings.teachers,
+        "datasets": settings.datasets,
         "device": "; ".join(sorted({str(result["device"]) for found in runs.values() for _, result in found})),
     }
 
@@ -79,8 +83,8 @@ def spread(values):
 
 
 def is_oracle(experiment):
-    """Whether the teacher is the simulator's truth, corrupted: a diagnostic, never a result of the method."""
-    return (experiment["teacher"] or "").startswith("oracle_")
+    """Whether the experiment's teacher is one."""
+    return metrics.is_oracle(experiment["teacher"])
 
 
 def pretraining(experiment):

@@ -66,6 +66,10 @@ class Batch(Example):
         """This batch in memory that a GPU reads while other work goes on."""
         return self._each(Tensor.pin_memory)
 
+    def share_memory(self):
+        """This batch in memory that other processes see."""
+        return self._each(Tensor.share_memory_)
+
     def _each(self, change):
         return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scans"})
 

@@ -1,6 +1,6 @@
 """The index of a sequence: every file checked once, one row per frame, kept as Parquet.
 
-Checksums of points, labels and images are in it, so that stages which depend on the index see a change of any of them.
+Checksums of points, labels, instances and images are in it, so that stages which depend on the index see any change.
 """
 
 import os
@@ -76,8 +76,9 @@ def _check_frame(recording, frame, cameras, labels, missing_images, faults):
         if recording.has_labels(frame):
             labels = _collect(faults, recording.labels, frame, len(points))
             row["labelled"] = labels is not None
-            row["labels_crc32"] = zlib.crc32(labels if labels is not None else b"")
             if labels is not None:
+                instances = recording.instances(frame, len(points))
+                row["labels_crc32"] = zlib.crc32(instances, zlib.crc32(labels))
                 row["class_points"] = np.bincount(labels, minlength=len(CLASSES)).tolist()
         elif labels:
             faults.append(f"{recording.label_path(frame)}: missing. Copy it, or take the sequence out of the split.")

@@ -64,6 +64,8 @@ def table(result):
         )
     if result.get("zero_shot"):
         score, origin = f"{score}, zero-shot", "zero-shot: no labelled scan, only its teacher's answers"
+    if result.get("taught") and result.get("teacher"):
+        origin += f"; {_taught_by(result['teacher'])}"
     if result.get("pretrained"):
         origin += f"; begun from the pre-trained backbone {result['pretrained']}"
     return f"""# {result["experiment"]}: {score}
@@ -78,6 +80,27 @@ Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(
 |---|---:|---:|
 {chr(10).join(class_rows(result))}
 """
+
+
+def is_oracle(teacher):
+    """Whether the teacher of this name, or None, is the simulator's truth, corrupted: never a result of the method."""
+    return (teacher or "").startswith("oracle_")
+
+
+def _taught_by(teacher):
+    note = ", an oracle: the simulator's truth, corrupted on purpose; a diagnostic and no result of the method"
+    return f"taught by {teacher}{note if is_oracle(teacher) else ''}"
+
+
+def teacher_lines(points):
+    """What the JSON of evaluate_teacher says of a teacher's soft labels, one line for each group of training scans."""
+    groups = {"all": "training scans", "unlabelled": "those of them whose labels neither it nor the student saw"}
+    return [
+        f"{100 * group['mean']['accuracy']:.1f} % accuracy and {100 * group['mean']['miou']:.1f} % mIoU at the visible"
+        f" labelled points of {group['scans']} {scans}"
+        for key, scans in groups.items()
+        if (group := points[key])
+    ]
 
 
 def _unknown(names):

@@ -5,10 +5,10 @@ reads them makes no difference to the bits.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from elite_pipeline.config import Augmentation, Schedule
 from elite_pipeline.errors import InputError
@@ -19,60 +19,71 @@ AHEAD = 2
 """Batches that each reader holds ready."""
 
 SHARED = 1 << 30
-"""Bytes of shared memory below which nothing is read ahead: a batch of SemanticKITTI is some 50 MB, and readers die
-where it does not fit, as in a container with Docker's default of 64 MB."""
+"""Bytes of shared memory per training process below which nothing is read ahead. A batch of SemanticKITTI is some
+50 MB, all that Docker gives a container unless told otherwise."""
+
+MORE_MEMORY = "Give the container more shared memory, as in docker run --shm-size=8g, or write fewer threads"
 
 
 class _Steps(Dataset):
-    def __init__(self, examples, augmentation, options, first, stride):
-        self.of_step = lambda step: draw(examples, augmentation, options, step * stride + first)
+    def __init__(self, examples, augmentation, options, place, stride):
+        self.of_step = lambda step: draw(examples, augmentation, options, step * stride + place)
 
     def __getitem__(self, step) -> Batch | InputError:
+        # Raised in a reader, an error would come with the reader's traceback.
         try:
-            return self.of_step(step)
+            batch = self.of_step(step)
         except InputError as error:
-            return error  # raised in a reader, it would come with the reader's traceback
+            return error
+        try:
+            # Left to the queue, a batch that finds no room would be dropped silently and waited for forever.
+            return batch.share_memory() if get_worker_info() else batch
+        except RuntimeError as error:
+            return InputError(f"no shared memory to hand over the scans of step {step} ({error}). {MORE_MEMORY}")
 
 
 def batches(
-    examples: Examples, augmentation: Augmentation, options: Schedule, steps: range, *, place=0, stride=None, readers=0
-) -> Iterator[Batch]:
+    examples: Examples, augmentation: Augmentation, options: Schedule, steps: range, *, place, stride, readers=0
+) -> Generator[Batch]:
     """The batches of `steps`, in order, in memory (pinned where readers fill it for a GPU).
 
-    Step s begins at position `place` + s * `stride` of the stream of scans, as `draw` has it; `stride` is one batch
-    unless several processes share the scans of a step. With `readers`, as many processes read ahead, forked from this
-    one. Raises the `InputError` of a scan that cannot be read at its own step.
+    Step s begins at position `place` + s * `stride` of the stream of scans, as `draw` has it. With `readers`, as many
+    processes read ahead, forked from this one; they end with this generator.
+    Raises the `InputError` of a scan that cannot be read at its own step.
     """
     loader = DataLoader(
-        _Steps(examples, augmentation, options, place, stride or options.batch),
+        _Steps(examples, augmentation, options, place, stride),
         sampler=steps,  # pyright: ignore[reportArgumentType]
         batch_size=None,
-        collate_fn=_as_it_is,
         num_workers=readers,
         prefetch_factor=AHEAD if readers else None,
         pin_memory=readers > 0 and torch.cuda.is_available(),
         multiprocessing_context="fork" if readers else None,
         generator=torch.Generator(),  # its own, since the loader draws a number that nothing here needs
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that reads scans ahead was killed ({str(error).splitlines()[0]}), most likely for its memory:"
+            " give the job more, or write fewer threads"
+        ) from None
 
 
-def readers_for(device, threads, label):
-    """How many processes shall read ahead: none for a CPU, which has better to do, and `threads` for a GPU."""
+def readers_for(device, threads, label, *, processes=1):
+    """How many processes shall read ahead for each of `processes`: for a CPU none, which has better to do."""
     if device.type == "cpu":
         return 0
-    free = shutil.disk_usage("/dev/shm").free
-    if free < SHARED:
-        print(
-            f"{label}: only {free >> 20} MB of shared memory, so that no scan is read ahead and the GPU waits for each:"
-            " give the container more, as in docker run --shm-size=2g"
-        )
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        free = 0
+    if free < SHARED * processes:
+        print(f"{label}: {free >> 20} MB of shared memory, so that the GPU waits for every scan. {MORE_MEMORY}")
         return 0
     return threads
-
-
-def _as_it_is(batch):
-    return batch

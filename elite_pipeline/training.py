@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +99,16 @@ def train(task: Task, run: Path) -> Trained:
     learner.train()
     for part in task.frozen:
         part.eval()
-    readers = readers_for(fabric.device, options.threads, task.name)
-    place = fabric.global_rank * options.batch
-    stream = {"place": place, "stride": scans_per_step, "readers": readers}
-    given = batches(task.examples, task.augmentation, options, range(done, steps), **stream)
-    with log:
+    given = batches(
+        task.examples,
+        task.augmentation,
+        options,
+        range(done, steps),
+        place=fabric.global_rank * options.batch,
+        stride=scans_per_step,
+        readers=readers_for(fabric.device, options.threads, task.name, processes=fabric.world_size),
+    )
+    with log, closing(given):
         for step in range(done, steps):
             began = time.perf_counter()
             batch = next(given).to(fabric.device)

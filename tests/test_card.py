@@ -127,6 +127,17 @@ def test_says_who_taught(config, miou, speed, taught, teacher, said, unsaid):
     assert unsaid not in text
 
 
+def test_says_how_well_the_teacher_knows_the_points(config, miou, speed):
+    points = {"all": {"scans": 9, "mean": {"accuracy": 0.754, "miou": 0.4}}, "unlabelled": None}
+    for taught, given, said in (
+        (True, points, "75.4 % accuracy and 40.0 % mIoU at the visible labelled points of 9 training scans"),
+        (True, None, "not measured"),
+        (False, points, "not measured"),
+    ):
+        text = card(config | {"taught": taught}, miou, speed, teacher="sam_x", points=given, simulated=False)
+        assert rows(section(text, "Training"))["its soft labels"] == [said]
+
+
 def test_simulation_is_no_secret(config, miou, speed):
     real, simulated = (card(config, miou, speed, teacher=None, simulated=flag) for flag in (False, True))
     assert "simulated" not in real

@@ -65,6 +65,7 @@ def test_every_key_is_explained_once(values):
         ("students.elite_demo.losses.stages", [4], "experiments.demo: losses.stages .*has 4 stages, counted from 0"),
         ("students.elite_demo.train_student.steps", 9, "either epochs or steps"),
         ("students.elite_demo.train_student.labelled_share", 0.1, "of a batch of 2 is no scan at all"),
+        ("students.elite_demo.train_student.labelled_share", 0.75, "of a batch of 2 is all of it"),
         ("datasets.demo.labelled", -0.1, "datasets.demo.labelled"),
         ("datasets.demo.labelled", 0.0, "experiments.demo: no scan of demo has labels, .*teacher sam_tiny"),
         ("datasets.demo_10.labelled", 0.0, "experiments.demo_udakd: no scan of demo_10 has labels, .*no teacher"),

@@ -25,14 +25,20 @@ class Numbered:
         points = torch.arange(12.0).view(3, 4)[: 3 if item else 1]
         points[:, 3] = item
         none = torch.zeros(0, dtype=torch.int64)
-        labels = torch.full((len(points),), int(item in self.labelled))
+        labels = torch.full((len(points),), int(item in self.labelled))  # cars
         blank = torch.zeros(0, 4, 20), torch.zeros(0, 4, 5)
-        return Example(points, labels, none, blank[0], torch.zeros_like(labels), none, blank[1])
+        return Example(points, labels, none, blank[0], labels * (item + 1), none, blank[1])
 
 
 def settings_of(student_settings, **options):
     options = student_settings.train_student.model_copy(update=options)
     return student_settings.model_copy(update={"train_student": options})
+
+
+def mixing(settings):
+    """All three ways of mixing, often."""
+    shares = {"laser_mix": 0.7, "polar_mix": 0.7, "instance_cutmix": 0.7}
+    return settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update=shares)})
 
 
 def draw_of(examples, settings, position):
@@ -78,8 +84,10 @@ def test_every_scan_is_seen_equally_often_where_all_come_alike(student_settings,
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings, share):
-    """Item by item and point by point: the changes of a scan are the same, too."""
+@pytest.mark.parametrize("mixed", [False, True])
+def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings, share, mixed):
+    """Item by item and point by point: the changes of a scan are the same, and what it is mixed with."""
+    student_settings = mixing(student_settings) if mixed else student_settings
     whole = settings_of(student_settings, labelled_share=share, batch=4)
     half = settings_of(student_settings, labelled_share=share, batch=2)
     examples = Numbered(LABELLED)
@@ -89,7 +97,9 @@ def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_a_function_of_seed_and_position_alone(student_settings, share):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_function_of_seed_and_position_alone(student_settings, share, mixed):
+    student_settings = mixing(student_settings) if mixed else student_settings
     settings = settings_of(student_settings, labelled_share=share, batch=4)
     examples = Numbered(LABELLED)
 
@@ -101,6 +111,29 @@ def test_a_function_of_seed_and_position_alone(student_settings, share):
     backwards = [points(k) for k in (52, 4, 0)]
     assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
     assert not torch.equal(forwards[0], points(0, settings_of(settings, seed=1)))
+
+
+@pytest.mark.parametrize("way", ["laser_mix", "polar_mix", "instance_cutmix"])
+def test_a_share_of_the_scans_is_mixed_with_any_other(student_settings, way):
+    """Which scans a mixture is of shows in the remissions: two numbers, its own and any of the others'."""
+    examples, batch = Numbered(list(range(13))), 13
+
+    def partners(share):
+        augmentation = student_settings.augmentation.model_copy(update={way: share, "drop": 0.0})
+        settings = settings_of(student_settings, batch=batch).model_copy(update={"augmentation": augmentation})
+        found = []
+        for step in range(20):
+            drawn = draw_of(examples, settings, batch * step)  # pyright: ignore[reportArgumentType]
+            found += [set(drawn.points[drawn.scan == k][:, 3].int().tolist()) for k in range(drawn.scans)]
+        return found
+
+    assert all(len(items) == 1 for items in partners(0.0))
+    mixed, halves = partners(1.0), partners(0.5)
+    assert {len(items) for items in mixed} <= {1, 2}
+    several = [items for items in mixed if len(items) == 2]
+    assert len(several) > 0.3 * len(mixed)
+    assert {item for items in several for item in items} == set(range(13))
+    assert 0.25 < sum(len(items) == 2 for items in halves) / len(several) < 0.75
 
 
 def test_one_scan_is_changed_anew_each_time(student_settings):

@@ -142,6 +142,11 @@ class Schedule(Section):
             raise ValueError("give either epochs or steps")
         if self.labelled_share is not None and not round(self.labelled_share * self.batch) > 0:
             raise ValueError(f"labelled_share {self.labelled_share} of a batch of {self.batch} is no scan at all")
+        if self.labelled_share and self.labelled_share < 1 and round(self.labelled_share * self.batch) == self.batch:
+            raise ValueError(
+                f"labelled_share {self.labelled_share} of a batch of {self.batch} is all of it, so that no unlabelled"
+                " scan would be seen, and no teacher be heard there"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ Writes --out (JSON) and the same name with .md: tables of the experiments, their
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -26,9 +27,11 @@ class ComparedExperiment(Section):
 
 
 class CompareExperiments(Comparison):
-    """A comparison of the configuration, its experiments spelt out."""
+    """A comparison of the configuration, its experiments spelt out. teachers, datasets: their sections, on record."""
 
     comparison: Name
+    teachers: dict[Name, dict[str, Any]] = Field(default={})
+    datasets: dict[Name, dict[str, Any]] = Field(default={})
     experiments: dict[str, ComparedExperiment] = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
 
 

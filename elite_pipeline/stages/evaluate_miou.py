@@ -8,15 +8,16 @@ Writes --out (JSON) and the same name with .md: a table of the classes.
 
 from pathlib import Path
 
-from elite_pipeline.config.values import Count
+from elite_pipeline.config.values import Count, Name
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 from elite_pipeline.validation import Section
 
 
-class Passes(Section):
-    """None: the single pass of the protocol."""
+class EvaluateMiou(Section):
+    """teacher: of the experiment, if it has one. votes: passes; None: the single pass of the protocol."""
 
+    teacher: Name | None = None
     votes: Count | None = None
 
 
@@ -29,7 +30,7 @@ def main(argv=None):
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_tta.json")
-    arguments, settings = parse(stage, Passes, argv)
+    arguments, settings = parse(stage, EvaluateMiou, argv)
 
     import time
 
@@ -75,6 +76,7 @@ def main(argv=None):
         "labelled_scans": trained["labelled_scans"],
         "labelled_classes": trained.get("labelled_classes"),
         "taught": trained.get("taught"),
+        "teacher": settings.teacher,
         "zero_shot": trained["labelled_scans"] == 0 and bool(trained.get("taught")),
         "pretrained": trained.get("pretrained"),
         "steps": trained.get("steps"),

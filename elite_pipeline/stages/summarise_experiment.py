@@ -18,13 +18,17 @@ def main(argv=None):
     stage = parser(__doc__)
     stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.md, which opens the page")
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
+    stage.add_argument("--points", type=Path, nargs="?", help="results/<dataset>_<teacher>_points.json")
     stage.add_argument("--figures", type=Path, nargs="+", required=True, help="figures to list")
     stage.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     args, settings = parse(stage, SummariseExperiment, argv)
 
+    from elite_pipeline.metrics import teacher_lines
+
     latency = json.loads(args.latency.read_text())
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
     total = latency["phases"]["total"]
+    points = teacher_lines(json.loads(args.points.read_text())) if args.points else []
     labels = f"pseudo-labels: by the labeller '{settings.labeller}'; evaluate_pseudo_labels compares them"
     lines = [
         args.miou.read_text().strip(),
@@ -34,6 +38,7 @@ def main(argv=None):
         f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
         "",
         *([labels, ""] if settings.labeller else []),
+        *(f"teacher: {line}\n" for line in points),
         "figures:",
         *(f"    {figure}" for figure in args.figures),
     ]

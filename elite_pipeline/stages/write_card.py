@@ -24,6 +24,7 @@ def main(argv=None):
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.json, single pass")
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
+    stage.add_argument("--points", type=Path, nargs="?", help="results/<dataset>_<teacher>_points.json")
     stage.add_argument("--out", type=Path, required=True, help="models/<experiment>/README.md")
     arguments, settings = parse(stage, WriteCard, argv)
 
@@ -36,8 +37,10 @@ def main(argv=None):
     miou = read_result(arguments.miou, "evaluate_miou")
     latency = read_result(arguments.latency, "measure_latency")
     refuse_other_weights(arguments.model, arguments.miou, miou)
+    points = read_result(arguments.points, "evaluate_teacher") if arguments.points else None
     partial = arguments.out.with_name(arguments.out.name + ".partial")
-    partial.write_text(card(config, miou, latency, teacher=settings.teacher, simulated=settings.simulated))
+    about = {"teacher": settings.teacher, "points": points, "simulated": settings.simulated}
+    partial.write_text(card(config, miou, latency, **about))
     os.replace(partial, arguments.out)
 
 

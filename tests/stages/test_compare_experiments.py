@@ -12,7 +12,8 @@ from elite_pipeline.stages.compare_experiments import main
 
 LABELS = {"0.5 of all: plain": None, "taught, sam": "sam"}
 KEYS = [
-    *("comparison", "experiments", "differences", "validation", "config", "device", "versions", "commit", "seconds"),
+    *("comparison", "experiments", "differences", "validation", "config", "teachers", "datasets"),
+    *("device", "versions", "commit", "seconds"),
 ]
 OF_EXPERIMENT = [
     *("experiment", "student", "pretraining", "teacher", "dataset", "labelled", "labelled_scans", "distilled"),
@@ -44,6 +45,7 @@ def words(tmp_path):
     (tmp_path / "toy_sam_points.json").write_text(json.dumps(points))
     pair = list(LABELS)[::-1]
     settings = {"comparison": "c", "experiments": experiments, "seeds": [4], "differences": [pair]}
+    settings |= {"teachers": {"sam": {"rank": 8}}, "datasets": {"toy": {"labelled": 0.5}}}
     files = ["--results", *map(str, results), "--teachers", str(tmp_path / "toy_sam_points.json")]
     return [
         *files,
@@ -68,6 +70,7 @@ def test_writes_the_promised_keys(words, tmp_path):
         "class_points": dict.fromkeys(CLASSES[1:], 1)
     }
     assert result["config"] == {"s": {"train_student": {"epochs": 2}}}
+    assert (result["teachers"], result["datasets"]) == ({"sam": {"rank": 8}}, {"toy": {"labelled": 0.5}})
     text = (tmp_path / "c_comparison.md").read_text()
     assert "| 2 | taught, sam | 50 (62.5 %) | 50.0 (90.0) | 37.5 | 37.5 |" in text
     assert "one seed: unknown" in text

@@ -17,7 +17,7 @@ from elite_pipeline.validation import flatten
 KEYS = [
     *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
-    *("taught", "zero_shot", "pretrained", "steps"),
+    *("taught", "teacher", "zero_shot", "pretrained", "steps"),
     *("weights_sha256", "parameters", "config", "versions", "device", "commit", "seconds"),
 ]
 
@@ -63,7 +63,8 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
     assert result["experiment"] == "demo-seed7"
     assert (result["training_scans"], result["labelled_scans"], result["taught"]) == (3, 2, True)
     assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
-    assert (result["zero_shot"], result["pretrained"]) == (False, None)
+    assert (result["zero_shot"], result["pretrained"], result["teacher"]) == (False, None, None)
+    assert "taught by" not in (tmp_path / "demo-seed7_miou.md").read_text()
     unknown = ("labelled_classes", "training_scans", "scans", "taught", "steps", "known_classes", "pretrained")
     older = {key: trained[key] for key in trained if key not in unknown}
     (model / "config.json").write_text(json.dumps(older))
@@ -71,6 +72,19 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
     assert [result[key] for key in ("training_scans", "labelled_classes", "taught", "steps")] == [None] * 4
     assert result["labelled_scans"] == 2
     assert (result["known_classes"], result["zero_shot"], result["pretrained"]) == (list(CLASSES[1:]), False, None)
+
+
+@pytest.mark.parametrize("teacher", ["sam_x", "oracle_80"])
+def test_names_the_teacher_and_calls_an_oracle_a_diagnostic(taught, model, tmp_path, teacher):
+    result = evaluate(taught, model, tmp_path / "demo_miou.json", f'teacher="{teacher}"')
+    assert result["teacher"] == teacher
+    page = (tmp_path / "demo_miou.md").read_text()
+    assert f"taught by {teacher}" in page
+    assert ("an oracle" in page) == ("no result of the method" in page) == (teacher == "oracle_80")
+    trained = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(trained | {"taught": False}))
+    evaluate(taught, model, tmp_path / "demo_miou.json", f'teacher="{teacher}"')
+    assert "taught by" not in (tmp_path / "demo_miou.md").read_text(), "all weights of what it says may be 0"
 
 
 def test_a_zero_shot_student_is_scored_over_what_its_teacher_knows(taught, model, tmp_path):

@@ -27,6 +27,26 @@ def test_sound_sequence(drive, tmp_path, capsys):
     assert "3 scans, 1500 points, 3 scans labelled, 3 images" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("part", ["class", "instance", "remission", "pixel"])
+def test_any_change_of_a_file_changes_the_index(drive, tmp_path, part):
+    run(drive, tmp_path / "before.parquet")
+    raw, scan = drive / "labels/000001.label", drive / "velodyne/000001.bin"
+    if part in ("class", "instance"):
+        ids = np.fromfile(raw, np.uint32)
+        ids[3] = (ids[3] & 0xFFFF0000 | 81) if part == "class" else ids[3] + (1 << 16)
+        ids.tofile(raw)
+    elif part == "remission":
+        points = np.fromfile(scan, np.float32)
+        points[7] += 0.25
+        points.tofile(scan)
+    else:
+        image = np.array(Image.open(drive / "image_2/000001.png"))
+        image[0, 0, 0] ^= 1
+        Image.fromarray(image).save(drive / "image_2/000001.png")
+    run(drive, tmp_path / "after.parquet")
+    assert (tmp_path / "before.parquet").read_bytes() != (tmp_path / "after.parquet").read_bytes()
+
+
 def test_all_faults_in_one_report(drive, tmp_path):
     scan = drive / "velodyne/000000.bin"
     points = np.fromfile(scan, np.float32).reshape(-1, 4)

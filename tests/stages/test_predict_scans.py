@@ -56,7 +56,7 @@ def test_needs_nothing_but_the_folder_of_the_student(drive, model, tmp_path):
     done = subprocess.run(
         [*command, "scans/000001.bin", "--out", "labels", "scans/000000.bin"],
         cwd=tmp_path / "elsewhere",
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
         capture_output=True,
         text=True,
     )

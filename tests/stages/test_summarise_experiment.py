@@ -22,7 +22,19 @@ def test_page(latency_result, tmp_path, hz, verdict):
     assert "by the labeller 'nearest'" in page
     assert "results/a.png\n    results/b.png" in page
     main([*results, "--figures", "results/a.png", "--out", str(tmp_path / "x.md"), "labeller=null"])
-    assert "pseudo-labels" not in (tmp_path / "x.md").read_text(), "a teacher that needs none"
+    page = (tmp_path / "x.md").read_text()
+    assert "pseudo-labels" not in page, "a teacher that needs none"
+    assert "teacher" not in page
+    groups = {"all": (9, 0.75, 0.4), "labelled": (2, 0.9, 0.6), "unlabelled": (7, 0.5, 0.25)}
+    points = {key: {"scans": n, "mean": {"accuracy": a, "miou": m}} for key, (n, a, m) in groups.items()}
+    for known, said in ((points, 2), (points | {"unlabelled": None}, 1)):
+        (tmp_path / "points.json").write_text(json.dumps(known))
+        about = ["--points", str(tmp_path / "points.json"), "--figures", "a.png", "--out", str(tmp_path / "x.md")]
+        main([*results, *about, "labeller=null"])
+        page = (tmp_path / "x.md").read_text()
+        assert page.count("teacher: ") == said
+        assert "teacher: 75.0 % accuracy and 40.0 % mIoU at the visible labelled points of 9 training scans" in page
+        assert ("teacher: 50.0 % accuracy and 25.0 % mIoU" in page) == (said == 2)
 
 
 def test_shares_count_only_the_jobs_of_the_experiment(tmp_path):

@@ -32,7 +32,9 @@ def words(taught, untrained_model, tmp_path):
 
 
 def test_completes_the_model_with_its_numbers(words, untrained_model, tmp_path):
-    write_card.main([*words, 'teacher="sam_tiny"', "simulated=true"])
+    points = {"all": {"scans": 3, "mean": {"accuracy": 0.75, "miou": 0.5}}, "unlabelled": None}
+    (tmp_path / "points.json").write_text(json.dumps(points))
+    write_card.main([*words, "--points", str(tmp_path / "points.json"), 'teacher="sam_tiny"', "simulated=true"])
     names = sorted(path.name for path in untrained_model.iterdir())
     assert names == ["README.md", "config.json", "student.safetensors", "training.jsonl"]  # and nothing half written
     card = (untrained_model / "README.md").read_text()

@@ -33,6 +33,7 @@ MIOU_KEYS = set(
         "labelled_scans",
         "labelled_classes",
         "taught",
+        "teacher",
         "steps",
         "weights_sha256",
         "parameters",

@@ -40,12 +40,13 @@ rule evaluate_miou:
     params:
         experiment="{experiment}",
         dataset=dataset_name,
+        teacher=teacher_name,
         # Of the augmented target alone: another number of votes leaves the official one as it is.
         votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
         " --model models/{wildcards.experiment} --sequences {input.sequences:q} --frames {input.frames:q}"
-        " --out {output.result:q} {params.votes:q} 2>&1 | tee {log:q}"
+        " --out {output.result:q} {params.teacher:q} {params.votes:q} 2>&1 | tee {log:q}"
 
 
 rule measure_latency:

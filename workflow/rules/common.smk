@@ -302,6 +302,16 @@ def compared_teachers(wildcards):
     return list(dict.fromkeys(paths))
 
 
+def teacher_quality(wildcards):
+    """Input function: how well the job's teacher knows the points that it teaches, if it names classes and all have labels."""
+    chosen = of(wildcards.experiment)
+    teacher, of_teacher = chosen["teacher"], config["teachers"].get(chosen["teacher"])
+    names = of_teacher is None or "logits" in of_teacher["cache_teacher"]["targets"]
+    if not teacher or not names or dataset(chosen["dataset"])["missing_labels"]:
+        return []
+    return f"results/{chosen['dataset']}_{teacher}_points.json"
+
+
 def refused_if_none(paths):
     """Input function: `paths` of the test sequences; refused before any job runs where the data set names none."""
 

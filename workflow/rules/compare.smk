@@ -6,7 +6,7 @@ rule compare_experiments:
     input:
         results=compared_results,
         teachers=compared_teachers,
-        code=stage("compare_experiments", "comparison", "comparison_table"),
+        code=stage("compare_experiments", "comparison", "comparison_table", "metrics"),
     output:
         result="results/{comparison}_comparison.json",
         table=report(
@@ -32,6 +32,8 @@ rule compare_experiments:
         compared_experiments,
         compared_by("seeds"),
         compared_by("differences"),
+        compared_sections("teachers", "teacher"),
+        compared_sections("datasets", "dataset"),
     shell:
         "python -m elite_pipeline.stages.compare_experiments --results {input.results:q}"
         " --teachers {input.teachers:q} --out {output.result:q} {params:q} 2>&1 | tee {log:q}"
@@ -43,6 +45,7 @@ rule plot_comparison:
         result="results/{comparison}_comparison.json",
         code=stage(
             "plot_comparison",
+            "metrics",
             "comparison",
             "comparison_figures",
             "comparison_curves",

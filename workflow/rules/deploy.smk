@@ -66,6 +66,7 @@ rule write_card:
         config="models/{experiment}/config.json",
         miou="results/{experiment}_miou.json",
         latency="results/{experiment}_latency.json",
+        points=teacher_quality,
         code=stage("write_card", "card", "metrics"),
     output:
         "models/{experiment}/README.md",
@@ -80,8 +81,8 @@ rule write_card:
         mem_mb=2000,
         runtime="10m",
     params:
-        card_teacher,
-        card_simulated,
+        teacher_name,
+        is_simulated,
     shell:
         "python -m elite_pipeline.stages.write_card --model models/{wildcards.experiment} --miou {input.miou:q}"
-        " --latency {input.latency:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
+        " --latency {input.latency:q} --points {input.points:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

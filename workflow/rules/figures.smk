@@ -236,10 +236,11 @@ rule summarise_experiment:
         miou="results/{experiment}_miou.md",
         latency="results/{experiment}_latency.json",
         miou_figure="results/{experiment}_miou.png",
+        points=teacher_quality,
         latency_figure="results/{experiment}_latency.png",
         predictions="results/{experiment}_predictions.png",
         others=figures_to_list,
-        code=stage("summarise_experiment"),
+        code=stage("summarise_experiment", "metrics"),
     output:
         "results/{experiment}_summary.md",
     log:
@@ -256,5 +257,5 @@ rule summarise_experiment:
         chosen_labeller,
     shell:
         "python -m elite_pipeline.stages.summarise_experiment --miou {input.miou:q} --latency {input.latency:q}"
-        " --figures {input.others:q} {input.predictions:q} {input.miou_figure:q}"
+        " --points {input.points:q} --figures {input.others:q} {input.predictions:q} {input.miou_figure:q}"
         " {input.latency_figure:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

@@ -231,12 +231,26 @@ def compared_by(key):
     )
 
 
-def card_teacher(wildcards):
+def compared_sections(kind, role):
+    """Param: the entries of section `kind` that are the `role` of the compared experiments, oracles among the teachers."""
+
+    def param(wildcards):
+        known = {**config["oracles"], **config[kind]}
+        named = comparison(wildcards.comparison)["experiments"].values()
+        chosen = {
+            of(name)[role]: known[of(name)[role]] for name in named if of(name)[role]
+        }
+        return f"{kind}={json.dumps(chosen, sort_keys=True)}"
+
+    return param
+
+
+def teacher_name(wildcards):
     """Param: the teacher of the job's experiment, or null."""
     return f"teacher={json.dumps(of(wildcards.experiment)['teacher'])}"
 
 
-def card_simulated(wildcards):
+def is_simulated(wildcards):
     """Param: whether the experiment's drives are simulated."""
     simulated = dataset(dataset_name(wildcards))["simulate_drive"] is not None
     return f"simulated={json.dumps(simulated)}"
