@@ -19,6 +19,10 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 """Of every entry of a zip (the earliest that the format knows), so that the same predictions make the same bytes."""
 
 
+BENCHMARK = [str(number) for number in range(11, 22)]
+"""The sequences that SemanticKITTI's benchmark wants, all of them and no other."""
+
+
 def raw_ids(training_ids):
     """(N,) uint32 raw SemanticKITTI ids of training ids (N,): what a `.label` file holds, point by point."""
     return _RAW[training_ids]
@@ -117,8 +121,8 @@ def write(path, points, predictions):
 def validate(path, points):
     """Raise `InputError` at the first thing for which the official validator or evaluation would refuse `path`.
 
-    points: {sequence: {frame: number of points}}. The official validator expects sequences 11 to 21 and lets files pass
-    that nobody asked for, in which the evaluation then fails; here the sequences are those of `points`, and no others.
+    points: {sequence: {frame: number of points}}. The official validator expects the sequences of `BENCHMARK` and lets
+    files pass that nobody asked for, in which the evaluation then fails; here those of `points` are wanted, no others.
     """
     remedy = "Delete it and write it again."
     if Path(path).suffix != ".zip":

@@ -34,10 +34,12 @@ def main(argv=None):
     )
     submission.write(args.out, points, predictions)
     megabytes = args.out.stat().st_size / 1e6
-    print(
-        f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB,"
-        " checked as the official validator does"
-    )
+    print(f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB, every entry checked")
+    if sorted(points) != submission.BENCHMARK:
+        print(
+            f"warning: SemanticKITTI's benchmark takes sequences {', '.join(submission.BENCHMARK)}, all of them and no"
+            f" other; this file has {', '.join(sorted(points))}, and would be refused there"
+        )
 
 
 if __name__ == "__main__":

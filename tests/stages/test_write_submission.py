@@ -13,12 +13,15 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.stages import index_frames, write_submission
 from elite_pipeline.student.model import Predictor
 
+SIZES = {"11": (500, 17), "12": (3,)} | {str(number): (number,) for number in range(13, 22)}
+"""Points of each scan of the sequences that the benchmark wants."""
+
 
 @pytest.fixture
-def unlabelled(drive, tmp_path):
-    """Test sequences 11 and 12, (folder, index) each: without labels and images, scans of different sizes."""
+def benchmark_sequences(drive, tmp_path):
+    """SemanticKITTI's test sequences, (folder, index) each: without labels and images, scans of different sizes."""
     sequences = []
-    for name, sizes in (("11", (500, 17)), ("12", (3,))):
+    for name, sizes in SIZES.items():
         folder = tmp_path / "data/sequences" / name
         (folder / "velodyne").mkdir(parents=True)
         for k, size in enumerate(sizes):
@@ -29,6 +32,37 @@ def unlabelled(drive, tmp_path):
         index_frames.main(["--sequence-folder", str(folder), "--out", str(frames), *needs])
         sequences.append((folder, frames))
     return sequences
+
+
+@pytest.fixture
+def unlabelled(benchmark_sequences):
+    """Two of them."""
+    return benchmark_sequences[:2]
+
+
+def official_faults(path, dataset):
+    """What semantic-kitti-api's validate_submission.py checks, in its order, written from its description."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry.file_size for entry in archive.infolist()}
+    wanted = [f"sequences/{number}/" for number in range(11, 22)]
+    directories = ["sequences/", *wanted, *(f"{name}predictions/" for name in wanted)]
+    faults = [name for name in directories if name not in entries]
+    for name in wanted:
+        for scan in sorted((dataset / name / "velodyne").iterdir()):
+            label = f"{name}predictions/{scan.stem}.label"
+            if entries.get(label, 0) / 4 != scan.stat().st_size / 16:
+                faults.append(label)
+    return faults
+
+
+def test_the_official_validator_finds_no_fault(benchmark_sequences, model, tmp_path, capsys):
+    write(benchmark_sequences, model, tmp_path / "demo_submission.zip")
+    assert official_faults(tmp_path / "demo_submission.zip", tmp_path / "data") == []
+    assert "warning" not in capsys.readouterr().out
+    write(benchmark_sequences[:-1], model, tmp_path / "short_submission.zip")
+    faults = official_faults(tmp_path / "short_submission.zip", tmp_path / "data")
+    assert faults == ["sequences/21/", "sequences/21/predictions/", "sequences/21/predictions/000000.label"]
+    assert "19, 20, and would be refused there" in capsys.readouterr().out
 
 
 def write(sequences, model, out):

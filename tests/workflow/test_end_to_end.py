@@ -225,12 +225,20 @@ def test_real_frames(tmp_path, config, sample, snakemake):
     config["students"]["elite_sample"]["train_student"].update(epochs=2, warmup=1)
     config["teachers"]["sam_tiny_sample"]["tune_teacher"].update(steps=4, warmup=1)
     config["measure_latency"].update(warmup=0, scans=1)
+    # And the paper's student at its full size: a step on one scan, in the precision of a CPU.
+    config["experiments"]["sample_elite"] = {"dataset": "sample", "teacher": "sam_tiny_sample", "student": "elite"}
+    once = {"steps": 1, "epochs": None, "batch": 1, "warmup": 0, "precision": "32-true", "threads": 2}
+    config["students"]["elite"]["train_student"].update(once)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/sample").symlink_to(sample.resolve())
     given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
-    output = snakemake(tmp_path, *given, "results/sample_summary.md")
+    output = snakemake(tmp_path, *given, "results/sample_summary.md", "results/sample_elite_miou.json")
     assert "100%" in output, output
+    elite = json.loads((tmp_path / "results/sample_elite_miou.json").read_text())
+    assert (elite["parameters"], elite["taught"], elite["teacher"]) == (1_933_460, True, "sam_tiny_sample")
+    (line,) = (tmp_path / "models/sample_elite/training.jsonl").read_text().splitlines()
+    assert json.loads(line)["distillation"] > 0
     miou, latency = check_results(tmp_path, "sample")
     assert miou["sequences"] == ["08"]
     assert latency["points_median"] == 123_389
