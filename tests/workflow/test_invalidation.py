@@ -15,7 +15,7 @@ outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
 name = pathlib.Path(__file__).stem
 if name == "train_student":
     outs = [outs[0] / n for n in ("student.safetensors", "config.json", "training.jsonl")]
-if name in ("evaluate_miou", "measure_latency", "evaluate_pseudo_labels", "plot_embedding"):
+if name in ("evaluate_miou", "evaluate_teacher", "measure_latency", "evaluate_pseudo_labels", "plot_embedding"):
     outs.append(outs[0].with_suffix(".md"))
 if name == "plot_embedding":
     outs.append(outs[0].with_suffix(".png"))
@@ -43,7 +43,7 @@ AFTER_STUDENT = {
 }
 AFTER_LATENCY = {"measure_latency", "plot_latency", "write_card", "summarise_experiment", "all"}
 AFTER_COMPARISON = {"evaluate_pseudo_labels", "plot_pseudo_labels", "all"}
-AFTER_TEACHER = {"cache_teacher", *AFTER_STUDENT}
+AFTER_TEACHER = {"cache_teacher", "evaluate_teacher", *AFTER_STUDENT}
 
 
 @pytest.fixture(scope="module")
