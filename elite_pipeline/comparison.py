@@ -32,9 +32,8 @@ def compare(settings, result_files, teacher_files):
 
     settings: `comparison` (name), `experiments` {label: `experiment`, `dataset`, `teacher` or None, `student`,
     `pretraining` or None, `labeller` or None}, `seeds`, `differences` [(label, label)], and `teachers` and `datasets`,
-    sections of the configuration by name, which are passed on. result_files: paths of one
-    mIoU result for each experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set
-    and teacher.
+    sections of the configuration by name, which are passed on. result_files: paths of one mIoU result for each
+    experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set and teacher.
     Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
     """
     runs = _runs(settings, result_files)

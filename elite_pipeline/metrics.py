@@ -94,7 +94,7 @@ def _taught_by(teacher):
 
 def teacher_lines(points):
     """What the JSON of evaluate_teacher says of a teacher's soft labels, one line for each group of training scans."""
-    groups = {"all": "training scans", "unlabelled": "those of them whose labels neither it nor the student saw"}
+    groups = {"all": "training scans", "unlabelled": "of these scans, whose labels neither it nor the student saw"}
     return [
         f"{100 * group['mean']['accuracy']:.1f} % accuracy and {100 * group['mean']['miou']:.1f} % mIoU at the visible"
         f" labelled points of {group['scans']} {scans}"

@@ -22,7 +22,7 @@ SHARED = 1 << 30
 """Bytes of shared memory per training process below which nothing is read ahead. A batch of SemanticKITTI is some
 50 MB, all that Docker gives a container unless told otherwise."""
 
-MORE_MEMORY = "Give the container more shared memory, as in docker run --shm-size=8g, or write fewer threads"
+MORE_MEMORY = "Give the container more shared memory, as in docker run --shm-size=8g"
 
 
 class _Steps(Dataset):
@@ -39,7 +39,9 @@ class _Steps(Dataset):
             # Left to the queue, a batch that finds no room would be dropped silently and waited for forever.
             return batch.share_memory() if get_worker_info() else batch
         except RuntimeError as error:
-            return InputError(f"no shared memory to hand over the scans of step {step} ({error}). {MORE_MEMORY}")
+            return InputError(
+                f"no shared memory for the scans of step {step} ({error}). {MORE_MEMORY}, or fewer threads"
+            )
 
 
 def batches(
@@ -84,6 +86,6 @@ def readers_for(device, threads, label, *, processes=1):
     except OSError:
         free = 0
     if free < SHARED * processes:
-        print(f"{label}: {free >> 20} MB of shared memory, so that the GPU waits for every scan. {MORE_MEMORY}")
+        print(f"{label}: {free >> 20} MB of shared memory: no scan is read ahead, and the GPU waits. {MORE_MEMORY}")
         return 0
     return threads

@@ -125,6 +125,29 @@ def taught(drive, tmp_path):
 
 
 @pytest.fixture
+def interrupted(monkeypatch):
+    """A function (step, train, *arguments) that runs `train` until it is killed in the given step, counted from 0."""
+
+    def run(step, train, *arguments):
+        from elite_pipeline import training
+
+        original, calls = training._step, []
+
+        def failing(*of_step):
+            calls.append(1)
+            if len(calls) > step:
+                raise KeyboardInterrupt
+            return original(*of_step)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "_step", failing)
+            with pytest.raises(KeyboardInterrupt):
+                train(*arguments)
+
+    return run
+
+
+@pytest.fixture
 def student_settings():
     """Settings of a student that trains in a second: 8 channels, 1 m voxels, 2 epochs."""
     from elite_pipeline.config import Student

@@ -130,21 +130,10 @@ def test_learns_which_points_a_patch_shows(taught, rewrite_targets, pretraining_
     assert np.mean(matched[-6:]) > 2 * np.mean(matched[:6])
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_bits(taught, pretraining_settings, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_it_ends_in_the_same_bits(taught, pretraining_settings, tmp_path, interrupted):
     settings = changed(pretraining_settings, "pretrain_student", epochs=3, checkpoint_every=2)
     whole, trained, log = train(taught, settings, tmp_path / "whole")
-    original, calls = training._step, []
-
-    def failing(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(training, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        train(taught, settings, tmp_path / "parts")
-    monkeypatch.setattr(training, "_step", original)
+    interrupted(3, train, taught, settings, tmp_path / "parts")
     resumed, _, again = train(taught, settings, tmp_path / "parts")
     assert [line["loss"] for line in again] == [line["loss"] for line in log]
     assert len(log) == trained.steps == 5

@@ -68,7 +68,7 @@ def test_readers_that_find_no_room_or_are_killed_are_told(examples, student_sett
     steps = {"place": 0, "stride": 2, "readers": 1}
     with monkeypatch.context() as patched:
         patched.setattr(torch.Tensor, "share_memory_", full)
-        with pytest.raises(InputError, match=r"no shared memory .* step 5 .*No space left.*--shm-size"):
+        with pytest.raises(InputError, match=r"no shared memory for the scans of step 5 .*No space left.*--shm-size"):
             next(batches(examples, *settings, range(5, 9), **steps))
 
     monkeypatch.setattr("elite_pipeline.reading.draw", lambda *_: os.kill(os.getpid(), signal.SIGKILL))

@@ -32,21 +32,11 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_settings, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_settings, tmp_path, interrupted):
     whole, expected = train(examples, student_settings, tmp_path / "whole")
-    original, calls = training._step, []
-
-    def failing(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(training, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
-    monkeypatch.setattr(training, "_step", original)
-    resumed, found = train(examples, changed(student_settings, "train_student", checkpoint_every=2), tmp_path / "parts")
+    often = changed(student_settings, "train_student", checkpoint_every=2)
+    interrupted(2, train, examples, often, tmp_path / "parts")
+    resumed, found = train(examples, often, tmp_path / "parts")
     assert equal(expected, found)
     logs = [[json.loads(line) for line in trained.log.read_text().splitlines()] for trained in (whole, resumed)]
     assert [line["step"] for line in logs[1]] == list(range(whole.steps)) == [0, 1, 2]
@@ -89,7 +79,7 @@ def test_faults_name_their_remedy(examples, student_settings, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-3), ("16-mixed", 2e-2)])
 def test_on_a_gpu_it_resumes_and_learns_what_a_cpu_learns(
-    examples, student_settings, tmp_path, monkeypatch, precision, tolerance
+    examples, student_settings, tmp_path, monkeypatch, interrupted, precision, tolerance
 ):
     """With SGD: AdamW's first steps, which are as long for small gradients as for large ones, magnify any rounding."""
     options = {"optimiser": "sgd", "learning_rate": 0.01, "epochs": 8, "checkpoint_every": 5}
@@ -97,18 +87,7 @@ def test_on_a_gpu_it_resumes_and_learns_what_a_cpu_learns(
     on_gpu = changed(settings, "train_student", precision=precision)
     whole, weights = train(examples, on_gpu, tmp_path / "whole")
     assert all(value.isfinite().all() and value.is_cuda for value in weights.values())
-    original, calls = training._step, []
-
-    def failing(*arguments):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(training, "_step", failing)
-    with pytest.raises(KeyboardInterrupt):
-        train(examples, on_gpu, tmp_path / "parts")
-    monkeypatch.setattr(training, "_step", original)
+    interrupted(7, train, examples, on_gpu, tmp_path / "parts")
     resumed, _ = train(examples, on_gpu, tmp_path / "parts")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     on_cpu, _ = train(examples, settings, tmp_path / "cpu")
