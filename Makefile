@@ -11,17 +11,17 @@ SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
+	@$(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
 	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.shares demo
 
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SNAKEMAKE) results/sample_summary.md
+	@$(SNAKEMAKE) results/sample_summary.md
 	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.shares sample
 
 test: $(SET_UP)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -n 2 --dist worksteal
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 	@if nvidia-smi > /dev/null 2>&1; then \
-	    set -x; PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m pytest -m gpu; \
+	    set -x; .venv/bin/python -m pytest -m gpu; \
 	fi
 
 lint: $(SET_UP)
@@ -29,7 +29,7 @@ lint: $(SET_UP)
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/pyright
-	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/snakemake --lint
+	.venv/bin/snakemake --lint
 
 format: $(SET_UP)
 	.venv/bin/ruff check --fix .

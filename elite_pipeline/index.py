@@ -1,6 +1,7 @@
 """The index of a sequence: every file checked once, one row per frame, kept as Parquet.
 
-Checksums of points, labels, instances and images are in it, so that stages which depend on the index see any change.
+Checksums of points, labels, instances, images and calibration are in it, so that stages which depend on the index see
+any change.
 """
 
 import os
@@ -43,19 +44,21 @@ def check(recording, cameras, *, labels, images, missing_images):
     frames = recording.frames()
     if not frames:
         faults.append(f"{recording.folder}: holds no velodyne/*.bin. Put or link the sequence there.")
+    calibration = {}
     if images:
         for camera, matrix in cameras.items():
-            _collect(faults, recording.camera, camera, matrix)
+            calibrated = _collect(faults, recording.camera, camera, matrix)
+            calibration[camera] = calibrated.crc32() if calibrated else 0
             if frames and not any(recording.has_image(frame, camera) for frame in frames):
                 faults.append(f"{recording.folder / camera}: no image of any scan. Copy them, or name another camera.")
     rows = [
-        _check_frame(recording, frame, cameras if images else (), labels, missing_images, faults)
+        _check_frame(recording, frame, calibration, labels, missing_images, faults)
         for frame in progress(frames, label=f"index_frames {recording.sequence}")
     ]
     return rows, faults
 
 
-def _check_frame(recording, frame, cameras, labels, missing_images, faults):
+def _check_frame(recording, frame, calibration, labels, missing_images, faults):
     row = {
         "frame": frame,
         "points": 0,
@@ -82,7 +85,7 @@ def _check_frame(recording, frame, cameras, labels, missing_images, faults):
                 row["class_points"] = np.bincount(labels, minlength=len(CLASSES)).tolist()
         elif labels:
             faults.append(f"{recording.label_path(frame)}: missing. Copy it, or take the sequence out of the split.")
-    for camera in cameras:
+    for camera, calibration_crc32 in calibration.items():
         height, width, checksum = 0, 0, 0
         if recording.has_image(frame, camera):
             image = _collect(faults, recording.image, frame, camera)
@@ -94,6 +97,7 @@ def _check_frame(recording, frame, cameras, labels, missing_images, faults):
                 f"{recording.image_path(frame, camera)}: missing. Copy it, or set the data set's missing_images: true."
             )
         row[f"{camera}_height"], row[f"{camera}_width"], row[f"{camera}_crc32"] = height, width, checksum
+        row[f"{camera}_calibration_crc32"] = calibration_crc32
     return row
 
 

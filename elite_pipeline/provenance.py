@@ -1,9 +1,11 @@
 """What made a result: versions, commit, device. Written into results, never into a rule's params."""
 
+import os
 import platform
 import re
 import subprocess
 import zlib
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,6 +43,20 @@ def digest(path):
     return f"{zlib.crc32(path.read_bytes()):08x}" if path.exists() else None
 
 
+def listing_digest(paths: Iterable[Path]) -> str:
+    """crc32 (8 hex digits) of the names, sizes and dates of the files at `paths`, and of those right in its folders.
+
+    Tells one folder from another behind the same name, and a restored file from the one before, whichever is older.
+    Nothing is opened: a folder of 100,000 files takes about a second.
+    """
+    listed = []
+    for path in map(Path, paths):
+        entries = os.scandir(path) if path.is_dir() else [path]
+        stats = [(entry.name, entry.stat()) for entry in entries if not entry.name.startswith(".")]
+        listed += sorted((path.name, name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return f"{zlib.crc32(repr(listed).encode()):08x}"
+
+
 def code_digest(*patterns):
     """crc32 (8 hex digits) of the package's modules that match `patterns`, such as `student/*.py`."""
     package, checksum = Path(__file__).parent, 0
@@ -73,8 +89,6 @@ def commit():
 
 def device_name():
     """The accelerator's name, or the processor's with the number of usable cores."""
-    import os
-
     import torch
 
     if torch.cuda.is_available():

@@ -1,5 +1,6 @@
 """Data sets: one module per format, behind the small protocol `Recording`."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,10 @@ class Camera:
     """(3, 3) float64, pixels."""
     camera_from_lidar: np.ndarray
     """(4, 4) float64, metres; the camera looks along +z, x right, y down."""
+
+    def crc32(self) -> int:
+        """Checksum of both matrices."""
+        return zlib.crc32(self.camera_from_lidar.tobytes(), zlib.crc32(self.intrinsics.tobytes()))
 
 
 class Recording(Protocol):

@@ -1,5 +1,6 @@
 """A simulated sequence on disk, in SemanticKITTI's layout, with the truth that no real data set has beside it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from elite_pipeline.config import SimulateDrive
+from elite_pipeline.marker import MARKER, refuse_recordings
 from elite_pipeline.progress import progress
 from elite_pipeline.simulation.calibration import (
     SENSOR_HEIGHT,
@@ -38,9 +40,17 @@ def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.rando
 
 
 def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
-    """Simulate the drive `sequence` into `folder`; the folder appears only when it is whole."""
+    """Simulate the drive `sequence` into `folder`; the folder appears only when it is whole.
+
+    Raises `InputError` where `folder`, or the one beside it in which the drive is written, was not simulated.
+    """
     partial = folder.with_name(folder.name + ".partial")
+    for place in (folder, partial):
+        refuse_recordings(place, "simulate_drive")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    about = {"sequence": sequence, "settings": settings.model_dump(mode="json")}
+    (partial / MARKER).write_text(json.dumps(about, indent=2) + "\n")
     cameras = SURROUND if settings.surround else AHEAD
     kinds = ("semantic", "instance", "visible")
     truth = [f"truth/{images}/{kind}" for images in cameras for kind in kinds]

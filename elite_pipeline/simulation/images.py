@@ -13,13 +13,10 @@ from PIL import Image
 
 from elite_pipeline.config import SimulateImages
 from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-from elite_pipeline.errors import InputError
+from elite_pipeline.marker import MARKER, refuse_recordings
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import code_digest, versions
 from elite_pipeline.resume import sole_writer
-
-ABOUT = "simulated.json"
-"""File of the folder: what its bits follow from."""
 
 
 def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, processes: int = 1) -> None:
@@ -27,19 +24,21 @@ def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, 
 
     World w, view v become `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids), N = w * views
     per world + v; classes named in `unknown` are labelled `IGNORE`. A killed run goes on after its last whole world.
-    `InputError` where `folder` holds something that was not simulated.
+    Raises `InputError` where `folder`, or the one beside it in which the images are written, was not simulated.
     """
-    if any(folder.glob("*")) and not (folder / ABOUT).exists():
-        raise InputError(f"{folder} holds files that were not simulated. Name another --out, or remove it yourself.")
     partial = folder.with_name(folder.name + ".partial")
+    for place in (folder, partial):
+        refuse_recordings(place, "simulate_images")
     made_of = {"settings": settings.model_dump(mode="json"), "unknown": sorted(unknown)}
     about = json.dumps({**made_of, "versions": versions(), "code": code_digest("simulation/*.py")}, indent=2) + "\n"
     with sole_writer(partial):
-        if not (partial / ABOUT).exists() or (partial / ABOUT).read_text() != about:
+        if not (partial / MARKER).exists() or (partial / MARKER).read_text() != about:
+            # Emptied first: a kill in between must not leave images of other settings under this marker.
             for kind in ("images", "labels"):
                 shutil.rmtree(partial / kind, ignore_errors=True)
-                (partial / kind).mkdir()
-            (partial / ABOUT).write_text(about)
+            (partial / MARKER).write_text(about)
+        for kind in ("images", "labels"):
+            (partial / kind).mkdir(exist_ok=True)
         worlds = [w for w in range(settings.worlds) if not _last_label(partial, settings, w).exists()]
         jobs = [(partial, settings, unknown, w) for w in worlds]
         with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as pool:

@@ -33,7 +33,7 @@ def main(argv=None):
         "projection",
         sequence=recording.sequence,
         frames=frames.frames,
-        provenance=provenance(settings, args.frames, args.sequence_folder / "calib.txt"),
+        provenance=provenance(settings, args.frames),
         cameras=[camera.name for camera in cameras],
         image_sizes={camera.name: frames.sizes[camera.name].max(axis=0).tolist() for camera in cameras},
         intrinsics={camera.name: camera.intrinsics.tolist() for camera in cameras},

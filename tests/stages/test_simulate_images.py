@@ -51,7 +51,7 @@ def test_images_of_the_user_are_not_overwritten(tmp_path):
     mine = tmp_path / "worlds/images/mine.png"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(InputError, match="not simulated"):
+    with pytest.raises(InputError, match="was not made by simulate_images"):
         simulate_images.main(["--out", str(tmp_path / "worlds"), *SETTINGS])
     assert mine.read_bytes() == b"mine"
 

@@ -25,6 +25,8 @@ for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_lab
 for out in outs:
     if out.suffix in (".zarr", "") and not out.name == "README":
         out.mkdir(parents=True, exist_ok=True)
+        if name in ("simulate_drive", "simulate_images"):
+            (out / "simulated.json").write_text("{}")
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("x")

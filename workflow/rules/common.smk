@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from shutil import which
@@ -12,12 +13,25 @@ from elite_pipeline.checkpoints import where_from
 from elite_pipeline.config import Config, LabelImages
 from elite_pipeline.validation import flatten, validate
 from elite_pipeline.errors import InputError
+from elite_pipeline.marker import refuse_recordings
+from elite_pipeline.provenance import listing_digest
 from snakemake.exceptions import WorkflowError
 
+if sign := next((sign for sign in ":{}" if sign in str(workflow.basedir)), None):
+    raise WorkflowError(
+        f"{workflow.basedir}: Python and Snakemake give {sign} in a path a meaning of its own. Move the checkout to"
+        " a folder without one."
+    )
+# The Python that runs Snakemake runs the stages, also where no environment is activated; conda brings its own.
+own_python = (
+    ""
+    if workflow.deployment_settings.deployment_method
+    else f" PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+)
 # Passive waiting: two OpenMP jobs that spin on shared cores ran seven times slower.
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'${{{{PYTHONPATH:+:$PYTHONPATH}}}} PYTHONUNBUFFERED=1"
-    " OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}{own_python}"
+    " PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
 )
 
 # One GPU unless told otherwise (`--resources gpu=4`): Snakemake alone would start every GPU rule at once. Where there is
@@ -27,6 +41,16 @@ workflow.global_resources.setdefault("gpu", 1 if which("nvidia-smi") else 1000)
 try:
     # Dumped from the validated model: defaults filled in, numbers as numbers, the same for any spelling of the YAML.
     config = validate(Config, config, "config.yaml").model_dump(mode="json")
+    # Before any job: Snakemake itself empties the folders that a rule is about to make.
+    for name, chosen in config["datasets"].items():
+        if chosen["simulate_drive"] and not chosen["of"]:
+            for sequence in {*chosen["train"], *chosen["val"], *chosen["test"]}:
+                refuse_recordings(
+                    Path(f"data/{name}/sequences/{sequence}"), "simulate_drive"
+                )
+    for name, chosen in config["image_sets"].items():
+        if chosen["simulate_images"]:
+            refuse_recordings(Path(f"data/{name}"), "simulate_images")
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -211,6 +235,21 @@ def recorded_files(wildcards):
     return [
         path for path in (f"{folder}/{part}" for part in parts) if Path(path).exists()
     ]
+
+
+def recorded_listing(wildcards):
+    """Param: digest of what lies in `recorded_files`: dates alone do not tell a link that was turned to older files."""
+    if dataset(wildcards.dataset)["simulate_drive"]:
+        return ""
+    return listing_digest(recorded_files(wildcards))
+
+
+def image_listing(wildcards):
+    """Param: the same of the labelled images of the job's teacher."""
+    name = config["teachers"][wildcards.teacher]["images"]
+    if config["image_sets"][name]["simulate_images"]:
+        return ""
+    return listing_digest([f"data/{name}/images", f"data/{name}/labels"])
 
 
 def sequence_folder(wildcards):

@@ -78,12 +78,14 @@ rule index_frames:
         mem_mb=2000,
         runtime="2h",
     params:
-        cameras,
-        missing_images,
-        needs_labels,
-        needs_images,
+        cameras=cameras,
+        missing_images=missing_images,
+        labels=needs_labels,
+        images=needs_images,
+        listing=recorded_listing,
     shell:
-        "python -m elite_pipeline.stages.index_frames --sequence-folder data/{wildcards.dataset}/sequences/{wildcards.sequence} --out {output:q} {params:q}"
+        "python -m elite_pipeline.stages.index_frames --sequence-folder data/{wildcards.dataset}/sequences/{wildcards.sequence}"
+        " --out {output:q} {params.cameras:q} {params.missing_images:q} {params.labels:q} {params.images:q}"
         " 2>&1 | tee {log:q}"
 
 

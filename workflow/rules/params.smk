@@ -36,6 +36,11 @@ def slices(kind, name_of, select):
     return [lambda wildcards: "", *map(param, keys)]
 
 
+def together(*params):
+    """Param: all of `params` as one, for a rule that does not hand every param to its stage."""
+    return lambda wildcards: [param(wildcards) for param in params]
+
+
 def cameras(wildcards):
     """Param: image folder -> projection matrix, of the job's data set."""
     return (

@@ -125,10 +125,10 @@ rule tune_image_teacher:
         mem_mb=32000,
         runtime="24h",
     params:
-        *of_teacher("cache_teacher", "images"),
-        held_out,
+        settings=together(*of_teacher("cache_teacher", "images"), held_out),
+        listing=image_listing,
     shell:
-        "python -m elite_pipeline.stages.tune_image_teacher --images {input.images:q} --out {output:q} {params:q}"
+        "python -m elite_pipeline.stages.tune_image_teacher --images {input.images:q} --out {output:q} {params.settings:q}"
         " 2>&1 | tee {log:q}"
 
 
