@@ -27,8 +27,9 @@ from torch.nn import functional as F
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
-from elite_pipeline.teacher.sam import ARCHITECTURES, View, build_sam, untrained_sam
-from elite_pipeline.teacher.tiny import TinyEncoder
+from elite_pipeline.sam.build import ARCHITECTURES, build_sam, untrained_sam
+from elite_pipeline.sam.tiny import TinyEncoder
+from elite_pipeline.sam.view import View
 
 FRAME = Path("data/sample/sequences/00/image_2/000000.png")
 LOWEST = 2

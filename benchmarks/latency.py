@@ -17,12 +17,12 @@ import torch
 import yaml
 from student import scan
 
-from elite_pipeline import latency
 from elite_pipeline.config import Config
 from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.evaluation import latency
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.student.model import Predictor, build
-from elite_pipeline.student.spvcnn import parameters
+from elite_pipeline.student.network import parameters
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from elite_pipeline.datasets import Camera
-from elite_pipeline.projection import project, visible
+from elite_pipeline.recordings.projection import project, visible
 
 INTRINSICS = np.array([[718.856, 0, 607.1928], [0, 718.856, 185.2157], [0, 0, 1]])
 CAMERA_FROM_LIDAR = np.array([[0.0, -1, 0, 0.05], [0, 0, -1, -0.055], [1, 0, 0, -0.288], [0, 0, 0, 1]])

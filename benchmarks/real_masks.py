@@ -17,11 +17,11 @@ from PIL import Image
 
 from elite_pipeline.datasets import open_recording
 from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.projection import project
+from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.labellers.regions import nearest_through
+from elite_pipeline.labellers.sparse import EMPTY, nearest, paint, vote
 from elite_pipeline.provenance import commit, device_name, versions
-from elite_pipeline.teacher.agreement import Agreement
-from elite_pipeline.teacher.pseudo_labels import EMPTY, nearest, paint, vote
-from elite_pipeline.teacher.regions import nearest_through
+from elite_pipeline.recordings.projection import project
 
 SHARES = (1, 0.2, 0.05, 0.01)
 SEEDS = range(5)

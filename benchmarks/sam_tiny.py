@@ -20,12 +20,14 @@ from torch.nn import functional as F
 
 from elite_pipeline.config import read
 from elite_pipeline.datasets.semantickitti import CLASSES, SemanticKitti, training_ids
-from elite_pipeline.projection import project
 from elite_pipeline.provenance import commit, device_name, versions
+from elite_pipeline.recordings.projection import project
+from elite_pipeline.sam.build import build_sam, untrained_sam
+from elite_pipeline.sam.tiny import DIM
+from elite_pipeline.sam.view import View
+from elite_pipeline.sam_pretraining.masks import score_clicks
+from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import sample
-from elite_pipeline.teacher.masks import score_clicks
-from elite_pipeline.teacher.sam import StageEncoder, View, build_sam, untrained_sam
-from elite_pipeline.teacher.tiny import DIM
 
 LABELLED = {"00": (2, 12), "01": (2, 12), "02": (2, 12), "03": (7,), "04": (7,), "05": (2, 12)}
 """Sequence -> frames of the 10 labelled images."""

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import yaml
 
-from elite_pipeline import training
 from elite_pipeline.config import Config
-from elite_pipeline.examples import Examples
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
-from elite_pipeline.recorded import open_recorded
-from elite_pipeline.segmentation import Segmentation
+from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.training import loop
+from elite_pipeline.training.examples import Examples
+from elite_pipeline.training.segmentation import Segmentation
 
 ROOT = Path(__file__).parent.parent
 SKIPPED = 10
@@ -75,13 +75,13 @@ def read(experiment, dataset, *, features):
 
 def measure(settings, examples, precision, readers, steps):
     """Medians of a run: seconds of a step, seconds that it waited for its scans; and the peak of the GPU's memory."""
-    training.readers_for = lambda *_: readers
+    loop.readers_for = lambda *_: readers
     options = {"precision": precision, "steps": steps, "epochs": None, "checkpoint_every": steps}
     changed = {"train_student": settings.train_student.model_copy(update=options)}
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as run:
-        log = training.train(Segmentation(examples, settings.model_copy(update=changed)), Path(run)).log
+        log = loop.train(Segmentation(examples, settings.model_copy(update=changed)), Path(run)).log
         lines = [json.loads(line) for line in log.read_text().splitlines()][SKIPPED:]
     row = {"precision": precision, "readers": readers}
     row |= {key: float(np.median([line[key] for line in lines] or [0])) for key in ("seconds", "waited")}

@@ -57,14 +57,6 @@ def listing_digest(paths: Iterable[Path]) -> str:
     return f"{zlib.crc32(repr(listed).encode()):08x}"
 
 
-def code_digest(*patterns):
-    """crc32 (8 hex digits) of the package's modules that match `patterns`, such as `student/*.py`."""
-    package, checksum = Path(__file__).parent, 0
-    for file in sorted(file for pattern in patterns for file in package.glob(pattern)):
-        checksum = zlib.crc32(file.read_bytes(), checksum)
-    return f"{checksum:08x}"
-
-
 def provenance(settings, *inputs):
     """What made a store: its settings, the digest of each input path, and the versions of what ran."""
     return {

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from elite_pipeline import sources
+from elite_pipeline.checkpoints import PACKAGED
 from elite_pipeline.errors import InputError
-from elite_pipeline.provenance import code_digest, device_name, digest
+from elite_pipeline.provenance import device_name, digest
 
 CHECKPOINT = "checkpoint.npz"
-
-CODE = ("store.py", "resume.py", "index.py", "datasets/*.py", "teacher/*.py", "teacher/weights/*")
-"""Files of the package that the stages which resume have in common."""
 
 
 def origin(stage, *, network=None, files=()):
@@ -27,12 +26,12 @@ def origin(stage, *, network=None, files=()):
 
     stage: its name. network: the `config.View` of the encoder that answers, or None. files: other weights.
     """
-    values = [code_digest(f"stages/{stage}.py", *CODE), *map(digest, files)]
+    values = [sources.digest(stage), *map(digest, files)]
     if network is None:
         return values
     import torch
 
-    weights = network.checkpoint and (network.sha256 or digest(network.checkpoint))
+    weights = network.sha256 or digest(network.checkpoint or PACKAGED)
     return [*values, weights, device_name(), torch.get_num_threads()]
 
 

@@ -83,7 +83,8 @@ def taught(drive, tmp_path):
     that plus 10 for camera 1 plus 20 per frame; the fourth stage lacks the last channel. Patches lie in descending
     order of it.
     """
-    from elite_pipeline import datasets, index, store
+    from elite_pipeline import datasets, store
+    from elite_pipeline.recordings import index
 
     (drive / "labels/000002.label").unlink()
     frames = ["000000", "000001", "000002"]
@@ -129,9 +130,9 @@ def interrupted(monkeypatch):
     """A function (step, train, *arguments) that runs `train` until it is killed in the given step, counted from 0."""
 
     def run(step, train, *arguments):
-        from elite_pipeline import training
+        from elite_pipeline.training import loop
 
-        original, calls = training._step, []
+        original, calls = loop._step, []
 
         def failing(*of_step):
             calls.append(1)
@@ -140,7 +141,7 @@ def interrupted(monkeypatch):
             return original(*of_step)
 
         with monkeypatch.context() as patched:
-            patched.setattr(training, "_step", failing)
+            patched.setattr(loop, "_step", failing)
             with pytest.raises(KeyboardInterrupt):
                 train(*arguments)
 
@@ -150,9 +151,9 @@ def interrupted(monkeypatch):
 @pytest.fixture
 def student_settings():
     """Settings of a student that trains in a second: 8 channels, 1 m voxels, 2 epochs."""
-    from elite_pipeline.config import Student
+    from elite_pipeline.config import StudentSettings
 
-    return Student.model_validate(
+    return StudentSettings.model_validate(
         {
             "network": {
                 "voxel_size": 1.0,
@@ -210,11 +211,11 @@ def latency_result():
 @pytest.fixture
 def untrained_model(tmp_path):
     """The folder of a small student with random weights."""
-    from elite_pipeline.config import SPVCNN
+    from elite_pipeline.config import SPVCNNSettings
     from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.student import model
 
-    network = SPVCNN(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
+    network = SPVCNNSettings(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
     config = {"network": network.model_dump(mode="json"), "classes": CLASSES, "experiment": "untrained"}
     options = {"epochs": 0, "seed": 0}
     config |= {"settings": {"train_student": options}, "taught": False, "parameters": 0, "trained_on": [], "steps": 0}
@@ -227,7 +228,7 @@ def untrained_model(tmp_path):
 @pytest.fixture
 def minkunet_settings(student_settings):
     """`student_settings` with a U-Net of 8 channels and two stages, which labels alone teach."""
-    from elite_pipeline.config import Student
+    from elite_pipeline.config import StudentSettings
 
     network = {
         "kind": "minkunet",
@@ -240,18 +241,18 @@ def minkunet_settings(student_settings):
     }
     losses = {"auxiliary": 0.0, "auxiliary_lovasz": 0.0, "distillation": 0.0, "stages": [0]}
     settings = student_settings.model_dump()
-    return Student.model_validate({**settings, "network": network, "losses": settings["losses"] | losses})
+    return StudentSettings.model_validate({**settings, "network": network, "losses": settings["losses"] | losses})
 
 
 @pytest.fixture
 def fskd_settings(minkunet_settings):
     """`minkunet_settings` of a student that shares the classifier of `image_taught`'s teacher, and has its features."""
-    from elite_pipeline.config import Student
+    from elite_pipeline.config import StudentSettings
 
     parts = {"embedding": 8, "adaptation": {"layers": 1, "pooling": 2}, "classifier": "shared"}
     settings = minkunet_settings.model_dump()
     losses = settings["losses"] | {"output": 1.0, "features": 1.0, "temperature": 2.0}
-    return Student.model_validate({**settings, "network": settings["network"] | parts, "losses": losses})
+    return StudentSettings.model_validate({**settings, "network": settings["network"] | parts, "losses": losses})
 
 
 @pytest.fixture
@@ -291,7 +292,7 @@ def rewrite_targets():
 @pytest.fixture
 def unlabelled(taught):
     """`taught` with an index that says of no scan that it has labels."""
-    from elite_pipeline import index
+    from elite_pipeline.recordings import index
 
     frames = ["000000", "000001", "000002"]
     blank = {"points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from elite_pipeline.config import View
-from elite_pipeline.examples import Example, Examples
-from elite_pipeline.recorded import open_recorded
-from elite_pipeline.segmentation import Segmentation
+from elite_pipeline.config import EncoderSettings
+from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.stages import cache_teacher, index_frames, label_images, project_points, tune_teacher
-from elite_pipeline.teacher import tuning
-from elite_pipeline.training import train
+from elite_pipeline.teacher import storage
+from elite_pipeline.training.examples import Example, Examples
+from elite_pipeline.training.loop import train
+from elite_pipeline.training.segmentation import Segmentation
 
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 ENCODER = ['encoder="sam_tiny"', "longest_side=64"]
@@ -61,7 +61,7 @@ def cached(write_drive, tmp_path_factory):
     wanted = ['cache_teacher.targets=["logits", "features"]', "cache_teacher.batch=1"]
     known = [*sequence, *frames, *projection, "--adapter", str(adapter)]
     cache_teacher.main([*known, "--out", str(paths["targets"]), *ENCODER, *wanted])
-    return paths, *tuning.load(adapter, View(encoder="sam_tiny", longest_side=64))
+    return paths, *storage.load(adapter, EncoderSettings(encoder="sam_tiny", longest_side=64))
 
 
 def read(paths):

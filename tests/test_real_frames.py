@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elite_pipeline import objective
 from elite_pipeline.config import read
 from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE, SemanticKitti
-from elite_pipeline.examples import Example, collate
-from elite_pipeline.losses import class_weights
 from elite_pipeline.student.model import Predictor, build
-from elite_pipeline.student.spvcnn import parameters
+from elite_pipeline.student.network import parameters
+from elite_pipeline.training import objective
+from elite_pipeline.training.examples import Example, collate
+from elite_pipeline.training.losses import class_weights
 
 ROOT = Path(__file__).parent.parent
 

@@ -33,31 +33,31 @@ from elite_pipeline.config.stages import (
     SegmentImages,
 )
 from elite_pipeline.config.student import (
-    SPVCNN,
-    Adaptation,
+    AdaptationSettings,
     Augmentation,
     Contrast,
     Losses,
-    MinkUNet,
+    MinkUNetSettings,
     Network,
     Pretraining,
     Schedule,
-    Student,
+    SPVCNNSettings,
+    StudentSettings,
     StudentToPretrain,
     TrainStudent,
 )
 from elite_pipeline.config.teacher import (
     STAGES,
     CacheTeacher,
+    EncoderSettings,
     Peft,
-    Teacher,
+    TeacherSettings,
     TeacherToCache,
     TeacherToTune,
     TuneTeacher,
-    View,
 )
+from elite_pipeline.config.validation import Section, validate
 from elite_pipeline.config.values import Name, Natural
-from elite_pipeline.validation import Section, validate
 
 
 class Oracle(Section):
@@ -77,7 +77,7 @@ class Experiment(Section):
     pretraining: Name | None = None
 
 
-class Comparison(Section):
+class ComparisonSettings(Section):
     """Experiments side by side, each with several seeds."""
 
     experiments: dict[Annotated[str, StringConstraints(min_length=1)], Name] = Field(min_length=2)
@@ -99,12 +99,12 @@ class Config(Section):
 
     experiments: dict[Name, Experiment] = Field(min_length=1)
     datasets: dict[Name, Dataset]
-    teachers: dict[Name, Teacher]
+    teachers: dict[Name, TeacherSettings]
     oracles: dict[Annotated[str, StringConstraints(pattern=r"^oracle_[a-z0-9_]+$")], Oracle] = Field(default={})
     image_sets: dict[Name, ImageSet] = Field(default={})
-    students: dict[Name, Student]
+    students: dict[Name, StudentSettings]
     pretrainings: dict[Name, Pretraining] = Field(default={})
-    comparisons: dict[Name, Comparison] = Field(default={})
+    comparisons: dict[Name, ComparisonSettings] = Field(default={})
     project_points: ProjectPoints
     segment_images: SegmentImages
     pretrain_sam: PretrainSam
@@ -174,7 +174,7 @@ class Config(Section):
                     f"experiments.{name}: student {experiment.student} has another network than student"
                     f" {self.pretrainings[experiment.pretraining].student} of pretraining {experiment.pretraining}"
                 )
-        if isinstance(network, MinkUNet):
+        if isinstance(network, MinkUNetSettings):
             if losses.auxiliary or losses.distillation:
                 raise ValueError(
                     f"experiments.{name}: student {experiment.student} is a minkunet, which has no stages: its"
@@ -207,7 +207,7 @@ class Config(Section):
                 f" {experiment.teacher} has {stages} stages, counted from 0"
             )
         in_stages = losses.distillation or losses.features
-        if isinstance(network, SPVCNN) and in_stages and len(network.scales) != stages:
+        if isinstance(network, SPVCNNSettings) and in_stages and len(network.scales) != stages:
             raise ValueError(
                 f"experiments.{name}: student {experiment.student} has {len(network.scales)} scales and teacher"
                 f" {experiment.teacher} {stages} stages: give it as many, or no teacher (teacher: null)"
@@ -215,7 +215,7 @@ class Config(Section):
 
     def _check_pretraining(self, name, pretraining):
         network, teacher = self.students[pretraining.student].network, self.teachers[pretraining.teacher]
-        if not isinstance(network, MinkUNet) or network.embedding is not None:
+        if not isinstance(network, MinkUNetSettings) or network.embedding is not None:
             raise ValueError(
                 f"pretrainings.{name}: the network of student {pretraining.student} must be a minkunet without an"
                 " embedding of its own; contrast.projection says how wide the one of pre-training is"
@@ -240,14 +240,14 @@ def read(path: Path) -> Config:
 
 
 __all__ = [
-    "SPVCNN",
-    "Adaptation",
+    "AdaptationSettings",
     "Augmentation",
     "CacheTeacher",
-    "Comparison",
+    "ComparisonSettings",
     "Config",
     "Contrast",
     "Dataset",
+    "EncoderSettings",
     "EvaluateMiou",
     "EvaluatePseudoLabels",
     "Experiment",
@@ -258,7 +258,7 @@ __all__ = [
     "LabelsToSelect",
     "Losses",
     "MeasureLatency",
-    "MinkUNet",
+    "MinkUNetSettings",
     "Network",
     "Oracle",
     "PaperLabeller",
@@ -269,18 +269,18 @@ __all__ = [
     "ProjectPoints",
     "ProjectSequence",
     "RegionsLabeller",
+    "SPVCNNSettings",
     "Schedule",
     "SegmentImages",
     "SelectLabels",
     "SimulateDrive",
     "SimulateImages",
-    "Student",
+    "StudentSettings",
     "StudentToPretrain",
-    "Teacher",
+    "TeacherSettings",
     "TeacherToCache",
     "TeacherToTune",
     "TrainStudent",
     "TuneTeacher",
-    "View",
     "read",
 ]

@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from elite_pipeline.config.teacher import Sam
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
 from elite_pipeline.datasets.semantickitti import CLASSES
-from elite_pipeline.validation import Section
 
 
 class SimulateDrive(Section):

@@ -6,8 +6,8 @@ from pydantic import Field, StrictBool
 
 from elite_pipeline.config.data import PaperLabeller, RegionsLabeller
 from elite_pipeline.config.teacher import Sam
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Finite, Natural, NonNegative, Positive
-from elite_pipeline.validation import Section
 
 
 class PretrainSam(Section):

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, StrictBool, Tag, model_validator
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Fraction, Interval, Name, Natural, NonNegative, Positive, Share
-from elite_pipeline.validation import Section
 
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
-class SPVCNN(Section):
+class SPVCNNSettings(Section):
     """ELiTe's student: its voxels and layers."""
 
     kind: Literal["spvcnn"] = "spvcnn"
@@ -29,14 +29,14 @@ class SPVCNN(Section):
         return self
 
 
-class Adaptation(Section):
+class AdaptationSettings(Section):
     """The domain-adaptation module: layers of self-calibrated convolution, whose gates see `pooling` voxels around."""
 
     layers: Count = 3
     pooling: Annotated[int, Field(ge=2, strict=True)] = 4
 
 
-class MinkUNet(Section):
+class MinkUNetSettings(Section):
     """The student of UDAKD and FSKD: a sparse U-Net, and what follows it."""
 
     kind: Literal["minkunet"]
@@ -47,7 +47,7 @@ class MinkUNet(Section):
     planes: list[Width] = Field(min_length=2)
     blocks: list[Count] = Field(min_length=2)
     embedding: Width | None = None
-    adaptation: Adaptation | None = None
+    adaptation: AdaptationSettings | None = None
     classifier: Literal["own", "shared"] = "own"
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ def _kind(network):
 
 
 Network = Annotated[
-    Annotated[SPVCNN, Tag("spvcnn")] | Annotated[MinkUNet, Tag("minkunet")],
+    Annotated[SPVCNNSettings, Tag("spvcnn")] | Annotated[MinkUNetSettings, Tag("minkunet")],
     Discriminator(_kind, custom_error_type="kind", custom_error_message="kind must be spvcnn or minkunet"),
 ]
 """A student's network."""
@@ -156,7 +156,7 @@ class TrainStudent(Schedule):
     backbone_learning_rate: NonNegative | None = None
 
 
-class Student(Section):
+class StudentSettings(Section):
     """A network and how it learns."""
 
     network: Network
@@ -181,7 +181,7 @@ class Pretraining(Section):
     dataset: Name
     teacher: Name
     student: Name
-    adaptation: Adaptation | None
+    adaptation: AdaptationSettings | None
     contrast: Contrast
     pretrain_student: Schedule
 
@@ -189,8 +189,8 @@ class Pretraining(Section):
 class StudentToPretrain(Section):
     """What `pretrain_student` reads."""
 
-    network: MinkUNet
+    network: MinkUNetSettings
     augmentation: Augmentation
-    adaptation: Adaptation | None
+    adaptation: AdaptationSettings | None
     contrast: Contrast
     pretrain_student: Schedule

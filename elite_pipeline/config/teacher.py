@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Name, Natural, NonNegative, Positive, Sha256
-from elite_pipeline.validation import Section
 
 STAGES = 4
 """Stages of every encoder that are distilled, one per scale of ELiTe's student."""
 
 
-class View(Section):
+class EncoderSettings(Section):
     """Which encoder sees images of which size: what every stage that runs the teacher reads."""
 
     encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny", "resnet50"]
@@ -31,7 +31,7 @@ class View(Section):
         return self
 
 
-class Sam(View):
+class Sam(EncoderSettings):
     """The SAM that a labeller prompts."""
 
     encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -76,7 +76,7 @@ class CacheTeacher(Section):
     batch: Count
 
 
-class TeacherToTune(View):
+class TeacherToTune(EncoderSettings):
     """What `tune_teacher` reads."""
 
     upscaler: Count
@@ -92,13 +92,13 @@ class TeacherToTune(View):
         return self
 
 
-class TeacherToCache(View):
+class TeacherToCache(EncoderSettings):
     """What `cache_teacher` reads."""
 
     cache_teacher: CacheTeacher
 
 
-class Teacher(TeacherToTune, TeacherToCache):
+class TeacherSettings(TeacherToTune, TeacherToCache):
     """An image encoder, its adapters and what it hands on."""
 
     images: Name | None = None

@@ -6,14 +6,14 @@ Open3D is imported when the first ray is cast, not here.
 from elite_pipeline.simulation.drive import write_drive
 from elite_pipeline.simulation.materials import MATERIALS
 from elite_pipeline.simulation.ranges import DRIVE_RANGES, RANDOM_RANGES, Ranges
-from elite_pipeline.simulation.views import View, random_view, random_views
+from elite_pipeline.simulation.views import RenderedView, random_view, random_views
 
 __all__ = [
     "DRIVE_RANGES",
     "MATERIALS",
     "RANDOM_RANGES",
     "Ranges",
-    "View",
+    "RenderedView",
     "random_view",
     "random_views",
     "write_drive",

@@ -17,7 +17,7 @@ MIDDLE_GREY = 0.24
 
 
 @dataclass(frozen=True)
-class Camera:
+class Pinhole:
     """A pinhole, all in pixels; the ray of pixel (row, column) passes through u = column + 0.5, v = row + 0.5."""
 
     width: int
@@ -34,9 +34,9 @@ class Camera:
         return rays.reshape(-1, 3).astype(np.float32)
 
 
-def pinhole(projection: np.ndarray, width: int, height: int) -> Camera:
+def pinhole(projection: np.ndarray, width: int, height: int) -> Pinhole:
     """The camera of a projection matrix (3, 4)."""
-    return Camera(width, height, projection[0, 0], projection[1, 1], projection[0, 2], projection[1, 2])
+    return Pinhole(width, height, projection[0, 0], projection[1, 1], projection[0, 2], projection[1, 2])
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Photograph:
     part: np.ndarray
 
 
-def photograph(scene: Scene, camera: Camera, world_from_camera: np.ndarray, rng: np.random.Generator) -> Photograph:
+def photograph(scene: Scene, camera: Pinhole, world_from_camera: np.ndarray, rng: np.random.Generator) -> Photograph:
     """Take a picture from `world_from_camera` (4, 4)."""
     rotation = world_from_camera[:3, :3].astype(np.float32)
     rays = camera.directions() @ rotation.T

@@ -21,7 +21,8 @@ from elite_pipeline.simulation.camera import Photograph, photograph, pinhole
 from elite_pipeline.simulation.lidar import Lidar, Scan, scan
 from elite_pipeline.simulation.ranges import DRIVE_RANGES
 from elite_pipeline.simulation.scene import Scene
-from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
+from elite_pipeline.simulation.site import EGO_SPEED
+from elite_pipeline.simulation.world import World, build_world
 
 AHEAD = {"image_2": "P2"}
 SURROUND = {**AHEAD, "image_0": "P0", "image_1": "P1", "image_3": "P3"}

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from elite_pipeline import sources
 from elite_pipeline.config import SimulateImages
 from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
 from elite_pipeline.marker import MARKER, refuse_recordings
 from elite_pipeline.progress import progress
-from elite_pipeline.provenance import code_digest, versions
+from elite_pipeline.provenance import versions
 from elite_pipeline.resume import sole_writer
 
 
@@ -30,7 +31,7 @@ def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, 
     for place in (folder, partial):
         refuse_recordings(place, "simulate_images")
     made_of = {"settings": settings.model_dump(mode="json"), "unknown": sorted(unknown)}
-    about = json.dumps({**made_of, "versions": versions(), "code": code_digest("simulation/*.py")}, indent=2) + "\n"
+    about = json.dumps({**made_of, "versions": versions(), "code": sources.digest("simulate_images")}, indent=2) + "\n"
     with sole_writer(partial):
         if not (partial / MARKER).exists() or (partial / MARKER).read_text() != about:
             # Emptied first: a kill in between must not leave images of other settings under this marker.

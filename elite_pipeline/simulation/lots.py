@@ -7,8 +7,8 @@ import numpy as np
 from elite_pipeline.simulation import buildings, furniture
 from elite_pipeline.simulation.catalogue import Maker
 from elite_pipeline.simulation.ground import GRASS, OTHER, PARKING, REACH, SIDEWALK, SOIL
+from elite_pipeline.simulation.site import Site
 from elite_pipeline.simulation.traffic import deck
-from elite_pipeline.simulation.world import Site
 
 Junctions = list[tuple[float, float]]
 

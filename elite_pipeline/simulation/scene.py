@@ -6,7 +6,8 @@ import numpy as np
 
 from elite_pipeline.simulation.ground import RAW_ID
 from elite_pipeline.simulation.mesh import transformed
-from elite_pipeline.simulation.world import AHEAD, BEHIND, EGO_SPEED, World
+from elite_pipeline.simulation.site import AHEAD, BEHIND, EGO_SPEED
+from elite_pipeline.simulation.world import World
 from elite_pipeline.system import import_open3d
 
 SIGHT = min(AHEAD, BEHIND) + 15.0

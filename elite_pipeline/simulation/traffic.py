@@ -11,7 +11,7 @@ import numpy as np
 
 from elite_pipeline.simulation.catalogue import MAKERS, Catalogue
 from elite_pipeline.simulation.ground import Ground
-from elite_pipeline.simulation.world import AHEAD, BEHIND, EGO_SPEED, MOVING, Mover
+from elite_pipeline.simulation.site import AHEAD, BEHIND, EGO_SPEED, MOVING, Mover
 
 Card = TypeVar("Card")
 

@@ -8,11 +8,12 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from elite_pipeline.datasets.semantickitti import training_ids
-from elite_pipeline.simulation.camera import Camera, Photograph, photograph
+from elite_pipeline.simulation.camera import Photograph, Pinhole, photograph
 from elite_pipeline.simulation.ranges import RANDOM_RANGES, Ranges
 from elite_pipeline.simulation.road import Centreline
 from elite_pipeline.simulation.scene import Scene
-from elite_pipeline.simulation.world import EGO_SPEED, World, build_world
+from elite_pipeline.simulation.site import EGO_SPEED
+from elite_pipeline.simulation.world import World, build_world
 
 _STREAM = 0x51E35
 """Keeps these worlds apart from the drives' whatever their seeds are."""
@@ -21,7 +22,7 @@ _CAMERA_FROM_FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 
 
 @dataclass(frozen=True)
-class View:
+class RenderedView:
     """One image and its truth; 0 is sky in every map.
 
     rgb: (H, W, 3) uint8. material: (H, W) uint8, index into `MATERIALS`. normal: (H, W, 3) float16, unit, camera frame.
@@ -41,14 +42,14 @@ class View:
     semantic: np.ndarray
 
 
-def random_view(seed: int, width: int, height: int) -> View:
+def random_view(seed: int, width: int, height: int) -> RenderedView:
     """One view of the randomised world `seed`, `width` x `height` pixels."""
     return next(random_views(seed, 1, width, height))
 
 
 def random_views(
     seed: int, views: int, width: int, height: int, *, ranges: Ranges = RANDOM_RANGES, threads: int = 1
-) -> Iterator[View]:
+) -> Iterator[RenderedView]:
     """`views` views along the street of the randomised world `seed`, at different times of its traffic.
 
     A world costs as much as several views: ask for four or more of each.
@@ -67,7 +68,7 @@ def random_views(
 
 def _draw_camera(
     rng: np.random.Generator, world: World, ranges: Ranges, time: float, width: int, height: int
-) -> tuple[Camera, np.ndarray]:
+) -> tuple[Pinhole, np.ndarray]:
     """A camera on the 6 metres ahead of the ego vehicle's place at `time`, and its world_from_camera (4, 4)."""
     time += rng.uniform(0, 6) / EGO_SPEED
     focal = width / 2 / np.tan(np.radians(rng.uniform(*ranges.horizontal_fov)) / 2)
@@ -78,7 +79,7 @@ def _draw_camera(
     place = np.eye(4)
     place[:3, :3] = turn @ tilt @ _CAMERA_FROM_FORWARD.T
     place[1:3, 3] = rng.uniform(*ranges.camera_lateral), rng.uniform(*ranges.camera_height)
-    return Camera(width, height, focal, focal, width / 2, height / 2), world.ego(time) @ place
+    return Pinhole(width, height, focal, focal, width / 2, height / 2), world.ego(time) @ place
 
 
 def _is_free(scene: Scene, place: np.ndarray) -> bool:
@@ -88,7 +89,7 @@ def _is_free(scene: Scene, place: np.ndarray) -> bool:
     return bool(scene.distance(place, around).min() > 1.0)
 
 
-def _view(picture: Photograph, camera: Camera, world_from_camera: np.ndarray, road: Centreline) -> View:
+def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, road: Centreline) -> RenderedView:
     region = regions(picture)
     points = camera.directions().reshape(*picture.depth.shape, 3) * picture.depth[..., None]
     points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
@@ -96,7 +97,7 @@ def _view(picture: Photograph, camera: Camera, world_from_camera: np.ndarray, ro
     height = np.zeros(picture.depth.shape, np.float32)
     _, nearest = KDTree(np.stack([road.x, road.y], 1)).query(points[solid][:, :2])
     height[solid] = points[solid][:, 2] - road.z[nearest]
-    return View(
+    return RenderedView(
         rgb=picture.rgb,
         material=picture.material,
         normal=picture.normal,
@@ -109,7 +110,7 @@ def _view(picture: Photograph, camera: Camera, world_from_camera: np.ndarray, ro
 
 
 def _extent(region: np.ndarray, ground: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """`View.extent`; `ground`: (H, W, 2), where pixels lie on the map."""
+    """`RenderedView.extent`; `ground`: (H, W, 2), where pixels lie on the map."""
     ids = np.arange(region.max() + 1)
     top = ndimage.maximum(height, region, ids)
     low, high = (

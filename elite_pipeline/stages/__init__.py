@@ -2,7 +2,7 @@
 
 import argparse
 
-from elite_pipeline.validation import Model, unflatten, validate
+from elite_pipeline.config.validation import Model, unflatten, validate
 
 
 def parser(description):

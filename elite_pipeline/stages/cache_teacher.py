@@ -22,19 +22,21 @@ def main(argv=None):
     import numpy as np
     import torch
 
-    from elite_pipeline import index, store
+    from elite_pipeline import store
     from elite_pipeline.datasets import open_recording
     from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.evaluation.soft_labels import class_mass, predicted_class
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings import index
     from elite_pipeline.resume import origin
-    from elite_pipeline.teacher import targets, tuning
-    from elite_pipeline.teacher.agreement import Agreement
+    from elite_pipeline.teacher import storage, targets
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
     projection = store.Projection(args.projection)
-    teacher, view = tuning.load(args.adapter, settings)
+    teacher, view = storage.load(args.adapter, settings)
     teacher.to(device)
     channels, rule = teacher.feature_channels, settings.cache_teacher
     logits, features = "logits" in rule.targets, "features" in rule.targets
@@ -79,12 +81,12 @@ def main(argv=None):
                 if not logits:
                     continue
                 visible = projection.read("visible", projection.rows(f, c))
-                mass += targets.class_mass(answer["logits"][visible])
+                mass += class_mass(answer["logits"][visible])
                 if frames.labelled[f]:
                     point = projection.read("point", projection.rows(f, c))[visible]
                     labels = recording.labels(frames.frames[f], int(frames.points[f]))[point]
                     for s, agreement in enumerate(agreements):
-                        agreement.add(labels, targets.predicted_class(answer["logits"][visible, s]))
+                        agreement.add(labels, predicted_class(answer["logits"][visible, s]))
         if logits:
             out.array("mass", mass)
         if features:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
-from elite_pipeline.config import Comparison
+from elite_pipeline.config import ComparisonSettings
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Name
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 class ComparedExperiment(Section):
@@ -26,7 +26,7 @@ class ComparedExperiment(Section):
     labeller: str | None
 
 
-class CompareExperiments(Comparison):
+class CompareExperiments(ComparisonSettings):
     """A comparison of the configuration, its experiments spelt out. teachers, datasets: their sections, on record."""
 
     comparison: Name
@@ -46,8 +46,8 @@ def main(argv=None):
     import time
 
     from elite_pipeline import provenance
-    from elite_pipeline.comparison import compare
-    from elite_pipeline.comparison_table import table
+    from elite_pipeline.comparison.runs import compare
+    from elite_pipeline.comparison.table import table
     from elite_pipeline.results import write
 
     began = time.perf_counter()

@@ -22,14 +22,15 @@ def main(argv=None):
 
     import numpy as np
 
-    from elite_pipeline import oracle, store
+    from elite_pipeline import store
     from elite_pipeline.config import STAGES
     from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.evaluation import oracle
+    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.evaluation.soft_labels import class_mass
     from elite_pipeline.provenance import provenance
-    from elite_pipeline.recorded import Recorded
+    from elite_pipeline.recordings.sequence import Recorded
     from elite_pipeline.resume import origin
-    from elite_pipeline.teacher import targets
-    from elite_pipeline.teacher.agreement import Agreement
 
     recorded, projection = Recorded(args.sequence_folder, args.frames), store.Projection(args.projection)
     frames, sequence = recorded.index.frames, recorded.recording.sequence
@@ -58,7 +59,7 @@ def main(argv=None):
         sequence=sequence,
         frames=frames,
         provenance=provenance(settings, args.frames, args.projection),
-        origin=origin("corrupt_truth", files=[oracle.__file__]),
+        origin=origin("corrupt_truth"),
         cameras=projection.cameras,
         classes=list(CLASSES),
         stages=STAGES,
@@ -73,7 +74,7 @@ def main(argv=None):
             answers = corruption.answers(frames[f], recorded.points(f)[point], labels, instances)
             logits = oracle.logits(answers, settings.accuracy)
             rows.append(logits)
-            mass += targets.class_mass(logits[visible])
+            mass += class_mass(logits[visible])
             agreement.add(labels[visible], answers[visible])
         out.array("mass", mass)
     print(f"{args.out}: {int(projection.offsets[-1])} points of an oracle with accuracy {settings.accuracy:g}")

@@ -8,13 +8,13 @@ Writes --out (JSON) and the same name with .md: a table of the classes.
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Name
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
-class EvaluateMiou(Section):
+class ExperimentToEvaluate(Section):
     """teacher: of the experiment, if it has one. votes: passes; None: the single pass of the protocol."""
 
     teacher: Name | None = None
@@ -30,18 +30,19 @@ def main(argv=None):
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_tta.json")
-    arguments, settings = parse(stage, EvaluateMiou, argv)
+    arguments, settings = parse(stage, ExperimentToEvaluate, argv)
 
     import time
 
     import numpy as np
 
-    from elite_pipeline import metrics, provenance, tta
+    from elite_pipeline import provenance
+    from elite_pipeline.evaluation import metrics, tta
     from elite_pipeline.progress import progress
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor, weights_sha256
-    from elite_pipeline.student.spvcnn import parameters
+    from elite_pipeline.student.network import parameters
 
     began = time.perf_counter()
     predict = Predictor.load(arguments.model)

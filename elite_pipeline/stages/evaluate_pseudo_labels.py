@@ -30,12 +30,12 @@ def main(argv=None):
     import torch
 
     from elite_pipeline import provenance
+    from elite_pipeline.checkpoints import PACKAGED
+    from elite_pipeline.labellers import benchmark
+    from elite_pipeline.labellers.choice import build_labeller
     from elite_pipeline.progress import progress
+    from elite_pipeline.recordings.camera_views import spread_views
     from elite_pipeline.results import write
-    from elite_pipeline.teacher import comparison
-    from elite_pipeline.teacher.pseudo_labels import build_labeller
-    from elite_pipeline.teacher.sam import PACKAGED
-    from elite_pipeline.views import spread_views
 
     began = time.perf_counter()
     views = spread_views(args.sequences, args.frames, args.projection, settings.frames)
@@ -45,17 +45,17 @@ def main(argv=None):
     sections = {"sam": settings.sam, "paper": settings.paper, "regions": settings.regions}
     labellers = {
         name: build_labeller(LabelImages.model_validate({"labeller": labeller, **sections}))
-        for name, labeller in comparison.LABELLERS.items()
+        for name, labeller in benchmark.LABELLERS.items()
     }
-    found, gallery = {share: comparison.Comparison() for share in comparison.SHARES}, comparison.Gallery()
+    found, gallery = {share: benchmark.LabellerComparison() for share in benchmark.SHARES}, benchmark.Gallery()
     for k, load in enumerate(progress(views, label=f"evaluate_pseudo_labels {args.dataset}")):
         view = load()
-        shown, reference = comparison.split(view, settings.seed, held_out)
+        shown, reference = benchmark.split(view, settings.seed, held_out)
         if k == 0:  # imports and first allocations, before any clock counts
-            comparison.compare(labellers, comparison.thinned(view, shown, 1.0), view.image, reference)
-        for share in comparison.SHARES:
-            points = comparison.thinned(view, shown, share)
-            made = comparison.compare(labellers, points, view.image, reference)
+            benchmark.compare(labellers, benchmark.thinned(view, shown, 1.0), view.image, reference)
+        for share in benchmark.SHARES:
+            points = benchmark.thinned(view, shown, share)
+            made = benchmark.compare(labellers, points, view.image, reference)
             gain = found[share].add(view.title, reference, made)
             gallery.add(gain, share, view, points[0], reference, made)
     by_density = {f"{share:g}": at_share.summary(held_out is None) for share, at_share in found.items()}
@@ -78,7 +78,7 @@ def main(argv=None):
         "seconds": round(time.perf_counter() - began, 2),
     }
     gallery.save(args.gallery)
-    write(args.out, result, comparison.table(result))
+    write(args.out, result, benchmark.table(result))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ predicted. Works alike for teachers and oracles. Writes --out (JSON) and the sam
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -27,12 +27,13 @@ def main(argv=None):
 
     import torch
 
-    from elite_pipeline import index, provenance, store
+    from elite_pipeline import provenance, store
     from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+    from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, table
     from elite_pipeline.progress import progress
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.recordings import index
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
-    from elite_pipeline.teacher.quality import GROUPS, Quality, table
 
     sequences = open_recorded(args.sequences, args.frames, args.projection, args.targets)
     if len(args.selected) != len(args.frames):

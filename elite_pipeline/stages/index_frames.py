@@ -13,8 +13,8 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     args, settings = parse(stage, IndexFrames, argv)
 
-    from elite_pipeline import index
     from elite_pipeline.datasets import open_recording
+    from elite_pipeline.recordings import index
 
     recording = open_recording(args.sequence_folder)
     rows, faults = index.check(

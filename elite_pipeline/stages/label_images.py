@@ -17,12 +17,14 @@ def main(argv=None):
 
     import numpy as np
 
-    from elite_pipeline import index, store
+    from elite_pipeline import store
     from elite_pipeline.datasets import open_recording
+    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.labellers.choice import build_labeller
+    from elite_pipeline.labellers.sparse import paint
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings import index
     from elite_pipeline.resume import origin
-    from elite_pipeline.teacher.agreement import Agreement
-    from elite_pipeline.teacher.pseudo_labels import build_labeller, paint
 
     recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)

@@ -27,8 +27,9 @@ def main(argv=None):
 
     import torch
 
-    from elite_pipeline import latency, provenance
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline import provenance
+    from elite_pipeline.evaluation import latency
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor
 

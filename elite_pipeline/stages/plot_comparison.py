@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -16,11 +16,11 @@ def main(argv=None):
     stage.add_argument("--classes", type=Path, required=True, help="PNG of the differences per class")
     arguments, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import comparison_figures
+    from elite_pipeline.figures import comparisons
 
     result = json.loads(arguments.result.read_text())
-    comparison_figures.plot_comparison(arguments.out, result)
-    comparison_figures.plot_classes(arguments.classes, result)
+    comparisons.plot_comparison(arguments.out, result)
+    comparisons.plot_classes(arguments.classes, result)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ def main(argv=None):
 
     import numpy as np
 
-    from elite_pipeline import embedding, provenance
+    from elite_pipeline import provenance
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.embedding_figure import plot_embedding
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.evaluation import embedding
+    from elite_pipeline.figures.embedding import plot_embedding
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor, read_config, weights_sha256
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 ROWS = 4
 
@@ -18,8 +18,9 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")
     args, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import figures, store
-    from elite_pipeline.views import labelled_views
+    from elite_pipeline import store
+    from elite_pipeline.figures import drives
+    from elite_pipeline.recordings.camera_views import labelled_views
 
     each = -(-ROWS // len(args.sequences))
     rows = []
@@ -36,7 +37,7 @@ def main(argv=None):
             taken += 1
     if not rows:
         raise InputError(f"no frame of {', '.join(map(str, args.sequences))} has both an image and labels")
-    figures.plot_labels(args.out, rows)
+    drives.plot_labels(args.out, rows)
 
 
 if __name__ == "__main__":

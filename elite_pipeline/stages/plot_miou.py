@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -14,9 +14,9 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")
     args, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import figures
+    from elite_pipeline.figures import results
 
-    figures.plot_miou(args.out, json.loads(args.result.read_text()))
+    results.plot_miou(args.out, json.loads(args.result.read_text()))
 
 
 if __name__ == "__main__":

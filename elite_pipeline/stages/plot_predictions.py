@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 SCANS = 2
 
@@ -17,8 +17,9 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")
     args, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import figures, index
     from elite_pipeline.datasets import open_recording
+    from elite_pipeline.figures import drives
+    from elite_pipeline.recordings import index
     from elite_pipeline.student.model import Predictor
 
     predictor = Predictor.load(args.model)
@@ -32,7 +33,7 @@ def main(argv=None):
     for recording, frame in scans[:: max(1, len(scans) // SCANS)][:SCANS]:
         points = recording.points(frame)
         rows.append((f"{recording.sequence}/{frame}", points, predictor(points), recording.labels(frame, len(points))))
-    figures.plot_predictions(args.out, rows)
+    drives.plot_predictions(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -15,13 +15,13 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")
     args, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import figures
-    from elite_pipeline.views import labelled_views
+    from elite_pipeline.figures import drives
+    from elite_pipeline.recordings.camera_views import labelled_views
 
     view = next(labelled_views(args.sequences, args.frames, args.projection), None)
     if view is None:
         raise InputError(f"no frame of {', '.join(map(str, args.sequences))} has an image to draw on")
-    figures.plot_projection(args.out, view.image, view.pixel, view.depth, view.labels, view.title)
+    drives.plot_projection(args.out, view.image, view.pixel, view.depth, view.labels, view.title)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -16,14 +16,14 @@ def main(argv=None):
     stage.add_argument("--worst", type=Path, required=True, help="PNG of the worst images to write")
     args, _ = parse(stage, Section, argv)
 
-    from elite_pipeline import label_figures
-    from elite_pipeline.teacher.comparison import read_gallery
+    from elite_pipeline.figures import labellers
+    from elite_pipeline.labellers.benchmark import read_gallery
 
-    label_figures.plot_curves(args.out, json.loads(args.result.read_text()))
+    labellers.plot_curves(args.out, json.loads(args.result.read_text()))
     rows = read_gallery(args.gallery)
     if not rows:
         raise InputError(f"{args.gallery} has no image that the default labeller covers: see coverage in {args.result}")
-    label_figures.plot_worst(args.worst, rows)
+    labellers.plot_worst(args.worst, rows)
 
 
 if __name__ == "__main__":

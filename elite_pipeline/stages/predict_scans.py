@@ -34,7 +34,7 @@ def main(argv=None):
     stage.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default a GPU where there is one")
     args = stage.parse_intermixed_args(argv)
 
-    from elite_pipeline.submission import check_classes, label_files, write_labels
+    from elite_pipeline.deploy.submission import check_classes, label_files, write_labels
 
     scans = label_files(args.scans, args.out)
 

@@ -4,27 +4,27 @@ import json
 from pathlib import Path
 
 from elite_pipeline import errors, stages
+from elite_pipeline.checkpoints import PACKAGED
 from elite_pipeline.config import PretrainSam
 
 
 def main(argv=None):
     stage = stages.parser(__doc__)
     stage.add_argument("--run", type=Path, required=True, help="folder of rendered views and resumable checkpoints")
-    packaged = Path(__file__).parents[1] / "teacher/weights/sam_tiny.safetensors"
-    stage.add_argument("--out", type=Path, default=packaged, help=".safetensors to write (default: the packaged one)")
+    stage.add_argument("--out", type=Path, default=PACKAGED, help=".safetensors to write (default: the packaged one)")
     stage.add_argument("--processes", type=int, default=2, help="that render views")
     arguments, settings = stages.parse(stage, PretrainSam, argv)
-    if settings.class_names and arguments.out == packaged:
+    if settings.class_names and arguments.out == PACKAGED:
         raise errors.InputError("class_names=true makes a control and no packaged weights: name another --out")
 
     import torch
 
     from elite_pipeline.provenance import commit, versions
-    from elite_pipeline.teacher import views
-    from elite_pipeline.teacher.pretraining import pretrain
-    from elite_pipeline.teacher.sam import save_sam
+    from elite_pipeline.sam.state import save_sam
+    from elite_pipeline.sam_pretraining import rendered_views
+    from elite_pipeline.sam_pretraining.dense import pretrain
 
-    rendered = views.render(
+    rendered = rendered_views.render(
         arguments.run / "views",
         worlds=settings.worlds + settings.calibration_worlds,
         views_per_world=settings.views_per_world,

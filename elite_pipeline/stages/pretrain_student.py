@@ -28,12 +28,13 @@ def main(argv=None):
     import shutil
     import time
 
-    from elite_pipeline import pretraining, provenance
+    from elite_pipeline import provenance
     from elite_pipeline.errors import InputError
-    from elite_pipeline.examples import Examples
-    from elite_pipeline.recorded import open_recorded
-    from elite_pipeline.student.spvcnn import parameters
-    from elite_pipeline.training import train
+    from elite_pipeline.recordings.sequence import open_recorded
+    from elite_pipeline.student.network import parameters
+    from elite_pipeline.training import contrast
+    from elite_pipeline.training.examples import Examples
+    from elite_pipeline.training.loop import train
 
     began = time.perf_counter()
     level = settings.contrast.level
@@ -41,7 +42,7 @@ def main(argv=None):
         raise InputError(f"contrast.level is {level}: give --superpixels with superpixel, and only then")
     files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets, arguments.superpixels)
     examples = Examples(open_recorded(*files, labels=False), features=True)
-    task = pretraining.Contrasting(examples, settings)
+    task = contrast.Contrasting(examples, settings)
     trained = train(task, arguments.run)
     if not trained.writes:
         return
@@ -60,7 +61,7 @@ def main(argv=None):
     }
     partial = arguments.out.with_name(arguments.out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pretraining.save(partial, task.learner, config, trained.log)
+    contrast.save(partial, task.learner, config, trained.log)
     shutil.rmtree(arguments.out, ignore_errors=True)
     os.rename(partial, arguments.out)
     shutil.rmtree(trained.log.parent)

@@ -16,10 +16,11 @@ def main(argv=None):
 
     import numpy as np
 
-    from elite_pipeline import index, projection, store
+    from elite_pipeline import store
     from elite_pipeline.datasets import open_recording
     from elite_pipeline.progress import progress
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings import index, projection
 
     recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)

@@ -17,9 +17,10 @@ def main(argv=None):
 
     import numpy as np
 
-    from elite_pipeline import index, store, superpixels
+    from elite_pipeline import store
     from elite_pipeline.datasets import open_recording
-    from elite_pipeline.provenance import code_digest, provenance
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings import index, superpixels
     from elite_pipeline.resume import origin
 
     recording = open_recording(args.sequence_folder)
@@ -37,7 +38,7 @@ def main(argv=None):
         sequence=recording.sequence,
         frames=frames.frames,
         provenance=provenance(settings, args.frames, args.projection),
-        origin=[*origin("segment_images"), code_digest("superpixels.py")],
+        origin=origin("segment_images"),
         cameras=projection.cameras,
     ) as out:
         segment = out.rows("segment", (), np.uint16)

@@ -15,8 +15,8 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="index to write")
     arguments, settings = parse(stage, LabelsToSelect, argv)
 
-    from elite_pipeline import index
-    from elite_pipeline.labels import select
+    from elite_pipeline.recordings import index
+    from elite_pipeline.recordings.label_selection import select
 
     paths = {path.stem: path for path in arguments.frames}
     chosen = select({sequence: index.read(path) for sequence, path in paths.items()}, settings)

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 class SummariseExperiment(Section):
@@ -23,7 +23,7 @@ def main(argv=None):
     stage.add_argument("--out", type=Path, required=True, help="Markdown file to write")
     args, settings = parse(stage, SummariseExperiment, argv)
 
-    from elite_pipeline.metrics import teacher_lines
+    from elite_pipeline.evaluation.metrics import teacher_lines
 
     latency = json.loads(args.latency.read_text())
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"

@@ -13,7 +13,7 @@ from elite_pipeline.stages import parse, parser
 
 def main(argv=None):
     """Parse, read, train, write."""
-    from elite_pipeline.config import Student
+    from elite_pipeline.config import StudentSettings
 
     stage = parser(__doc__)
     stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="folders data/<dataset>/sequences/NN")
@@ -23,19 +23,19 @@ def main(argv=None):
     stage.add_argument("--pretrained", type=Path, nargs="?", help="a backbone to begin with: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="models/<experiment>")
-    arguments, settings = parse(stage, Student, argv)
+    arguments, settings = parse(stage, StudentSettings, argv)
 
     import shutil
     import time
 
     from elite_pipeline import provenance
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.examples import Examples
-    from elite_pipeline.recorded import open_recorded
-    from elite_pipeline.segmentation import Segmentation
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import BACKBONE, save
-    from elite_pipeline.student.spvcnn import parameters
-    from elite_pipeline.training import train
+    from elite_pipeline.student.network import parameters
+    from elite_pipeline.training.examples import Examples
+    from elite_pipeline.training.loop import train
+    from elite_pipeline.training.segmentation import Segmentation
 
     began = time.perf_counter()
     files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets)

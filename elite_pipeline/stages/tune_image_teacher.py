@@ -40,26 +40,27 @@ def main(argv=None):
 
     import torch
 
+    from elite_pipeline import sources
+    from elite_pipeline.checkpoints import PACKAGED
     from elite_pipeline.datasets.labelled_images import open_images
     from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-    from elite_pipeline.provenance import code_digest, provenance
-    from elite_pipeline.teacher import segmentation, tuning
-    from elite_pipeline.teacher.sam import PACKAGED
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.teacher import image_network, storage, tuning
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = open_images(args.images)
-    first, last = (segmentation.Pictures(folder, items) for items in folder.split(settings.held_out))
+    first, last = (image_network.Pictures(folder, items) for items in folder.split(settings.held_out))
     known = tuning.class_pixels(first) > 0
     known[IGNORE] = False
     if not known.any():
         raise InputError(f"{args.images}/labels: nothing is labelled but in the last {len(last)}. Add labels.")
     made_by = provenance(settings, *([] if settings.checkpoint else [PACKAGED]))  # a checkpoint is known by its sha256
     made_by["inputs"][str(args.images)] = folder.crc32
-    code = code_digest("losses.py", "schedule.py", "teacher/*.py", "datasets/labelled_images.py")
+    code = sources.digest("tune_image_teacher")
     runs = args.out.with_name(args.out.name + ".run")
-    run_folder = runs / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
+    run_folder = runs / storage.fingerprint(made_by["settings"], made_by["inputs"], code)
 
-    teacher, view = tuning.build_teacher(settings, "segmentation")
+    teacher, view = storage.build_teacher(settings, "segmentation")
     sizes = tuning.trainable_parameters(teacher)
     print(f"{len(first)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
     tuning.tune(teacher, view, first, settings, run_folder, device=device)
@@ -84,8 +85,8 @@ def main(argv=None):
     }
     partial = args.out.with_name(args.out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tuning.save(teacher.cpu(), partial, description)
-    (partial / "README.md").write_text(segmentation.model_card(description))
+    storage.save(teacher.cpu(), partial, description)
+    (partial / "README.md").write_text(image_network.model_card(description))
     shutil.rmtree(args.out, ignore_errors=True)
     os.rename(partial, args.out)
     shutil.rmtree(runs, ignore_errors=True)

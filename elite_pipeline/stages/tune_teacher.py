@@ -24,11 +24,12 @@ def main(argv=None):
 
     import torch
 
+    from elite_pipeline import sources
+    from elite_pipeline.checkpoints import PACKAGED
     from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.provenance import code_digest, provenance
-    from elite_pipeline.teacher import frozen, tuning
-    from elite_pipeline.teacher.sam import PACKAGED
-    from elite_pipeline.teacher.samples import LabelledImages
+    from elite_pipeline.provenance import provenance
+    from elite_pipeline.teacher import frozen, storage, tuning
+    from elite_pipeline.teacher.tuning_images import LabelledImages
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = "stages" if settings.tune_teacher.steps else "frozen"
@@ -41,11 +42,11 @@ def main(argv=None):
     )
     packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
-    code = code_digest("losses.py", "schedule.py", "teacher/*.py")
-    run_folder = args.out.parent / "run" / tuning.fingerprint(made_by["settings"], made_by["inputs"], code)
+    code = sources.digest("tune_teacher")
+    run_folder = args.out.parent / "run" / storage.fingerprint(made_by["settings"], made_by["inputs"], code)
 
     description = {"kind": kind, "settings": made_by["settings"], "images": len(images), "provenance": made_by}
-    teacher, view = tuning.build_teacher(settings, kind)
+    teacher, view = storage.build_teacher(settings, kind)
     if kind == "frozen":
         description |= {"classes": [], "train_points": [], "stages": len(teacher.heads)}
         description["standardised_over"] = tuning.standardise(teacher, view, images, device=device)
@@ -70,7 +71,7 @@ def main(argv=None):
         card = tuning.model_card(description)
     partial = args.out.with_name(args.out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tuning.save(teacher.cpu(), partial, description)
+    storage.save(teacher.cpu(), partial, description)
     (partial / "README.md").write_text(card)
     shutil.rmtree(args.out, ignore_errors=True)
     os.rename(partial, args.out)

@@ -5,10 +5,10 @@ The last file that makes models/<experiment>/ complete, since its numbers are me
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Name
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 class WriteCard(Section):
@@ -30,7 +30,7 @@ def main(argv=None):
 
     import os
 
-    from elite_pipeline.card import card, read_result, refuse_other_weights
+    from elite_pipeline.deploy.card import card, read_result, refuse_other_weights
     from elite_pipeline.student.model import read_config
 
     config = read_config(arguments.model)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
-from elite_pipeline.validation import Section
 
 
 def main(argv=None):
@@ -18,9 +18,9 @@ def main(argv=None):
     if not args.sequences:
         raise InputError("no sequence to submit: name the unlabelled ones under test: of the data set in config.yaml")
 
-    from elite_pipeline import submission
+    from elite_pipeline.deploy import submission
     from elite_pipeline.progress import progress
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import Predictor
 
     predict = Predictor.load(args.model)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elite_pipeline.grouping import mean
 from elite_pipeline.student.norm import BatchNorm, Normalised
 from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
-from elite_pipeline.student.voxels import Pyramid, mean
+from elite_pipeline.student.voxels import Pyramid
 
 
 class SelfCalibrated(nn.Module):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from elite_pipeline.grouping import mean
 from elite_pipeline.student.adaptation import Adaptation
+from elite_pipeline.student.network import Output
 from elite_pipeline.student.norm import BatchNorm, Normalised
 from elite_pipeline.student.sparse import InverseConv3d, SparseTensor, StridedConv3d, SubMConv3d, sparse_tensor
-from elite_pipeline.student.spvcnn import Output
-from elite_pipeline.student.voxels import Frame, Pyramid, Volume, mean
+from elite_pipeline.student.voxels import Frame, Pyramid, Volume
 
 INPUTS = 4
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from elite_pipeline.processes import summed, world
+from elite_pipeline.distributed import summed, world
 from elite_pipeline.student.sparse import SparseConvolution, SparseTensor
 
 

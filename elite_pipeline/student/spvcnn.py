@@ -8,31 +8,19 @@ the same function, in fewer rows.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
+from elite_pipeline.grouping import mean
+from elite_pipeline.student.network import Output
 from elite_pipeline.student.norm import BatchNorm
 from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
-from elite_pipeline.student.voxels import Pyramid, Volume, mean
+from elite_pipeline.student.voxels import Pyramid, Volume
 
 SLOPE = 0.1
 POINT_FEATURES = 10
-
-
-class Output(NamedTuple):
-    """What a student says of the V voxels of stride `finest` of a pyramid."""
-
-    logits: Tensor
-    """(V, K)."""
-    stages: list[Tensor]
-    """(V_s, C) per stage: voxel features at the stage's own stride, before pooling; what its 3D head sees."""
-    features: Tensor
-    """(V, D): what the classifier sees."""
-    embedding: Tensor | None = None
-    """(V, E): before it was adapted to be the features; None of a network without an embedding."""
 
 
 class VoxelFeatures(nn.Module):
@@ -166,8 +154,3 @@ class StageHeads(nn.Module):
 
     def forward(self, stages):
         return [head(features) for head, features in zip(self.heads, stages, strict=True)]  # [(V_s, K)]
-
-
-def parameters(network: nn.Module):
-    """Number of trainable numbers of `network`."""
-    return sum(parameter.numel() for parameter in network.parameters())

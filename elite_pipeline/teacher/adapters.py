@@ -5,12 +5,9 @@ from pathlib import Path
 
 import torch
 
-PATHS = {"qkv": "attn.qkv", "proj": "attn.proj", "lin1": "mlp.lin1", "lin2": "mlp.lin2"}
-"""Target name in the configuration -> the module in a block."""
-
 
 def attach(encoder, settings, steps):
-    """Freeze `encoder` (a `sam.StageEncoder`) and put adapters on its blocks.
+    """Freeze `encoder` (an `encoders.StageEncoder`) and put adapters on its blocks.
 
     settings: a `config.Peft`; with method `none` the frozen encoder itself is returned. steps: optimiser steps to come,
     on which AdaLoRA's schedule of ranks depends (fixed for the first sixth and the last half, as in ELiTe's code).
@@ -20,9 +17,9 @@ def attach(encoder, settings, steps):
         return encoder
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
-    # A regular expression is matched against whole module paths; plain names would also match SAM's mask decoder.
-    paths = "|".join(PATHS[target].replace(".", r"\.") for target in settings.targets)
-    common = {"target_modules": rf"encoder\.blocks\.\d+\.({paths})", "lora_alpha": settings.alpha}
+    # A regular expression is matched against whole module paths; plain names would also match other parts.
+    paths = "|".join(encoder.encoder.adapter_paths[target] for target in settings.targets)
+    common = {"target_modules": rf"encoder\.({paths})", "lora_alpha": settings.alpha}
     if settings.method == "lora":
         return get_peft_model(encoder, LoraConfig(r=settings.rank, **common))
     config = AdaLoraConfig(

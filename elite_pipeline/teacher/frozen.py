@@ -21,12 +21,12 @@ inputs).
 
 
 class FrozenEncoder(EncoderStages):
-    """Image encoder whose stages are standardised and handed on; used as a `heads.Teacher` without logits."""
+    """Image encoder whose stages are standardised and handed on; used as a `heads.StageTeacher` without logits."""
 
     FEATURES = "features standardised per channel over the training images, labelled or not"
 
     def __init__(self, encoder):
-        """`encoder`: a `sam.StageEncoder`."""
+        """`encoder`: an `encoders.StageEncoder`."""
         super().__init__(encoder, map(Standardised, encoder.channels))
 
 

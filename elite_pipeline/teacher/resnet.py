@@ -4,14 +4,14 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from elite_pipeline.checkpoints import verified
-from elite_pipeline.teacher.sam import load_state, read_state
+from elite_pipeline.sam.state import load_state, read_state
 
 MOCO = "module.encoder_q."
 """What the names of the network begin with in a checkpoint of MoCo-v2, beside those of its other parts."""
 
 
 class ResNet50(ResNet):
-    """torchvision's without its classifier, its four stages handed out; for `sam.StageEncoder`."""
+    """torchvision's without its classifier, its four stages handed out; for `encoders.StageEncoder`."""
 
     def __init__(self):
         super().__init__(Bottleneck, [3, 4, 6, 3])
@@ -19,6 +19,7 @@ class ResNet50(ResNet):
         self.channels = (256, 512, 1024, 2048)
         self.strides = (4, 8, 16, 32)
         self.patch = 32
+        self.adapter_paths: dict[str, str] = {}
 
     def stages(self, images):
         """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
@@ -30,17 +31,18 @@ class ResNet50(ResNet):
         return outputs
 
 
-def build_resnet(checkpoint, sha256=None):
+def build_resnet(encoder, checkpoint, sha256=None):
     """A `ResNet50` in eval mode with the weights of `checkpoint`, whose every key but those of heads is accounted for.
 
-    `checkpoint`: a state dict of torchvision's `resnet50`, or a checkpoint of MoCo-v2, of which the network that
-    learns (`encoder_q`) is taken. `sha256`: of the file, checked unless None. Nothing is downloaded.
+    `encoder`: its name in errors. `checkpoint`: a state dict of torchvision's `resnet50`, or a checkpoint of MoCo-v2,
+    of which the network that learns (`encoder_q`) is taken. `sha256`: of the file, checked unless None. Nothing is
+    downloaded.
     """
-    network, path = ResNet50(), verified("resnet50", checkpoint, sha256)
+    network, path = ResNet50(), verified(encoder, checkpoint, sha256)
     state = read_state(path)
     state = {key.removeprefix(MOCO): value for key, value in state.items() if key.startswith(MOCO)} or state
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     # Older files lack these counters, and statistics that stay as they are do not need them.
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
-    load_state(network, counters | state, path, "resnet50")
+    load_state(network, counters | state, path, encoder)
     return network.eval()

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from elite_pipeline.teacher.heads import stack
-from elite_pipeline.teacher.segmentation import SegmentationTeacher
+from elite_pipeline.teacher.image_network import SegmentationTeacher
 
 LIMIT = 6.0
 """Standard deviations at which patch features are cut: one int8 step is then 0.047 deviations."""
@@ -41,16 +41,6 @@ def answer(teacher, view, images, pixels, *, logits=True, features, device="cpu"
             result["patch_index"] = hit.astype(np.uint16)
             result["patch_feature"] = np.moveaxis(patches[:, :, hit // columns, hit % columns], 2, 0)
     return answers
-
-
-def class_mass(logits):
-    """(S, K) float64: points given to each class, the sum over points of the softmax of `logits` (n, S, K)."""
-    return torch.from_numpy(logits.astype(np.float32)).softmax(2).sum(0).double().numpy()
-
-
-def predicted_class(logits):
-    """Most likely class of (n, K) logits, never 0 (nothing is tuned towards it): (n,) int64 array."""
-    return logits[:, 1:].argmax(1) + 1
 
 
 def hit_patches(pixel, columns, patch):

@@ -1,9 +1,6 @@
 """Tuning a teacher on pseudo-labels, resumable to the bit on a CPU, and the folder in which it is kept."""
 
-import hashlib
-import json
 import os
-import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,21 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from elite_pipeline.datasets.semantickitti import CLASSES
-from elite_pipeline.errors import InputError
-from elite_pipeline.losses import class_weights, cross_entropy, lovasz_softmax
+from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.evaluation.soft_labels import predicted_class
 from elite_pipeline.progress import progress
-from elite_pipeline.schedule import warm_up_cosine
 from elite_pipeline.teacher import adapters
-from elite_pipeline.teacher.agreement import Agreement
-from elite_pipeline.teacher.frozen import FrozenEncoder
-from elite_pipeline.teacher.heads import Teacher
-from elite_pipeline.teacher.resnet import build_resnet
-from elite_pipeline.teacher.sam import StageEncoder, View, build_sam
-from elite_pipeline.teacher.segmentation import SegmentationTeacher
-from elite_pipeline.teacher.targets import predicted_class
+from elite_pipeline.training.losses import class_weights, cross_entropy, lovasz_softmax
+from elite_pipeline.training.schedule import warm_up_cosine
 
 STATISTICS_IMAGES = 100
 """Images, spread over all, on which features are standardised and the result is measured."""
@@ -44,7 +34,7 @@ MODEL_CARD = """\
 library_name: peft
 tags: [image-segmentation, segment-anything, lidar]
 ---
-# Teacher: {encoder} with {method} and 2D heads
+# StageTeacher: {encoder} with {method} and 2D heads
 
 An image encoder that names the class of any pixel, made by `elite_pipeline` (rule `tune_teacher`) to teach a LiDAR
 network. It saw pseudo-labels spread from the labelled LiDAR points of the training sequences.
@@ -67,19 +57,6 @@ over the classes that occur.
 Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there is an adapter), `heads.safetensors`
 (heads, and the standardisation of their inputs), `teacher.json` (settings, classes, versions, digests of inputs).
 """
-
-
-KINDS = {"stages": Teacher, "segmentation": SegmentationTeacher, "frozen": FrozenEncoder}
-"""What `teacher.json` calls a network -> its class."""
-
-
-def build_teacher(settings, kind="stages"):
-    """An untuned teacher of one of `KINDS` and its view. settings: a `config.TeacherToTune`."""
-    torch.manual_seed(settings.tune_teacher.seed)
-    encoder = _stage_encoder(settings)
-    view = View(settings.longest_side, encoder.patch, settings.precision)
-    encoder = adapters.attach(encoder, settings.peft, settings.tune_teacher.steps)
-    return _teacher(kind, encoder, settings.upscaler, len(CLASSES)), view
 
 
 def tune(teacher, view, images, settings, run, *, device="cpu"):
@@ -191,25 +168,6 @@ def agreement_at_points(teacher, view, images, *, device="cpu"):
     return stages
 
 
-def save(teacher, folder, description):
-    """Keep adapter, heads and `description` (JSON values) of a tuned teacher in the new `folder`."""
-    folder = Path(folder)
-    folder.mkdir(parents=True)
-    if hasattr(teacher.encoder, "save_pretrained"):
-        with warnings.catch_warnings():
-            # AdaLoRA may leave a module no rank at all, which peft takes for a broken adapter.
-            warnings.filterwarnings("ignore", message=".*invalid shape")
-            teacher.encoder.save_pretrained(folder)
-    heads = {name: value.contiguous().cpu() for name, value in teacher.heads.state_dict().items()}
-    save_file(heads, folder / "heads.safetensors")
-    (folder / "teacher.json").write_text(json.dumps(description, indent=2) + "\n")
-
-
-def fingerprint(*values):
-    """16 hex digits of JSON values: the name of the folder in which a run with these settings and inputs resumes."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def model_card(description):
     """`README.md` of a folder that `save` wrote."""
     tuned, sizes, stages = (description[key] for key in ("settings", "trainable_parameters", "train_points"))
@@ -223,38 +181,6 @@ def model_card(description):
         stages="\n".join(f"| {s} | {stage['accuracy']:.3f} | {stage['miou']:.3f} |" for s, stage in enumerate(stages)),
         classes="\n".join(f"| {name} | {iou:.3f} |" for name, iou in stages[-1]["iou"].items()),
     )
-
-
-def load(folder, settings):
-    """(teacher, view) of a folder that `save` wrote, its adapter merged. settings: a `config.View`."""
-    folder = Path(folder)
-    try:
-        description = json.loads((folder / "teacher.json").read_text())
-        heads = load_file(folder / "heads.safetensors")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no tuned teacher ({error}). Delete it and run snakemake again.") from None
-    tuned = description["settings"]
-    for key in ("encoder", "sha256", "longest_side"):
-        if tuned[key] != getattr(settings, key):
-            wanted = getattr(settings, key)
-            raise InputError(f"{folder} was tuned with {key}={tuned[key]!r}, not {wanted!r}. Run tune_teacher again.")
-    encoder = _stage_encoder(settings)
-    adapters.merge(encoder, folder)
-    kind = description.get("kind", "stages")
-    teacher = _teacher(kind, encoder, tuned["upscaler"], len(description["classes"]))
-    teacher.heads.load_state_dict(heads)
-    return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch, settings.precision)
-
-
-def _stage_encoder(settings):
-    """The `StageEncoder` that a `config.View` names."""
-    if settings.encoder == "resnet50":
-        return StageEncoder(build_resnet(settings.checkpoint, settings.sha256))
-    return StageEncoder(build_sam(settings.encoder, settings.checkpoint, settings.sha256).image_encoder)
-
-
-def _teacher(kind, encoder, width, classes):
-    return FrozenEncoder(encoder) if kind == "frozen" else KINDS[kind](encoder, width=width, classes=classes)
 
 
 def class_pixels(images):

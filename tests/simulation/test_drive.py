@@ -4,7 +4,7 @@ from PIL import Image
 
 from elite_pipeline.config import SimulateDrive
 from elite_pipeline.datasets.semantickitti import CLASSES, TRAINING_IDS, SemanticKitti, training_ids
-from elite_pipeline.projection import project
+from elite_pipeline.recordings.projection import project
 from elite_pipeline.simulation import drive
 
 SETTINGS = SimulateDrive(seed=7, frames=3, spacing=6.0, beams=32, columns=512, image_width=310, image_height=94)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from elite_pipeline.simulation.ranges import DRIVE_RANGES, RANDOM_RANGES
-from elite_pipeline.simulation.world import EGO_SPEED, THINGS, build_world
+from elite_pipeline.simulation.site import EGO_SPEED
+from elite_pipeline.simulation.world import THINGS, build_world
 
 LENGTH = 24.0
 

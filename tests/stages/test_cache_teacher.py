@@ -42,9 +42,9 @@ def cache(tuned, out, kinds, batch=2):
 
 
 def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, capsys):
-    from elite_pipeline.config import View
+    from elite_pipeline.config import EncoderSettings
     from elite_pipeline.datasets import open_recording
-    from elite_pipeline.teacher import tuning
+    from elite_pipeline.teacher import storage
 
     group = cache(tuned, tmp_path / "targets.zarr", ["logits", "features"])
     projection = store.Projection(labelled["projection"])
@@ -56,7 +56,9 @@ def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, caps
 
     # One frame and camera by hand, hidden points included.
     checkpoint = store.open_store(tmp_path / "targets.zarr", "targets").attrs["provenance"]["settings"]["checkpoint"]
-    teacher, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64))
+    teacher, view = storage.load(
+        tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64)
+    )
     image = open_recording(labelled["sequence-folder"]).image("000002", "image_0")
     rows = projection.rows(2, 0)
     pixel = torch.from_numpy(view.pixels(projection.read("pixel", rows), image.shape[:2]))

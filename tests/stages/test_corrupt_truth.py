@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from elite_pipeline import index, store
+from elite_pipeline import store
 from elite_pipeline.datasets import open_recording
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages import corrupt_truth, index_frames, project_points
 
 CAMERAS = 'cameras={"image_2": "P2"}'
@@ -82,8 +83,8 @@ def test_the_same_bytes_from_the_same_seed(simulated, tmp_path):
 
 
 def test_students_read_it_like_a_teachers(simulated, tmp_path):
-    from elite_pipeline.examples import Examples
-    from elite_pipeline.recorded import open_recorded
+    from elite_pipeline.recordings.sequence import open_recorded
+    from elite_pipeline.training.examples import Examples
 
     group = corrupt(simulated, tmp_path / "targets.zarr")
     folder, frames, projection = simulated[1::2]
@@ -98,7 +99,7 @@ def test_students_read_it_like_a_teachers(simulated, tmp_path):
 
 def test_a_killed_run_is_continued(simulated, check_resume):
     """Four frames; the third is being answered when the kill comes."""
-    counted = "elite_pipeline.oracle:logits"
+    counted = "elite_pipeline.evaluation.oracle:logits"
     command = [*simulated, "accuracy=0.8", "seed=0"]
     check_resume("corrupt_truth", command, counted, 3, "corrupt_truth 00 resumes at frame 2 of 4", calls=2)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from elite_pipeline import metrics, tta
+from elite_pipeline.config.validation import flatten
 from elite_pipeline.datasets.semantickitti import CLASSES, RAW_IDS
 from elite_pipeline.errors import InputError
-from elite_pipeline.recorded import Recorded
+from elite_pipeline.evaluation import metrics, tta
+from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.stages import evaluate_miou, train_student
 from elite_pipeline.student.model import Predictor
-from elite_pipeline.validation import flatten
 
 KEYS = [
     *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
@@ -147,7 +147,7 @@ def test_scores_the_predictions_themselves(taught, model, tmp_path):
 
 
 def test_nothing_labelled_is_an_error(taught, model, tmp_path):
-    from elite_pipeline import index
+    from elite_pipeline.recordings import index
 
     index.write(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False, "class_points": [0] * 20}])
     with pytest.raises(InputError, match="nothing to score"):

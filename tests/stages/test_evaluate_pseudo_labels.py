@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline import index
 from elite_pipeline.errors import InputError
+from elite_pipeline.labellers.benchmark import read_gallery
+from elite_pipeline.recordings import index
 from elite_pipeline.stages.evaluate_pseudo_labels import main
-from elite_pipeline.teacher.comparison import read_gallery
 
 REGIONS = ["regions=4", "inside=2", "outside=2", "purity=0.0", "detour=2.0", "radius=6.0"]
 PAPER = ["predicted_iou=0", "stability=0", "stability_offset=1", "box_nms=0.7", "prompts_per_batch=64"]

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from elite_pipeline import index, store
+from elite_pipeline import store
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages import evaluate_teacher
 
 CAR, ROAD, BUILDING = 1, 9, 13
@@ -119,7 +120,7 @@ def test_an_empty_group_is_null(scored, tmp_path):
 
 def test_an_oracle_is_called_one(scored, tmp_path):
     """Its store says so, and the result and the table repeat it."""
-    from elite_pipeline.oracle import NOTE
+    from elite_pipeline.evaluation.oracle import NOTE
 
     oracle, about = tmp_path / "oracle", {"sequence": "00", "frames": FRAMES, "provenance": {}}
     with store.create(oracle, "targets", oracle={"accuracy": 0.8, "seed": 0}, note=NOTE, **about) as out:

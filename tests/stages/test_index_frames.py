@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline import index
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages.index_frames import main
 
 SETTINGS = ['cameras.image_2="P2"', "missing_images=false", "labels=true", "images=true"]

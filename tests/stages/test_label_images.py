@@ -8,8 +8,8 @@ from PIL import Image
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
+from elite_pipeline.labellers import sparse
 from elite_pipeline.stages import label_images
-from elite_pipeline.teacher import pseudo_labels
 
 NEAREST = ['labeller="nearest"', "nearest.radius=4.0"]
 
@@ -149,20 +149,20 @@ def test_a_frame_of_one_class_has_it_and_ignore(labelled_scan):
 def test_a_killed_run_is_continued(repeated, check_resume):
     """Two frames per shard; of every three frames two have one labelled image each."""
     command, resumes = [*words(repeated(4)), *NEAREST], "label_images 00 resumes at frame 6 of 12"
-    check_resume("label_images", command, "elite_pipeline.teacher.pseudo_labels:paint", 6, resumes, calls=4)
+    check_resume("label_images", command, "elite_pipeline.labellers.sparse:paint", 6, resumes, calls=4)
 
 
 def test_memory_does_not_grow_with_the_sequence(repeated, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "CHUNK_BYTES", 8000)
     monkeypatch.setattr(store, "SHARD_BYTES", 16000)
-    paint = pseudo_labels.paint
+    paint = sparse.paint
 
     def traced(*arguments):
         gc.collect()
         tracemalloc.start()  # only now: what is needed once is not of interest
         return paint(*arguments)
 
-    monkeypatch.setattr(pseudo_labels, "paint", traced)
+    monkeypatch.setattr(sparse, "paint", traced)
 
     def peak(times):
         label_images.main([*words(repeated(times)), "--out", str(tmp_path / f"{times}.zarr"), *NEAREST])

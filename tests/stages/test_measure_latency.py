@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
-from elite_pipeline.latency import PHASES
+from elite_pipeline.evaluation.latency import PHASES
 from elite_pipeline.stages import measure_latency, train_student
-from elite_pipeline.validation import flatten
 
 
 @pytest.fixture

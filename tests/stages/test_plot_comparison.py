@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline.comparison import difference, spread
+from elite_pipeline.comparison.runs import difference, spread
 from elite_pipeline.stages.plot_comparison import main
 
 GREY, BLUE, ORANGE, GREEN, RED = (85, 85, 85), (31, 111, 180), (204, 102, 0), (31, 122, 61), (179, 38, 30)

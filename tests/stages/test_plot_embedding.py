@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from elite_pipeline import index, store
+from elite_pipeline import store
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages.plot_embedding import main
 from elite_pipeline.student import model
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline import index
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages.plot_labels import main
 
 

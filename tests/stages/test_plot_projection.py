@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline import index
 from elite_pipeline.datasets.semantickitti import COLOURS
 from elite_pipeline.errors import InputError
-from elite_pipeline.figures import paint
+from elite_pipeline.figures.canvas import paint
+from elite_pipeline.recordings import index
 from elite_pipeline.stages.plot_projection import main
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.labellers.sparse import EMPTY
 from elite_pipeline.stages.plot_pseudo_labels import main
-from elite_pipeline.teacher.pseudo_labels import EMPTY
 
 BLUE, RED = (31, 111, 180), (255, 60, 60)
 

@@ -66,8 +66,8 @@ def test_needs_nothing_but_the_folder_of_the_student(drive, model, tmp_path):
 
 
 def test_library_call_of_the_docstring(drive, model, tmp_path, monkeypatch):
+    from elite_pipeline.deploy.submission import raw_ids
     from elite_pipeline.stages import predict_scans
-    from elite_pipeline.submission import raw_ids
 
     text = predict_scans.__doc__ or ""
     lines = [

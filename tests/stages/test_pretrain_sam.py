@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 
 from elite_pipeline.config import PretrainSam, read
+from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
+from elite_pipeline.sam.build import build_sam
 from elite_pipeline.stages import pretrain_sam
-from elite_pipeline.teacher.sam import build_sam
-from elite_pipeline.validation import flatten
 
 
 def test_it_renders_trains_and_writes_weights(tmp_path):

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from elite_pipeline import store
+from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import pretrain_student, train_student
 from elite_pipeline.student.model import Predictor
-from elite_pipeline.validation import flatten
 
 
 def command(paths, out, settings):

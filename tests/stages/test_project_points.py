@@ -4,7 +4,7 @@ import numpy as np
 
 from elite_pipeline import store
 from elite_pipeline.datasets import open_recording
-from elite_pipeline.projection import project
+from elite_pipeline.recordings.projection import project
 from elite_pipeline.stages import index_frames, project_points
 
 RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_points.tolerance=0.1"]

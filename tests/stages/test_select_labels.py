@@ -3,8 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from elite_pipeline import index
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages import select_labels
 
 

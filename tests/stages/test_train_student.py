@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import train_student
-from elite_pipeline.validation import flatten
 
 
 def command(taught, out, settings):

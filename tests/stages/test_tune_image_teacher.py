@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from elite_pipeline.config import View
+from elite_pipeline.config import EncoderSettings
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import tune_image_teacher
-from elite_pipeline.teacher import tuning
-from elite_pipeline.teacher.segmentation import Pictures, SegmentationTeacher
+from elite_pipeline.teacher import storage
+from elite_pipeline.teacher.image_network import Pictures, SegmentationTeacher
 
 SETTINGS = [
     "held_out=0.3",
@@ -61,7 +61,7 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys):
     assert "| road |" in card
     assert "\n\n\n" not in card
 
-    teacher, view = tuning.load(out, View(encoder="sam_tiny", longest_side=64))
+    teacher, view = storage.load(out, EncoderSettings(encoder="sam_tiny", longest_side=64))
     assert isinstance(teacher, SegmentationTeacher)
     assert teacher.known_classes == ["car", "road"]
     image = np.array(Image.open(images / "images/000005.png"))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from elite_pipeline import store
-from elite_pipeline.config import View
+from elite_pipeline.config import EncoderSettings
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import cache_teacher, tune_teacher
-from elite_pipeline.teacher import samples, tuning
+from elite_pipeline.teacher import storage, tuning_images
 
 SETTINGS = [
     "longest_side=64",
@@ -50,7 +50,7 @@ def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys):
     assert len(description["train_points"]) == 4
     assert "| road |" in (out / "README.md").read_text()
     checkpoint = json.loads(random_sam[1].removeprefix("checkpoint="))
-    teacher, view = tuning.load(out, View(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64))
+    teacher, view = storage.load(out, EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64))
     assert view.longest_side == 64
     assert all(torch.isfinite(logits).all() for logits in teacher(torch.randn(1, 3, 32, 64)))
     assert all(float((head.std - 1).abs().max()) > 0 for head in teacher.heads)  # calibrated
@@ -95,9 +95,9 @@ def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path):
     assert "Nothing was learnt" in card
     assert "over 4 of the 4 training images, labelled or not" in " ".join(card.split())
 
-    view = View(encoder="sam_tiny", checkpoint=json.loads(checkpoint), longest_side=64)
-    teacher, view = tuning.load(out, view)
-    images = samples.LabelledImages(
+    view = EncoderSettings(encoder="sam_tiny", checkpoint=json.loads(checkpoint), longest_side=64)
+    teacher, view = storage.load(out, view)
+    images = tuning_images.LabelledImages(
         [paths["sequence-folder"]], [paths["frames"]], [paths["projection"]], unlabelled=True
     )
     maps = [teacher.feature_maps(teacher.encoder(view.prepare(images.image(k))[None])) for k in range(4)]

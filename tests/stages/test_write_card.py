@@ -7,8 +7,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from elite_pipeline import latency
 from elite_pipeline.errors import InputError
+from elite_pipeline.evaluation import latency
 from elite_pipeline.stages import evaluate_miou, write_card
 from elite_pipeline.student.model import Predictor
 

@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from elite_pipeline import submission
 from elite_pipeline.datasets.semantickitti import RAW_IDS
+from elite_pipeline.deploy import submission
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import index_frames, write_submission
 from elite_pipeline.student.model import Predictor

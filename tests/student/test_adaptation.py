@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from elite_pipeline.student.adaptation import Adaptation
-from elite_pipeline.student.spvcnn import parameters
+from elite_pipeline.student.network import parameters
 from elite_pipeline.student.voxels import Pyramid
 
 SHAPE, WIDTH, POOLING = (9, 12, 7), 8, 4

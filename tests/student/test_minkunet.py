@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from elite_pipeline.student.minkunet import MinkUNet, voxel_features
-from elite_pipeline.student.spvcnn import parameters
+from elite_pipeline.student.network import parameters
 
 CARTESIAN = {
     "frame": "cartesian",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from elite_pipeline.config import MinkUNet
+from elite_pipeline.config import MinkUNetSettings
 from elite_pipeline.errors import InputError
 from elite_pipeline.student.model import (
     BACKBONE,
@@ -20,7 +20,7 @@ from elite_pipeline.student.model import (
     share_classifier,
     weights_sha256,
 )
-from elite_pipeline.student.spvcnn import parameters
+from elite_pipeline.student.network import parameters
 
 UNET = {
     "kind": "minkunet",
@@ -37,13 +37,13 @@ UNET = {
 
 def unet(**changes):
     torch.manual_seed(1)
-    return build(MinkUNet.model_validate({**UNET, **changes}), 20)
+    return build(MinkUNetSettings.model_validate({**UNET, **changes}), 20)
 
 
 @pytest.fixture(params=["spvcnn", "minkunet"])
 def folder(request, student_settings, tmp_path):
     if request.param == "minkunet":
-        student_settings = student_settings.model_copy(update={"network": MinkUNet.model_validate(UNET)})
+        student_settings = student_settings.model_copy(update={"network": MinkUNetSettings.model_validate(UNET)})
     torch.manual_seed(0)
     student = build(student_settings.network, 20)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def pretrained(tmp_path):
 
 def test_a_pretrained_backbone_is_taken_over(pretrained):
     torch.manual_seed(2)
-    student = build(MinkUNet.model_validate(UNET), 20)
+    student = build(MinkUNetSettings.model_validate(UNET), 20)
     stored, before = load_file(pretrained / BACKBONE), student.backbone.state_dict()
     assert any(not torch.equal(stored[name], tensor) for name, tensor in before.items())
     load_backbone(student, pretrained)

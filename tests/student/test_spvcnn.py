@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from elite_pipeline import config
-from elite_pipeline.student.spvcnn import SPVCNN, StageHeads, parameters
+from elite_pipeline.student.network import parameters
+from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
 
 VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
 

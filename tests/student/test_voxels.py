@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.student.voxels import Pyramid, majority, mean, pack, pairs, unpack
+from elite_pipeline.grouping import majority, mean, pairs
+from elite_pipeline.student.voxels import Pyramid, pack, unpack
 
 VOLUME = ((-10.0, 10.0), (-8.0, 8.0), (-4.0, 2.0))
 EXTENT = (100, 80, 30)

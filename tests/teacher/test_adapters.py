@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from elite_pipeline.config import Peft
-from elite_pipeline.teacher import adapters, sam, tuning
-from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.sam.build import untrained_sam
+from elite_pipeline.teacher import adapters, storage
+from elite_pipeline.teacher.encoders import StageEncoder
+from elite_pipeline.teacher.heads import StageTeacher
 
 LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin2"])
 ADALORA = Peft(method="adalora", rank=2, alpha=4, targets=["qkv", "lin2"], initial_rank=4, orthogonality=0.1)
@@ -19,7 +21,7 @@ NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return sam.StageEncoder(sam.untrained_sam("sam_tiny").image_encoder).eval()
+    return StageEncoder(untrained_sam("sam_tiny").image_encoder).eval()
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,8 @@ def test_modules_without_any_rank_left_survive_the_folder(encoder, images, tmp_p
 
     model = adapters.attach(copy.deepcopy(encoder), SCARCE, 12)
     with torch.enable_grad():
-        teacher = Teacher(train(model, SCARCE, images, 12), width=8, classes=3)
-    tuning.save(teacher, tmp_path / "adapter", {})
+        teacher = StageTeacher(train(model, SCARCE, images, 12), width=8, classes=3)
+    storage.save(teacher, tmp_path / "adapter", {})
     left = [int((p != 0).sum()) for name, p in model.named_parameters() if "lora_E" in name]
     assert 0 in left
     assert any(left)

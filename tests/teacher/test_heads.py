@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from elite_pipeline.teacher.heads import StageHead, Teacher, sample, stack
+from elite_pipeline.teacher.heads import StageHead, StageTeacher, sample, stack
 
 
 class Encoder(nn.Module):
@@ -18,7 +18,7 @@ class Encoder(nn.Module):
 
 def teacher(width=6, classes=5):
     torch.manual_seed(0)
-    return Teacher(Encoder(), width=width, classes=classes).eval()
+    return StageTeacher(Encoder(), width=width, classes=classes).eval()
 
 
 def test_sample_reads_a_ramp_exactly_at_sub_pixel_positions():
@@ -97,7 +97,7 @@ def test_heads_learn_only_through_standardised_features():
 
     def accuracy(calibrate):
         torch.manual_seed(0)
-        model = Teacher(Offset(), width=8, classes=3)
+        model = StageTeacher(Offset(), width=8, classes=3)
         images = torch.randn(8, 3, 1, 1).expand(8, 3, 32, 64) + torch.linspace(-2, 2, 64)
         labels = torch.bucketize(images.mean(1)[:, 2::4, 2::4].contiguous(), torch.tensor([-0.7, 0.7]))
         if calibrate:

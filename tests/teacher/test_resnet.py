@@ -9,9 +9,9 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from elite_pipeline.checkpoints import PUBLISHED, WITHOUT_LABELS
 from elite_pipeline.errors import InputError
-from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.teacher.encoders import StageEncoder
+from elite_pipeline.teacher.heads import StageTeacher
 from elite_pipeline.teacher.resnet import build_resnet
-from elite_pipeline.teacher.sam import StageEncoder
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 CHANNELS, STRIDES = (256, 512, 1024, 2048), (4, 8, 16, 32)
@@ -52,8 +52,8 @@ def moco(state):
 def test_stages_are_torchvisions_in_every_mode(state, checkpoint):
     theirs = resnet50()
     theirs.load_state_dict(state)
-    encoder = StageEncoder(build_resnet(checkpoint, hashlib.sha256(checkpoint.read_bytes()).hexdigest()))
-    teacher = Teacher(encoder, width=4, classes=3).train()  # as while heads are tuned
+    encoder = StageEncoder(build_resnet("resnet50", checkpoint, hashlib.sha256(checkpoint.read_bytes()).hexdigest()))
+    teacher = StageTeacher(encoder, width=4, classes=3).train()  # as while heads are tuned
     images = torch.randn(2, 3, 64, 96)
     expected = create_feature_extractor(theirs.eval(), LAYERS)(images).values()
     stages = teacher.encoder(images)
@@ -73,13 +73,15 @@ def test_stages_are_torchvisions_in_every_mode(state, checkpoint):
 def test_a_checkpoint_of_moco_holds_the_network_that_learns(state, tmp_path, zipped):
     path = tmp_path / "moco_v2_800ep_pretrain.pth.tar"
     torch.save(moco(state), path, _use_new_zipfile_serialization=zipped)
-    for name, value in build_resnet(path).state_dict().items():
+    for name, value in build_resnet("resnet50", path).state_dict().items():
         assert torch.equal(value, state[name]), name
 
 
 def test_older_files_without_counters_load(state, tmp_path):
     torch.save({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "old.pth")
-    assert torch.equal(build_resnet(tmp_path / "old.pth").layer4[2].bn3.running_var, state["layer4.2.bn3.running_var"])
+    assert torch.equal(
+        build_resnet("resnet50", tmp_path / "old.pth").layer4[2].bn3.running_var, state["layer4.2.bn3.running_var"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,18 +96,18 @@ def test_older_files_without_counters_load(state, tmp_path):
 def test_a_file_of_another_network_is_refused(state, tmp_path, change, message):
     torch.save({name: value for name, value in (state | change).items() if value is not None}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=message):
-        build_resnet(tmp_path / "other.pth")
+        build_resnet("resnet50", tmp_path / "other.pth")
 
 
 def test_moco_of_another_network_is_refused(tmp_path):
     torch.save(moco(resnet18().state_dict()), tmp_path / "moco.pth")
     with pytest.raises(InputError, match=r"does not hold the weights of resnet50:\n  missing layer1\.0\.bn3"):
-        build_resnet(tmp_path / "moco.pth")
+        build_resnet("resnet50", tmp_path / "moco.pth")
 
 
 def test_another_or_a_missing_file_says_where_to_get_it(checkpoint, tmp_path):
     with pytest.raises(InputError, match=f"expects {'1' * 64}"):
-        build_resnet(checkpoint, "1" * 64)
+        build_resnet("resnet50", checkpoint, "1" * 64)
     with pytest.raises(InputError) as error:
-        build_resnet(tmp_path / "none.pth")
+        build_resnet("resnet50", tmp_path / "none.pth")
     assert all(text in str(error.value) for text in (*PUBLISHED["resnet50"], WITHOUT_LABELS["resnet50"]))

@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.teacher import sam
-from elite_pipeline.teacher.heads import Teacher
-from elite_pipeline.teacher.targets import answer, class_mass, hit_patches, patch_maps, patch_scale, predicted_class
+from elite_pipeline.evaluation.soft_labels import class_mass, predicted_class
+from elite_pipeline.sam.build import untrained_sam
+from elite_pipeline.sam.view import View
+from elite_pipeline.teacher.encoders import StageEncoder
+from elite_pipeline.teacher.heads import StageTeacher
+from elite_pipeline.teacher.targets import answer, hit_patches, patch_maps, patch_scale
 
 
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return sam.StageEncoder(sam.untrained_sam("sam_tiny").image_encoder).eval()
+    return StageEncoder(untrained_sam("sam_tiny").image_encoder).eval()
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def images():
 
 
 def test_patch_features_are_averages_within_the_quantisation_step(encoder, images):
-    teacher = Teacher(encoder, width=8, classes=3)
+    teacher = StageTeacher(encoder, width=8, classes=3)
     with torch.no_grad():
         teacher.calibrate([images])
         stages = encoder(images)
@@ -60,7 +63,7 @@ def test_points_of_any_order_name_their_patches():
 def test_each_point_is_told_the_row_of_its_patch(encoder):
     """Two images of different sizes in one batch."""
     torch.manual_seed(1)
-    teacher, view = Teacher(encoder, width=8, classes=3).eval(), sam.View(64, 16)
+    teacher, view = StageTeacher(encoder, width=8, classes=3).eval(), View(64, 16)
     generator = np.random.default_rng(2)
     images = [generator.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((32, 64), (60, 64))]
     sizes = [(image.shape[1::-1], points) for image, points in zip(images, (9, 50), strict=True)]

@@ -7,11 +7,16 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from elite_pipeline.config import Peft, TeacherToTune, View
+from elite_pipeline.config import EncoderSettings, Peft, TeacherToTune
 from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
-from elite_pipeline.teacher import adapters, sam, samples, tuning
-from elite_pipeline.teacher.heads import Teacher
+from elite_pipeline.sam import build as sam_build
+from elite_pipeline.sam import view as sam_view
+from elite_pipeline.sam.build import build_sam, untrained_sam
+from elite_pipeline.sam.view import View
+from elite_pipeline.teacher import adapters, storage, tuning, tuning_images
+from elite_pipeline.teacher.encoders import StageEncoder
+from elite_pipeline.teacher.heads import StageTeacher
 from elite_pipeline.teacher.targets import answer
 
 LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin2"])
@@ -22,7 +27,7 @@ NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return sam.StageEncoder(sam.untrained_sam("sam_tiny").image_encoder).eval()
+    return StageEncoder(untrained_sam("sam_tiny").image_encoder).eval()
 
 
 def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
@@ -30,8 +35,8 @@ def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
         method="adalora", rank=8, alpha=1, targets=["qkv", "proj", "lin1", "lin2"], initial_rank=12, orthogonality=0.1
     )
     with torch.device("meta"):
-        encoder = adapters.attach(sam.StageEncoder(sam.untrained_sam("vit_b").image_encoder), peft, 600)
-        sizes = tuning.trainable_parameters(Teacher(encoder, width=96, classes=len(CLASSES)))
+        encoder = adapters.attach(StageEncoder(untrained_sam("vit_b").image_encoder), peft, 600)
+        sizes = tuning.trainable_parameters(StageTeacher(encoder, width=96, classes=len(CLASSES)))
     two_more_projections = 12 * 2 * (12 * 768 + 12)  # blocks x (rank x input + rank singular values)
     elite = tuning.ELITE_TRAINS["vit_b"]
     assert sizes["encoder"] == 1_770_048 == elite["adapters"] - two_more_projections
@@ -54,7 +59,7 @@ def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
     assert "\n\n\n" not in card
 
 
-class Pictures(samples.LabelledImages):
+class Pictures(tuning_images.LabelledImages):
     """Red squares of class 1 on blue ground of class 9; the second picture is smaller and has one labelled pixel."""
 
     def __init__(self):
@@ -102,12 +107,12 @@ def settings(peft=LORA, steps=25, **changes):
 def build(encoder, chosen):
     torch.manual_seed(0)
     adapted = adapters.attach(copy.deepcopy(encoder), chosen.peft, chosen.tune_teacher.steps)
-    return Teacher(adapted, width=8, classes=len(CLASSES)), sam.View(64, 16)
+    return StageTeacher(adapted, width=8, classes=len(CLASSES)), View(64, 16)
 
 
 def test_tuning_learns_and_says_so(tmp_path):
     chosen = settings()
-    teacher, view = build(sam.StageEncoder(sam.build_sam("sam_tiny").image_encoder).eval(), chosen)
+    teacher, view = build(StageEncoder(build_sam("sam_tiny").image_encoder).eval(), chosen)
     untuned = tuning.agreement_at_points(teacher.eval(), view, Pictures())
     tuning.tune(teacher, view, Pictures(), chosen, tmp_path)
     tuned = tuning.agreement_at_points(teacher, view, Pictures())
@@ -192,7 +197,7 @@ def test_ranks_move_after_the_step_and_before_the_gradients_are_cleared(encoder,
 @pytest.mark.parametrize(("precision", "tuned_in"), [("bf16-mixed", torch.bfloat16), ("16-mixed", None)])
 def test_tuning_keeps_to_the_precision(encoder, tmp_path, monkeypatch, precision, tuned_in):
     """16-mixed is refused on a CPU, but where a GPU has it tuning runs in float32."""
-    monkeypatch.setattr(sam, "_precisions", lambda kind: list(sam.PRECISIONS))
+    monkeypatch.setattr(sam_view, "_precisions", lambda kind: list(sam_view.PRECISIONS))
     chosen = settings(steps=3)
     teacher, view = build(encoder, chosen)
     seen = set()
@@ -211,16 +216,18 @@ def test_a_precision_that_the_device_lacks_is_refused_before_tuning(encoder, tmp
 
 
 def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sam, "_precisions", lambda kind: list(sam.PRECISIONS))
-    monkeypatch.setattr(tuning, "build_sam", lambda *_: copy.deepcopy(whole))
-    whole = sam.untrained_sam("sam_tiny").eval()
-    teacher = Teacher(sam.StageEncoder(whole.image_encoder), width=8, classes=len(CLASSES))
+    monkeypatch.setattr(sam_view, "_precisions", lambda kind: list(sam_view.PRECISIONS))
+    monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
+    whole = untrained_sam("sam_tiny").eval()
+    teacher = StageTeacher(StageEncoder(whole.image_encoder), width=8, classes=len(CLASSES))
     description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES}
-    tuning.save(teacher, tmp_path / "adapter", description)
+    storage.save(teacher, tmp_path / "adapter", description)
     image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
     logits = {}
     for precision in ("32-true", "bf16-mixed"):
-        loaded, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=64, precision=precision))
+        loaded, view = storage.load(
+            tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64, precision=precision)
+        )
         assert view.precision == precision
         logits[precision] = answer(loaded, view, [image], [pixel], features=True)[0]["logits"].astype(np.float32)
     assert not np.array_equal(*logits.values())
@@ -228,7 +235,7 @@ def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path,
 
 
 def test_batches_depend_on_seed_and_step_alone_and_cover_an_epoch():
-    view, pictures = sam.View(64, 16), Pictures()
+    view, pictures = View(64, 16), Pictures()
     a, b, c = (pictures.batch(view, 5, 3, seed) for seed in (0, 0, 1))
     assert torch.equal(a.images, b.images)
     assert not torch.equal(a.images, c.images)
@@ -240,7 +247,7 @@ def test_batches_depend_on_seed_and_step_alone_and_cover_an_epoch():
 def test_mirrored_labels_stay_on_their_pixels():
     pictures, flips = Pictures(), set()
     for seed in range(8):
-        image, label = samples.augment(pictures.image(0), pictures.labels(0), np.random.default_rng(seed))
+        image, label = tuning_images.augment(pictures.image(0), pictures.labels(0), np.random.default_rng(seed))
         assert image.dtype == np.uint8
         assert np.array_equal(image[..., 0].astype(int) > image[..., 2], label == 1)
         flips.add(bool(label[10, 2] == 9))
@@ -249,10 +256,10 @@ def test_mirrored_labels_stay_on_their_pixels():
 
 def test_positions_are_centres_of_labelled_pixels():
     label = np.zeros((5, 7), np.uint8)
-    pixel, drawn = samples.draw_positions(label, np.random.default_rng(0))
+    pixel, drawn = tuning_images.draw_positions(label, np.random.default_rng(0))
     assert pixel.shape == (0, 2)
     label[4, 6] = 19
-    pixel, drawn = samples.draw_positions(label, np.random.default_rng(0))
+    pixel, drawn = tuning_images.draw_positions(label, np.random.default_rng(0))
     assert pixel.tolist() == [[6.5, 4.5]]
     assert drawn.tolist() == [19]
 
@@ -268,22 +275,22 @@ def test_loss_of_a_batch_without_labels_is_zero_and_finite():
 def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
     teacher, _ = build(encoder, settings(NONE))
     description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES}
-    tuning.save(teacher, tmp_path / "adapter", description)
+    storage.save(teacher, tmp_path / "adapter", description)
     with pytest.raises(InputError, match="longest_side=64, not 128"):
-        tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=128))
+        storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=128))
     with pytest.raises(InputError, match="no tuned teacher"):
-        tuning.load(tmp_path / "missing", View(encoder="sam_tiny", longest_side=64))
+        storage.load(tmp_path / "missing", EncoderSettings(encoder="sam_tiny", longest_side=64))
 
 
 def test_a_frozen_encoder_is_kept_with_its_standardisation_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "build_sam", lambda *_: copy.deepcopy(whole))
-    whole = sam.untrained_sam("sam_tiny").eval()
+    monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
+    whole = untrained_sam("sam_tiny").eval()
     chosen = settings(NONE, steps=0)
-    teacher, view = tuning.build_teacher(chosen, "frozen")
+    teacher, view = storage.build_teacher(chosen, "frozen")
     assert tuning.standardise(teacher, view, Pictures()) == 3
     description = {"settings": chosen.model_dump(mode="json"), "classes": [], "kind": "frozen"}
-    tuning.save(teacher, tmp_path / "adapter", description)
-    loaded, view = tuning.load(tmp_path / "adapter", View(encoder="sam_tiny", longest_side=64))
+    storage.save(teacher, tmp_path / "adapter", description)
+    loaded, view = storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64))
     image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
     before, after = (
         answer(each, view, [image], [pixel], logits=False, features=True)[0]["patch_feature"]

@@ -13,9 +13,7 @@ rule evaluate_miou:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage(
-            "evaluate_miou", "metrics", "tta", "augmentation", "recorded", "student/*"
-        ),
+        code=stage("evaluate_miou"),
     output:
         result="results/{experiment}_miou{tta}.json",
         table=report(
@@ -56,7 +54,7 @@ rule measure_latency:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("measure_latency", "latency", "recorded", "student/*"),
+        code=stage("measure_latency"),
     output:
         result="results/{experiment}_latency.json",
         table=report(
@@ -92,20 +90,7 @@ rule evaluate_pseudo_labels:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         checkpoint=checkpoint_of("labellers"),
-        code=stage(
-            "evaluate_pseudo_labels",
-            "views",
-            "teacher/comparison",
-            "teacher/agreement",
-            "teacher/pseudo_labels",
-            "teacher/regions",
-            "teacher/planes",
-            "teacher/sam_plg",
-            "teacher/prompts",
-            "teacher/sam",
-            "teacher/vit",
-            "teacher/tiny",
-        ),
+        code=stage("evaluate_pseudo_labels"),
     output:
         result="results/{dataset}_pseudo_labels.json",
         gallery="cache/{dataset}/worst_pseudo_labels.npz",

@@ -9,12 +9,13 @@ from shutil import which
 
 sys.path.insert(0, str(workflow.basedir))
 
-from elite_pipeline.checkpoints import where_from
+from elite_pipeline.checkpoints import PACKAGED, where_from
 from elite_pipeline.config import Config, LabelImages
-from elite_pipeline.validation import flatten, validate
+from elite_pipeline.config.validation import flatten, validate
 from elite_pipeline.errors import InputError
 from elite_pipeline.marker import refuse_recordings
 from elite_pipeline.provenance import listing_digest
+from elite_pipeline.sources import sources
 from snakemake.exceptions import WorkflowError
 
 if sign := next((sign for sign in ":{}" if sign in str(workflow.basedir)), None):
@@ -64,17 +65,30 @@ wildcard_constraints:
     pretraining="[a-z][a-z0-9_]*(-seed[0-9]+)?",
 
 
-def stage(name, *modules):
-    """Sources of stage `name` and of the library modules that hold its maths; tracked by checksum, not by date."""
-    package = Path(workflow.basedir, "elite_pipeline")
-    files = [
-        sorted(package.glob(f"{module}.py")) for module in (f"stages/{name}", *modules)
+def stage(name):
+    """Input function: the source files that the job's result follows from; tracked by checksum, not by date."""
+    return lambda wildcards: [
+        relative(file) for file in sources(name, chosen(wildcards))
     ]
-    if not all(files):
-        raise WorkflowError(
-            f"stage {name} names source files that do not exist: {modules}"
-        )
-    return [relative(file) for found in files for file in found]
+
+
+def chosen(wildcards):
+    """Names of the formats, encoders and students that the configuration chooses for the job."""
+    names = dict(wildcards.items())
+    if "experiment" in names:
+        names = {**of(names["experiment"]), **names}
+    if "pretraining" in names and names["pretraining"]:
+        begun = config["pretrainings"][names["pretraining"].partition("-seed")[0]]
+        names = {**begun, **{k: v for k, v in names.items() if v}}
+    found = set()
+    if names.get("dataset"):
+        data = dataset(names["dataset"])
+        found |= {data["format"], (data["label_images"]["sam"] or {}).get("encoder")}
+    if names.get("teacher") in config["teachers"]:
+        found.add(config["teachers"][names["teacher"]]["encoder"])
+    if names.get("student"):
+        found.add(config["students"][names["student"]]["network"]["kind"])
+    return found
 
 
 def relative(file):
@@ -301,8 +315,7 @@ def checkpoint_of(kind):
             sam = labels["sam"] if needed else {}
         weights = sam.get("checkpoint")
         if sam.get("encoder") == "sam_tiny" and not weights:
-            packaged = "elite_pipeline/teacher/weights/sam_tiny.safetensors"
-            weights = relative(Path(workflow.basedir, packaged))
+            weights = relative(PACKAGED)
         if weights and not Path(weights).exists():
             raise WorkflowError(
                 f"{weights}: the checkpoint of {sam['encoder']} is missing. {where_from(sam['encoder'], weights)}"

@@ -6,7 +6,7 @@ rule compare_experiments:
     input:
         results=compared_results,
         teachers=compared_teachers,
-        code=stage("compare_experiments", "comparison", "comparison_table", "metrics"),
+        code=stage("compare_experiments"),
     output:
         result="results/{comparison}_comparison.json",
         table=report(
@@ -43,15 +43,7 @@ rule plot_comparison:
     """Experiments with their seeds, curves over labelled scans where they are such, and differences per class."""
     input:
         result="results/{comparison}_comparison.json",
-        code=stage(
-            "plot_comparison",
-            "metrics",
-            "comparison",
-            "comparison_figures",
-            "comparison_curves",
-            "comparison_marks",
-            "figures",
-        ),
+        code=stage("plot_comparison"),
     output:
         experiments=report(
             "results/{comparison}_comparison.png",

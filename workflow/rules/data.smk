@@ -7,7 +7,7 @@ data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, .../projection
 rule simulate_drive:
     """Simulate one drive of a simulated data set in SemanticKITTI's layout, with dense truth beside it."""
     input:
-        code=stage("simulate_drive", "simulation/*"),
+        code=stage("simulate_drive"),
     output:
         directory("data/{dataset}/sequences/{sequence}"),
     log:
@@ -34,7 +34,7 @@ rule simulate_drive:
 rule simulate_images:
     """Render images of random places with dense labels and no LiDAR, for a teacher that learns from labelled images."""
     input:
-        code=stage("simulate_images", "simulation/*"),
+        code=stage("simulate_images"),
     output:
         directory("data/{images}"),
     log:
@@ -64,7 +64,7 @@ rule index_frames:
     """Check every file of a sequence once; all faults in one report."""
     input:
         recorded_files,
-        code=stage("index_frames", "index", "datasets/semantickitti"),
+        code=stage("index_frames"),
     output:
         "cache/{dataset}/frames/{sequence}.parquet",
     log:
@@ -93,7 +93,7 @@ rule select_labels:
     """Few labels: which of the training scans keep theirs (`labelled:` of the data set)."""
     input:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
-        code=stage("select_labels", "labels", "index"),
+        code=stage("select_labels"),
     output:
         "cache/{dataset}/labelled/{sequence}.parquet",
     log:
@@ -120,7 +120,7 @@ rule project_points:
     input:
         sequence=ancient(sequence_folder),
         frames="cache/{dataset}/frames/{sequence}.parquet",
-        code=stage("project_points", "projection"),
+        code=stage("project_points"),
     output:
         directory("cache/{dataset}/projection/{sequence}.zarr"),
     log:
@@ -147,7 +147,7 @@ rule segment_images:
         sequence=ancient(sequence_folder),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
-        code=stage("segment_images", "superpixels"),
+        code=stage("segment_images"),
     output:
         directory("cache/{dataset}/superpixels/{sequence}.zarr"),
     log:

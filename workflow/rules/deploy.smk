@@ -12,7 +12,7 @@ rule predict_scans:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("predict_scans", "submission", "student/*"),
+        code=stage("predict_scans"),
     output:
         directory("results/{experiment}_predictions"),
     log:
@@ -40,7 +40,7 @@ rule write_submission:
         ),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("write_submission", "submission", "recorded", "student/*"),
+        code=stage("write_submission"),
     output:
         "results/{experiment}_submission.zip",
     log:
@@ -67,7 +67,7 @@ rule write_card:
         miou="results/{experiment}_miou.json",
         latency="results/{experiment}_latency.json",
         points=teacher_quality,
-        code=stage("write_card", "card", "metrics"),
+        code=stage("write_card"),
     output:
         "models/{experiment}/README.md",
     log:

@@ -11,7 +11,7 @@ rule corrupt_truth:
         sequence=ancient(sequence_folder),
         frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
-        code=stage("corrupt_truth", "oracle", "recorded"),
+        code=stage("corrupt_truth"),
     output:
         # Where a teacher's targets lie, so that students read both alike.
         directory("cache/{dataset}/{oracle}/targets/{sequence}.zarr"),
@@ -45,13 +45,7 @@ rule evaluate_teacher:
         targets=per_sequence(
             "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
         ),
-        code=stage(
-            "evaluate_teacher",
-            "recorded",
-            "teacher/quality",
-            "teacher/agreement",
-            "teacher/targets",
-        ),
+        code=stage("evaluate_teacher"),
     output:
         result="results/{dataset}_{teacher}_points.json",
         table=report(

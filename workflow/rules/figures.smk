@@ -7,7 +7,7 @@ rule plot_projection:
         sequences=ancient(sequence_folders("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
-        code=stage("plot_projection", "figures"),
+        code=stage("plot_projection"),
     output:
         report(
             "results/{dataset}_projection.png",
@@ -39,7 +39,7 @@ rule plot_labels:
         pseudo_labels=per_sequence(
             "cache/{dataset}/pseudo_labels/{sequence}.zarr", "train"
         ),
-        code=stage("plot_labels", "figures"),
+        code=stage("plot_labels"),
     output:
         report(
             "results/{dataset}_labels.png",
@@ -71,7 +71,7 @@ rule plot_pseudo_labels:
     input:
         result="results/{dataset}_pseudo_labels.json",
         gallery="cache/{dataset}/worst_pseudo_labels.npz",
-        code=stage("plot_pseudo_labels", "label_figures", "figures"),
+        code=stage("plot_pseudo_labels"),
     output:
         curves=report(
             "results/{dataset}_pseudo_labels.png",
@@ -107,7 +107,7 @@ rule plot_predictions:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage("plot_predictions", "figures"),
+        code=stage("plot_predictions"),
     output:
         report(
             "results/{experiment}_predictions.png",
@@ -135,7 +135,7 @@ rule plot_miou:
     """IoU per class, and where each class's points went (confusion matrix)."""
     input:
         result="results/{experiment}_miou.json",
-        code=stage("plot_miou", "figures"),
+        code=stage("plot_miou"),
     output:
         report(
             "results/{experiment}_miou.png",
@@ -161,7 +161,7 @@ rule plot_latency:
     """Distribution of every phase's latency against the 41.7 ms budget."""
     input:
         result="results/{experiment}_latency.json",
-        code=stage("plot_latency", "figures"),
+        code=stage("plot_latency"),
     output:
         report(
             "results/{experiment}_latency.png",
@@ -192,14 +192,7 @@ rule plot_embedding:
         targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
-        code=stage(
-            "plot_embedding",
-            "embedding",
-            "embedding_figure",
-            "figures",
-            "recorded",
-            "student/*",
-        ),
+        code=stage("plot_embedding"),
     output:
         result="results/{experiment}_embedding.json",
         table="results/{experiment}_embedding.md",
@@ -240,7 +233,7 @@ rule summarise_experiment:
         latency_figure="results/{experiment}_latency.png",
         predictions="results/{experiment}_predictions.png",
         others=figures_to_list,
-        code=stage("summarise_experiment", "metrics"),
+        code=stage("summarise_experiment"),
     output:
         "results/{experiment}_summary.md",
     log:

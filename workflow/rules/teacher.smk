@@ -11,17 +11,7 @@ rule label_images:
         frames="cache/{dataset}/labelled/{sequence}.parquet",
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         checkpoint=checkpoint_of("labeller"),
-        code=stage(
-            "label_images",
-            "teacher/pseudo_labels",
-            "teacher/regions",
-            "teacher/planes",
-            "teacher/sam_plg",
-            "teacher/prompts",
-            "teacher/sam",
-            "teacher/vit",
-            "teacher/tiny",
-        ),
+        code=stage("label_images"),
     output:
         directory("cache/{dataset}/pseudo_labels/{sequence}.zarr"),
     log:
@@ -52,21 +42,7 @@ rule tune_teacher:
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         pseudo_labels=pseudo_labels,
         checkpoint=checkpoint_of("teacher"),
-        code=stage(
-            "tune_teacher",
-            "losses",
-            "schedule",
-            "teacher/tuning",
-            "teacher/samples",
-            "teacher/adapters",
-            "teacher/heads",
-            "teacher/frozen",
-            "teacher/segmentation",
-            "teacher/sam",
-            "teacher/vit",
-            "teacher/tiny",
-            "teacher/resnet",
-        ),
+        code=stage("tune_teacher"),
     output:
         directory("cache/{dataset}/{teacher}/adapter"),
     log:
@@ -93,21 +69,7 @@ rule tune_image_teacher:
     input:
         images=image_set,
         checkpoint=checkpoint_of("teacher"),
-        code=stage(
-            "tune_image_teacher",
-            "losses",
-            "schedule",
-            "datasets/labelled_images",
-            "teacher/tuning",
-            "teacher/segmentation",
-            "teacher/samples",
-            "teacher/adapters",
-            "teacher/heads",
-            "teacher/sam",
-            "teacher/vit",
-            "teacher/tiny",
-            "teacher/resnet",
-        ),
+        code=stage("tune_image_teacher"),
     output:
         directory("cache/image_teachers/{teacher}"),
     log:
@@ -140,18 +102,7 @@ rule cache_teacher:
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         adapter=adapter,
         checkpoint=checkpoint_of("teacher"),
-        code=stage(
-            "cache_teacher",
-            "teacher/targets",
-            "teacher/adapters",
-            "teacher/heads",
-            "teacher/frozen",
-            "teacher/segmentation",
-            "teacher/sam",
-            "teacher/vit",
-            "teacher/tiny",
-            "teacher/resnet",
-        ),
+        code=stage("cache_teacher"),
     output:
         directory("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
     log:
@@ -176,17 +127,7 @@ rule cache_teacher:
 rule pretrain_sam:
     """Remake the packaged sam_tiny weights: `snakemake --cores 2 pretrain_sam` (not part of any other target)."""
     input:
-        code=stage(
-            "pretrain_sam",
-            "teacher/pretraining",
-            "teacher/batches",
-            "teacher/views",
-            "teacher/masks",
-            "teacher/planes",
-            "teacher/prompts",
-            "teacher/vit",
-            "teacher/tiny",
-        ),
+        code=stage("pretrain_sam"),
     log:
         "logs/pretrain_sam.log",
     benchmark:

@@ -1,0 +1,90 @@
+"""What the configuration can name, and the code that each name stands for. A new choice is a new line in one table.
+
+Imported by the configuration and by the Snakefile, so nothing else is imported here.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+FORMATS = {"semantickitti": "elite_pipeline.datasets.semantickitti:SemanticKitti"}
+"""`datasets.<name>.format` -> a `datasets.Recording`."""
+
+STUDENTS = {
+    "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
+    "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
+}
+"""`students.<name>.network.kind` -> a `student.network.StudentNetwork`."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image encoder that `teachers.<name>.encoder` can name."""
+
+    build: str
+    """Function of (name, checkpoint, sha256) that returns a `teacher.encoders.ImageEncoder`."""
+    promptable: bool = False
+    """Whether it is a SAM, which labellers can prompt."""
+    adaptable: bool = True
+    """Whether adapters go onto it (`peft.method`)."""
+    longest_side: int | None = None
+    """Pixels: the largest image that it takes; None for any."""
+    url: str | None = None
+    """Where its published weights are; None: they ship with the package."""
+    sha256: str | None = None
+    """Of the published weights."""
+    without_labels: str | None = None
+    """Where weights are that were learnt without labels."""
+
+
+_SAM = "elite_pipeline.sam.build:build_image_encoder"
+_META = "https://dl.fbaipublicfiles.com/"
+ENCODERS = {
+    "sam_tiny": Encoder(_SAM, promptable=True),
+    "vit_b": Encoder(
+        _SAM,
+        promptable=True,
+        longest_side=1024,
+        url=f"{_META}segment_anything/sam_vit_b_01ec64.pth",
+        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    "vit_l": Encoder(
+        _SAM,
+        promptable=True,
+        longest_side=1024,
+        url=f"{_META}segment_anything/sam_vit_l_0b3195.pth",
+        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "vit_h": Encoder(
+        _SAM,
+        promptable=True,
+        longest_side=1024,
+        url=f"{_META}segment_anything/sam_vit_h_4b8939.pth",
+        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+    "resnet50": Encoder(
+        "elite_pipeline.teacher.resnet:build_resnet",
+        adaptable=False,
+        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        # MoCo-v2's, CC BY-NC 4.0.
+        without_labels=f"{_META}moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
+    ),
+}
+"""`teachers.<name>.encoder`, and `encoder` of a labeller's SAM, -> an `Encoder`."""
+
+STAGES = 4
+"""Stages of every encoder that are distilled, one for each scale of ELiTe's student."""
+
+TABLES = {
+    "FORMATS": FORMATS,
+    "STUDENTS": STUDENTS,
+    "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
+}
+"""Table -> {name: `module:attribute`}."""
+
+
+def load(place: str) -> Any:
+    """The attribute that `module:attribute` names."""
+    module, attribute = place.split(":")
+    return getattr(import_module(module), attribute)

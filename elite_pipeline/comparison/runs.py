@@ -1,0 +1,284 @@
+"""Experiments side by side, each trained with several seeds: means, spreads and paired differences, from their results.
+
+The spread of the seeds is the measure of everything: what two runs of one experiment differ by, nobody gained.
+"""
+
+import json
+from operator import itemgetter
+from statistics import mean, stdev
+
+import numpy as np
+
+from elite_pipeline.errors import InputError
+from elite_pipeline.evaluation import metrics
+
+MIOU_KEYS = (
+    *("experiment", "dataset", "sequences", "miou", "iou", "confusion", "points", "scans", "tta", "config", "steps"),
+    *("labelled_scans", "training_scans", "taught", "commit", "device"),
+)
+"""What is read of a `<experiment>_miou.json`."""
+
+POINTS_KEYS = ("dataset", "teacher", "all", "unlabelled")
+"""What is read of a `<dataset>_<teacher>_points.json`."""
+
+NOTEWORTHY = 3
+"""Standard deviations of the seeds beyond which a difference is called a gain or a loss."""
+
+SAME_FOR_ALL_SEEDS = ("labelled_scans", "training_scans", "taught", "steps")
+
+
+def compare(settings, result_files, teacher_files):
+    """The comparison (JSON values, mIoU and IoU in 0..1) of the experiments that `settings` names.
+
+    settings: `comparison` (name), `experiments` {label: `experiment`, `dataset`, `teacher` or None, `student`,
+    `pretraining` or None, `labeller` or None}, `seeds`, `differences` [(label, label)], and `teachers` and `datasets`,
+    sections of the configuration by name, which are passed on. result_files: paths of one mIoU result for each
+    experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set and teacher.
+    Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
+    """
+    runs = _runs(settings, result_files)
+    teachers = _teachers(settings, teacher_files)
+    experiments, students = {}, {}
+    for label, about in settings.experiments.items():
+        results = [result for _, result in runs[label]]
+        experiments[label] = _summary(about, settings.seeds, results, teachers.get((about.dataset, about.teacher)))
+        students[about.student] = _settings(results[0])
+    any_result = next(iter(runs.values()))[0][1]
+    return {
+        "comparison": settings.comparison,
+        "experiments": experiments,
+        "differences": {
+            f"{a} - {b}": difference(experiments[a], experiments[b]) for a, b in map(tuple, settings.differences)
+        },
+        "validation": _validation(any_result),
+        "config": students,
+        "teachers": settings.teachers,
+        "datasets": settings.datasets,
+        "device": "; ".join(sorted({str(result["device"]) for found in runs.values() for _, result in found})),
+    }
+
+
+def difference(a, b):
+    """What experiment `a` has over `b`, seed by seed; both are values of `experiments` in a comparison.
+
+    `larger_sd` is the larger of the two experiments' standard deviations over the seeds, and `larger_than_3_sd` says
+    whether the mean difference is a gain of more than three of these; both are None where there is one seed.
+    """
+    by_seed = [x - y for x, y in zip(a["miou"], b["miou"], strict=True)]
+    larger_sd = None if a["sd"] is None or b["sd"] is None else max(a["sd"], b["sd"])
+    return {
+        "mean": mean(by_seed),
+        "sd": spread(by_seed),
+        "seeds": by_seed,
+        "larger_sd": larger_sd,
+        "larger_than_3_sd": None if larger_sd is None else mean(by_seed) > NOTEWORTHY * larger_sd,
+        "iou": {name: value - b["iou"][name] for name, value in a["iou"].items()},
+    }
+
+
+def spread(values):
+    """Sample standard deviation (n - 1); None of a single value."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def is_oracle(experiment):
+    """Whether the experiment's teacher is one."""
+    return metrics.is_oracle(experiment["teacher"])
+
+
+def pretraining(experiment):
+    """Name of the pre-training whose backbone the student began with, or None, as in results of older versions."""
+    return experiment.get("pretraining")
+
+
+def baselines(experiments):
+    """Label of each distilled experiment -> label of the one without distillation from as many labelled scans.
+
+    Both begin with the same backbone: a pre-trained one is no baseline of one that is not. Where there are several
+    such, that of the same data set and student comes first. Without any, the label is left out.
+    """
+    found = {}
+    for label, taught in experiments.items():
+        without = [
+            name
+            for name, other in experiments.items()
+            if not other["distilled"] and _beginnings(other) == _beginnings(taught)
+        ]
+        if taught["distilled"] and without:
+            found[label] = max(without, key=lambda name: _likeness(taught, experiments[name]))
+    return found
+
+
+def curves(experiments):
+    """{distilled (bool): {labelled scans: label}} where each number of labelled scans comes once with, once without.
+
+    None where the experiments are no such pairs at two numbers or more, or some were pre-trained. Oracles stand beside
+    the pairs.
+    """
+    if any(map(pretraining, experiments.values())):
+        return None
+    lines = {False: {}, True: {}}
+    for label, experiment in experiments.items():
+        line = lines[experiment["distilled"]]
+        if not is_oracle(experiment) and line.setdefault(experiment["labelled_scans"], label) != label:
+            return None
+    if len(lines[True]) < 2 or lines[True].keys() != lines[False].keys():
+        return None
+    return {distilled: dict(sorted(line.items())) for distilled, line in lines.items()}
+
+
+def _beginnings(experiment):
+    return experiment["labelled"], experiment["labelled_scans"], pretraining(experiment)
+
+
+def _likeness(one, other):
+    return one["dataset"] == other["dataset"], one["student"] == other["student"]
+
+
+def _summary(about, seeds, results, teacher_points):
+    first, miou = results[0], [result["miou"] for result in results]
+    return {
+        "experiment": about.experiment,
+        "student": about.student,
+        "pretraining": about.pretraining,
+        "teacher": about.teacher,
+        "dataset": about.dataset,
+        "labelled": first["labelled_scans"] / first["training_scans"],
+        "labelled_scans": first["labelled_scans"],
+        "distilled": first["taught"],
+        "labeller": about.labeller,
+        "seeds": list(seeds),
+        "miou": miou,
+        "mean": mean(miou),
+        "sd": spread(miou),
+        "iou": {name: mean(result["iou"][name] for result in results) for name in first["iou"]},
+        "known_classes": first.get("known_classes", list(first["iou"])),
+        "steps": first["steps"],
+        "teacher_points": teacher_points,
+        "commits": sorted({str(result["commit"]) for result in results}),
+    }
+
+
+def _validation(result):
+    """What was scored: equal for all results that may be compared. `class_points` are the points of each class."""
+    of_class = np.sum(result["confusion"], axis=0)[1:].tolist()
+    about = {key: result[key] for key in ("sequences", "scans", "points")}
+    return about | {"class_points": dict(zip(result["iou"], of_class, strict=True))}
+
+
+def _settings(result):
+    """The student's settings but for the seed, in which alone the runs of one experiment differ."""
+    training = {key: value for key, value in result["config"]["train_student"].items() if key != "seed"}
+    return result["config"] | {"train_student": training}
+
+
+# Reading, and what does not fit together. --------------------------------------------------------------------------
+
+
+def _runs(settings, files):
+    """Label -> [(path, result) of each seed], all of the same validation points and of the settings asked for."""
+    found = {}
+    for path in files:
+        result = _load(path, MIOU_KEYS, "evaluate_miou")
+        other, _ = found.setdefault(result["experiment"], (path, result))
+        if other != path:
+            raise InputError(f"{path} and {other} are both of experiment {result['experiment']}: pass one of them")
+    runs, students = {}, {}
+    for label, about in settings.experiments.items():
+        names = [f"{about.experiment}-seed{seed}" for seed in settings.seeds]
+        if missing := [f"results/{name}_miou.json" for name in names if name not in found]:
+            raise InputError(
+                f"{', '.join(missing)}: not among the results to compare; make it with snakemake, and pass it"
+            )
+        runs[label] = [found[name] for name in names]
+        for seed, (path, result) in zip(settings.seeds, runs[label], strict=True):
+            _check_run(path, result, about, seed)
+            _check_alike(runs[label][0], (path, result), {key: itemgetter(key) for key in SAME_FOR_ALL_SEEDS})
+            _check_alike(students.setdefault(about.student, (path, result)), (path, result), {"config": _settings})
+    everything = [run for of_label in runs.values() for run in of_label]
+    if strangers := sorted({str(path) for path, _ in found.values()} - {str(path) for path, _ in everything}):
+        raise InputError(
+            f"{strangers[0]}: comparison {settings.comparison} has no such experiment and seed: leave it out"
+        )
+    for run in everything:
+        _check_alike(everything[0], run, {"validation": _validation})
+    return runs
+
+
+def _check_run(path, result, about, seed):
+    """Refuse a result that is not of the experiment `about` with `seed`, scored in a single pass."""
+    if unknown := [key for key in SAME_FOR_ALL_SEEDS if result[key] is None]:
+        raise InputError(
+            f"{path}: does not say {', '.join(unknown)}, since its student is of an older version: delete"
+            f" models/{result['experiment']}/ and make it again"
+        )
+    if result["tta"]:
+        raise InputError(
+            f"{path}: scored with test-time augmentation, which is another measure: compare"
+            f" results/{result['experiment']}_miou.json"
+        )
+    training = result["config"].get("train_student", {}).get("seed")
+    stated = {"seed": (training, seed), "dataset": (result["dataset"], about.dataset)}
+    stated["teacher"] = (result.get("teacher", about.teacher), about.teacher)
+    backbone = f"{about.pretraining}-seed{seed}" if about.pretraining else None
+    stated["pre-trained backbone"] = (result.get("pretrained"), backbone)
+    for what, (is_now, wanted) in stated.items():
+        if is_now != wanted:
+            raise InputError(
+                f"{path}: its {what} is {is_now!r}, and {wanted!r} is asked for. The file is of other settings than its"
+                f" name says: delete it and models/{result['experiment']}/, and make it again"
+            )
+    if result["taught"] and about.teacher is None:
+        raise InputError(f"{path}: its student had a teacher, but {about.experiment} has none: make it again")
+
+
+def _check_alike(first_run, run, aspects):
+    """Refuse two (path, result) that differ in one of `aspects` {name: function of a result}."""
+    (first_path, first), (path, result) = first_run, run
+    for name, aspect in aspects.items():
+        if aspect(first) != aspect(result):
+            was, now = _where_different(aspect(first), aspect(result), name)
+            raise InputError(
+                f"{path}: {now}, but {first_path}: {was}. These do not fit together: a comparison needs the same"
+                " settings for one student and the same validation scans for all. Make the older one again"
+            )
+
+
+def _where_different(one, other, name):
+    """The first place at which two nested values differ, as `path.to.key is value`, of both."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}):
+            if one.get(key) != other.get(key):
+                return _where_different(one.get(key), other.get(key), f"{name}.{key}")
+    return f"{name} is {json.dumps(one)}", f"{name} is {json.dumps(other)}"
+
+
+def _teachers(settings, files):
+    """(data set, teacher) -> {`accuracy`, `miou`} of its soft labels where nothing else taught, or of all of them."""
+    found = {}
+    for path in files:
+        result = _load(path, POINTS_KEYS, "evaluate_teacher")
+        group = result["unlabelled"] or result["all"]
+        if not group:
+            raise InputError(f"{path}: no point has a label to score the teacher against")
+        found[result["dataset"], result["teacher"]] = {key: group["mean"][key] for key in ("accuracy", "miou")}
+    for about in settings.experiments.values():
+        if about.teacher and (about.dataset, about.teacher) not in found:
+            missing = f"results/{about.dataset}_{about.teacher}_points.json"
+            raise InputError(
+                f"{missing}: not among the teachers of the comparison; make it with snakemake, and pass it"
+            )
+    return found
+
+
+def _load(path, keys, rule):
+    again = f"make it again: snakemake --forcerun {rule} {path}"
+    try:
+        result = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): make it with snakemake {path}") from None
+    except ValueError:
+        raise InputError(f"{path}: is no JSON file; {again}") from None
+    if missing := [key for key in keys if not isinstance(result, dict) or key not in result]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}, as a result of another version does; {again}")
+    return result

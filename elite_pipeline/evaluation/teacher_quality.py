@@ -1,0 +1,92 @@
+"""How good a teacher's cached answers are at the projected points.
+
+A student cannot learn what its teacher does not know.
+"""
+
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.evaluation.soft_labels import predicted_class
+
+
+class Quality:
+    """Sums up a teacher's answers about some scans: of each stage, and of the mean of the stages' probabilities."""
+
+    def __init__(self, stages):
+        """`stages`: number of the teacher's stages."""
+        self.scans = 0
+        self.stages = [Agreement() for _ in range(stages)]
+        self.mean = Agreement()
+
+    def add(self, labels, logits):
+        """Count a scan's M answered points: `labels` (M,) training ids and `logits` (M, S, K), both tensors."""
+        self.scans += 1
+        labels = labels.numpy()
+        for s, agreement in enumerate(self.stages):
+            agreement.add(labels, predicted_class(logits[:, s].numpy()))
+        self.mean.add(labels, predicted_class(logits.softmax(2).mean(1).numpy()))
+
+    def summary(self):
+        """{`scans`, `points`, `stages`, `mean`} as JSON values, or None where no point with a label was counted."""
+        points = int(self.mean.confusion[IGNORE + 1 :].sum())
+        if not points:
+            return None
+        return {
+            "scans": self.scans,
+            "points": points,
+            "stages": [_scores(agreement) for agreement in self.stages],
+            "mean": _scores(self.mean),
+        }
+
+
+def _scores(agreement):
+    return {"accuracy": agreement.accuracy, "miou": agreement.miou, "iou": agreement.iou}
+
+
+GROUPS = {"all": "all scans", "labelled": "labelled scans", "unlabelled": "unlabelled scans"}
+"""Key of a result -> which training scans it is about."""
+
+
+def table(result):
+    """A Markdown table of `result` (the JSON of evaluate_teacher), in percent."""
+    found = {title: result[key] for key, title in GROUPS.items() if result[key]}
+    scores = [
+        f"| {title} | {name} | {100 * s['accuracy']:.1f} | {100 * s['miou']:.1f} | {len(s['iou'])} |"
+        for title, group in found.items()
+        for name, s in [*((f"stage {k}", s) for k, s in enumerate(group["stages"])), ("mean of stages", group["mean"])]
+    ]
+    of_classes = [
+        f"| {name} | " + " | ".join(_percent(group["mean"]["iou"].get(name)) for group in found.values()) + " |"
+        for name in CLASSES[IGNORE + 1 :]
+        if any(name in group["mean"]["iou"] for group in found.values())
+    ]
+    sizes = "; ".join(f"{title}: {group['scans']}, {group['points']:,} points" for title, group in found.items())
+    miou = _percent(result["all"]["mean"]["miou"])
+    return f"""# {result["teacher"]} on {result["dataset"]}: {miou} % mIoU at the points
+
+{result["note"] or "What the teacher's cached soft labels say, which students learn from."}
+
+Training sequences {", ".join(result["sequences"])}. Projected points that the camera sees and that have a label (one
+that two cameras see counts twice); mIoU over the classes that occur. The labels of unlabelled scans are used here to
+evaluate, and by nothing that learns.
+
+{sizes}.
+{_unknown(result["known_classes"])}
+| scans | answer | accuracy, % | mIoU, % | classes |
+|---|---|---:|---:|---:|
+{chr(10).join(scores)}
+
+IoU of the mean of stages, %:
+
+| class | {" | ".join(found)} |
+|---|{"---:|" * len(found)}
+{chr(10).join(of_classes)}
+"""
+
+
+def _unknown(known):
+    unknown = [name for name in CLASSES[IGNORE + 1 :] if name not in known]
+    return f"\nIt does not know {', '.join(unknown)}: their points count as wrong.\n" if unknown else ""
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,229 @@
+"""Panels of a comparison that are curves: over labelled scans, over settings, and over the accuracy of oracles."""
+
+from itertools import cycle
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from elite_pipeline.comparison.runs import NOTEWORTHY, baselines, difference, is_oracle, pretraining
+from elite_pipeline.figures.canvas import INK
+from elite_pipeline.figures.comparison_marks import (
+    ARMS,
+    DISTILLED,
+    GRID,
+    NEAR_NOISE,
+    NOISE,
+    ORACLE,
+    ORACLE_NAME,
+    SHAPES,
+    WITHOUT,
+    colour_of_difference,
+    difference_marks,
+    legend_below,
+    line,
+)
+
+
+def curve_panels(experiments, lines):
+    """[(inches, function of an axis)]: mIoU with and without distillation, and the gain. lines: `comparison.curves`."""
+    return [
+        (4.6, lambda axis: _miou_curves(axis, experiments, lines)),
+        (3.0, lambda axis: _gain_curve(axis, experiments, lines)),
+    ]
+
+
+def _miou_curves(axis, experiments, lines):
+    for distilled, points in lines.items():
+        colour = DISTILLED if distilled else WITHOUT
+        found = [experiments[label] for label in points.values()]
+        scans, means = list(points), 100 * np.array([e["mean"] for e in found])
+        sds = 100 * np.array([e["sd"] or 0 for e in found])
+        axis.fill_between(scans, means - sds, means + sds, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(scans, means, "-", color=colour, linewidth=1.8)
+        for at, experiment in zip(scans, found, strict=True):
+            miou = 100 * np.array(experiment["miou"])
+            axis.plot([at] * len(miou), miou, "o", color=colour, markersize=5, alpha=0.55, mew=0)
+        axis.annotate(
+            "distilled" if distilled else "no distillation",
+            (scans[-1], means[-1]),
+            xytext=(9, 7 if means[-1] >= 100 * experiments[lines[not distilled][scans[-1]]]["mean"] else -7),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colour,
+        )
+    _scans_axis(axis, experiments, lines)
+    axis.set_title("mIoU, %: a dot per seed, line and band for mean ± sd", loc="left", fontsize=9.5)
+
+
+def _gain_curve(axis, experiments, lines):
+    found = [difference(experiments[lines[True][scans]], experiments[lines[False][scans]]) for scans in lines[True]]
+    scans, sds = list(lines[True]), 100 * np.array([d["larger_sd"] or 0 for d in found])
+    axis.fill_between(scans, -NOTEWORTHY * sds, NOTEWORTHY * sds, color=NEAR_NOISE, linewidth=0)
+    axis.fill_between(scans, -sds, sds, color=NOISE, linewidth=0)
+    axis.axhline(0, color=INK, linewidth=1)
+    axis.plot(scans, [100 * d["mean"] for d in found], "-", color=INK, linewidth=1, alpha=0.5)
+    for at, gain in zip(scans, found, strict=True):
+        colour, sd = colour_of_difference(gain), None if gain["sd"] is None else 100 * gain["sd"]
+        axis.plot([at] * len(gain["seeds"]), 100 * np.array(gain["seeds"]), "o", color=colour, alpha=0.45, mew=0, ms=5)
+        axis.errorbar(at, 100 * gain["mean"], yerr=sd, fmt="_", markersize=14, capsize=3, **line(colour))
+        text = f"{100 * gain['mean']:+.1f}"
+        axis.annotate(text, (at, 100 * gain["mean"]), xytext=(10, 6), textcoords="offset points", fontsize=8.5)
+    _scans_axis(axis, experiments, lines)
+    axis.set_title("gain by distillation, same seeds paired, points of mIoU", loc="left", fontsize=9.5)
+    legend_below(axis, difference_marks(), 0.28)
+
+
+def _scans_axis(axis, experiments, lines):
+    scans = list(lines[True])
+    shares = [f"{round(100 * experiments[label]['labelled'], 1):g}" for label in lines[True].values()]
+    axis.set_xscale("log")
+    axis.set_xlim(scans[0] / 1.25, scans[-1] * 1.6)
+    axis.set_xticks(scans, [f"{at:,}\n{share} %" for at, share in zip(scans, shares, strict=True)], fontsize=8.5)
+    axis.minorticks_off()
+    axis.tick_params(axis="y", labelsize=8.5)
+    axis.set_xlabel("labelled scans, and their share of the training scans", fontsize=8.5)
+    axis.grid(**GRID)
+
+
+# Arms in several settings: more than two curves, whose ends may be no numbers. ---------------------------------------
+
+
+def arms(experiments):
+    """{arm: {setting: label}} where all labels are `<arm>, <setting>`: several settings, several arms in each of them.
+
+    None where they are not, and with an oracle, whose colour says that it is one.
+    """
+    split = {label: label.rpartition(", ")[::2] for label in experiments}
+    found: dict = {arm: {} for arm, _ in split.values() if arm}
+    for label, (arm, setting) in split.items():
+        if not arm or is_oracle(experiments[label]):
+            return None
+        found[arm][setting] = label
+    settings = _settings(found)
+    arms_of = [sum(setting in of_arm for of_arm in found.values()) for setting in settings]
+    return found if len(settings) > 1 and min(arms_of) > 1 else None
+
+
+def arms_panel(axis, experiments, found):
+    """mIoU of `found` (of `arms`) by setting, arms beside each other; no line, since a setting need be no number."""
+    settings, colours, step = _settings(found), cycle(ARMS), 0.84 / len(found)
+    for k, (arm, labels) in enumerate(found.items()):
+        alone = not any(pretraining(experiments[x]) or experiments[x]["distilled"] for x in labels.values())
+        colour, shape = WITHOUT if alone else next(colours), SHAPES[k % len(SHAPES)]
+        for setting, label in labels.items():
+            place, experiment = settings.index(setting) + step * (k - (len(found) - 1) / 2), experiments[label]
+            miou, mean, sd = (100 * np.array(experiment[key] or 0) for key in ("miou", "mean", "sd"))
+            axis.plot([place - step / 5] * len(miou), miou, shape, color=colour, ms=5, alpha=0.55, mew=0)
+            axis.errorbar(place + step / 8, mean, yerr=sd, fmt="_", ms=12, capsize=3, **line(colour))
+            note = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8, "color": colour}
+            axis.annotate(f"{mean:.1f}", (place, max(miou.max(), mean + sd)), **note)
+        axis.plot([], [], shape, color=colour, label=arm)
+    scans = [sorted({experiments[of[s]]["labelled_scans"] for of in found.values() if s in of}) for s in settings]
+    names = [f"{s}\n{' or '.join(map(str, n))} scan{'s' * (n != [1])}" for s, n in zip(settings, scans, strict=True)]
+    axis.set_xticks(range(len(settings)), names, fontsize=8.5)
+    axis.tick_params(axis="x", length=0)
+    axis.tick_params(axis="y", labelsize=8.5)
+    for border in range(1, len(settings)):
+        axis.axvline(border - 0.5, **GRID)
+    axis.set_xlim(-0.5, len(settings) - 0.5)
+    axis.margins(y=0.1)
+    axis.grid(axis="y", **GRID)
+    axis.set_title("mIoU, %: a dot per seed, bar for mean ± sd. Below: labelled scans", loc="left", fontsize=9.5)
+    legend_below(axis, axis.get_legend_handles_labels()[0], 0.1)
+
+
+def _settings(found):
+    """Settings of all arms, in the order in which they first come."""
+    return list(dict.fromkeys(setting for labels in found.values() for setting in labels))
+
+
+# Oracles: the simulator's answer to what a better teacher would be worth. ---------------------------------------------
+
+
+def oracle_gains(experiments):
+    """Label -> (labelled scans, gain over the same without distillation), where an oracle taught as few labels.
+
+    Empty where no oracle has such a counterpart. Real teachers come along for the same numbers of labelled scans.
+    """
+    found = {
+        label: (experiments[label]["labelled_scans"], difference(experiments[label], experiments[base]))
+        for label, base in baselines(experiments).items()
+        if experiments[label]["teacher_points"]
+    }
+    among = {scans for label, (scans, _) in found.items() if is_oracle(experiments[label])}
+    return {label: gain for label, gain in found.items() if gain[0] in among}
+
+
+def oracle_panel(axis, experiments, names):
+    """Gain by distillation over the teacher's accuracy at the points: oracles as a curve, real teachers beside it.
+
+    names: label -> text beside its mark, of those experiments that shall have one.
+    """
+    gains = oracle_gains(experiments)
+    place = {
+        label: (100 * experiments[label]["teacher_points"]["accuracy"], 100 * gain["mean"])
+        for label, (_, gain) in gains.items()
+    }
+    for label, (_, gain) in gains.items():
+        colour, shape = (
+            (ORACLE, {"fmt": "o", "mfc": "white"}) if is_oracle(experiments[label]) else (DISTILLED, {"fmt": "D"})
+        )
+        error = None if gain["sd"] is None else 100 * gain["sd"]
+        axis.errorbar(*place[label], yerr=error, markersize=7, capsize=3, **shape, **line(colour))
+    for scans in sorted({scans for scans, _ in gains.values()}):
+        _oracle_curve(
+            axis, sorted(place[x] for x in gains if gains[x][0] == scans and is_oracle(experiments[x])), scans
+        )
+    axis.margins(x=0.1, y=0.15)
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0) - 0.14 * (high - min(low, 0)), high)
+    _name_oracles(axis, {names[x]: place[x] for x in gains if x in names and is_oracle(experiments[x])})
+    _name_teachers(axis, [(names[x], place[x]) for x in gains if x in names and not is_oracle(experiments[x])])
+    axis.axhline(0, color=INK, linewidth=1)
+    axis.grid(**GRID)
+    axis.tick_params(labelsize=8.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axis.set_xlabel("accuracy of the teacher at the points, %", fontsize=8.5)
+    axis.set_title("gain by distillation over the teacher's accuracy, points of mIoU", loc="left", fontsize=9.5)
+    handles = [
+        Line2D([], [], marker="D", linestyle="", color=DISTILLED, label="real teacher"),
+        Line2D([], [], marker="o", linestyle="--", mfc="white", color=ORACLE, label=ORACLE_NAME),
+    ]
+    legend_below(axis, handles, 0.12)
+
+
+def _oracle_curve(axis, places, scans):
+    axis.plot(*zip(*places, strict=True), "--", color=ORACLE, linewidth=1.2, zorder=1)
+    middle = np.mean(places[-2:], axis=0)
+    note = {"xytext": (8, -10), "textcoords": "offset points", "fontsize": 8, "color": ORACLE}
+    axis.annotate(f"{scans:,} labelled scans", middle, **note)
+
+
+def _name_oracles(axis, places):
+    for name, place in places.items():
+        axis.annotate(name, place, xytext=(-7, 5), textcoords="offset points", ha="right", fontsize=8.5, color=ORACLE)
+
+
+def _name_teachers(axis, named):
+    """Names in a row along the bottom, a thin line from each to its mark: real teachers are about equally good."""
+    named = sorted(named, key=lambda pair: pair[1])
+    low, high = axis.get_xlim()
+    gap, last = 0.045 * (high - low), -np.inf
+    at = []
+    for _, (x, _) in named:
+        last = max(x, last + gap)
+        at.append(last)
+    shift = np.mean([x - a for (_, (x, _)), a in zip(named, at, strict=True)]) if named else 0
+    for a, (name, place) in zip(at, named, strict=True):
+        axis.annotate(
+            name,
+            place,
+            xytext=(a + shift, 0.03),
+            textcoords=("data", "axes fraction"),
+            ha="center",
+            fontsize=8.5,
+            color=DISTILLED,
+            arrowprops={"arrowstyle": "-", "color": DISTILLED, "alpha": 0.35, "linewidth": 0.8},
+        )

@@ -1,0 +1,178 @@
+"""Figures of a comparison: every seed a dot, and the spread of the seeds beside every difference.
+
+All take the JSON of compare_experiments and draw percent.
+"""
+
+import numpy as np
+
+from elite_pipeline.comparison.runs import NOTEWORTHY, curves
+from elite_pipeline.figures.canvas import INK, save
+from elite_pipeline.figures.comparison_curves import arms, arms_panel, curve_panels, oracle_gains, oracle_panel
+from elite_pipeline.figures.comparison_marks import (
+    GRID,
+    NEAR_NOISE,
+    NOISE,
+    colour_of,
+    colour_of_difference,
+    difference_marks,
+    difference_name,
+    experiment_marks,
+    legend_below,
+    line,
+    row_height,
+    spread_text,
+    wrapped,
+)
+from elite_pipeline.figures.drives import plt
+
+WIDTH = 10.0
+"""Inches: 1300 pixels."""
+
+BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+"""Place of what stands at the right of a row: so many points beside the axis, however wide that is."""
+
+
+def plot_comparison(path, result):
+    """mIoU of the experiments, their paired differences, and (with oracles) the gain over the teacher's accuracy.
+
+    Curves over labelled scans where the experiments are pairs with and without distillation; by setting where their
+    labels are `<arm>, <setting>`; else a row for each.
+    """
+    experiments, lines = result["experiments"], curves(result["experiments"])
+    if lines:
+        panels = curve_panels(experiments, lines)
+    elif in_settings := arms(experiments):
+        panels = [(4.8, lambda axis: arms_panel(axis, experiments, in_settings))]
+    else:
+        height = row_height(_numbered(experiments), 0.43)
+        panels = [(height * len(experiments) + 1.2, lambda axis: _experiment_rows(axis, experiments))]
+    if (differences := result["differences"]) and not lines:
+        height = row_height(map(difference_name, differences), 0.46)
+        panels.append((height * len(differences) + 1.1, lambda axis: _difference_rows(axis, differences)))
+    if oracle_gains(experiments):
+        # Rows are numbered. Of pairs there is one real teacher for each number of labelled scans, which needs no name.
+        names = {} if lines else {label: f"#{k}" for k, label in enumerate(experiments, 1)}
+        panels.append((3.8, lambda axis: oracle_panel(axis, experiments, names)))
+    heights = [height for height, _ in panels]
+    figure, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(WIDTH, sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        gridspec_kw={"hspace": 0.08},
+        layout="constrained",
+    )
+    for axis, (_, draw) in zip(axes[:, 0], panels, strict=True):
+        draw(axis)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    validation, seeds = result["validation"], next(iter(experiments.values()))["seeds"]
+    figure.suptitle(
+        f"{result['comparison']}: {validation['scans']} scans of {len(validation['sequences'])} validation sequences,"
+        f" {len(seeds)} seed{'s' * (len(seeds) > 1)} each",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        color=INK,
+    )
+    save(figure, path)
+
+
+def plot_classes(path, result):
+    """Differences per class as a coloured table; of the experiments themselves where no differences were asked for."""
+    validation, experiments = result["validation"], result["experiments"]
+    classes = [name for name, points in validation["class_points"].items() if points]
+    rows = result["differences"] or experiments
+    values = 100 * np.array([[row["mean"], *(row["iou"][name] for name in classes)] for row in rows.values()])
+    if result["differences"]:
+        names, sign, limit = list(map(difference_name, rows)), "+", max(np.abs(values).max(), 1.0)
+        colours = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
+        title = "difference of IoU per class, mean over the seeds, points of a percent"
+    else:
+        names, sign = list(map(wrapped, rows)), ""
+        colours, title = {"cmap": "Blues", "vmin": 0, "vmax": 100}, "IoU per class, mean over the seeds, %"
+    size = WIDTH + 1.5, row_height(names, 0.46) * len(rows) + 1.7
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    picture = axis.imshow(values, aspect="auto", **colours)
+    axis.set_xticks(range(len(classes) + 1), ["mIoU", *classes], rotation=50, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(rows)), names)
+    axis.tick_params(labelsize=8, length=0)
+    axis.axvline(0.5, color="white", linewidth=4)
+    for (row, column), value in np.ndenumerate(values):
+        red, green, blue, _ = picture.to_rgba(value)
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        digits = 1 if abs(value) < 9.95 else 0
+        axis.text(
+            column,
+            row,
+            f"{value:{sign}.{digits}f}",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if dark else INK,
+        )
+    axis.set_title(f"{result['comparison']}: {title}", loc="left", fontsize=10, color=INK)
+    axis.spines[:].set_visible(False)
+    save(figure, path)
+
+
+# One row for each experiment. ---------------------------------------------------------------------------------------
+
+
+def _experiment_rows(axis, experiments):
+    for row, experiment in enumerate(experiments.values()):
+        colour = colour_of(experiment)
+        _dots(axis, experiment["miou"], row, colour)
+        _mean_bar(axis, experiment, row, colour)
+        points = experiment["teacher_points"]
+        knows = f", teacher {100 * points['miou']:.0f}" if points else ""
+        scans = experiment["labelled_scans"]
+        labels = f"{scans:,} scan{'s' * (scans != 1)}" if scans else "no labels"
+        _note(axis, row, spread_text(experiment, ".1f"), labels + knows)
+    _name_rows(axis, _numbered(experiments))
+    axis.set_title("mIoU, %. Right: labelled scans, mIoU of the teacher at points", loc="left", fontsize=9.5)
+    legend_below(axis, experiment_marks(experiments), 0.03)
+
+
+def _difference_rows(axis, differences):
+    axis.use_sticky_edges = False
+    for row, found in enumerate(differences.values()):
+        colour = colour_of_difference(found)
+        for factor, shade in ((NOTEWORTHY, NEAR_NOISE), (1, NOISE)):
+            half = 100 * factor * (found["larger_sd"] or 0)
+            axis.barh(row, 2 * half, left=-half, height=0.62, color=shade, zorder=0.5)
+        _dots(axis, found["seeds"], row, colour)
+        _mean_bar(axis, found, row, colour)
+        _note(axis, row, spread_text(found, "+.1f"))
+    axis.axvline(0, color=INK, linewidth=1, zorder=1)
+    _name_rows(axis, list(map(difference_name, differences)))
+    axis.set_title("difference of mIoU, same seeds paired, points of a percent", loc="left", fontsize=9.5)
+    legend_below(axis, difference_marks(), 0.03)
+
+
+def _numbered(experiments):
+    return [wrapped(f"#{k} {label}") for k, label in enumerate(experiments, 1)]
+
+
+def _name_rows(axis, names):
+    axis.set_yticks(range(len(names)), names, fontsize=8.5)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", labelsize=8.5)
+    axis.grid(axis="x", **GRID)
+
+
+def _dots(axis, values, row, colour):
+    axis.plot(100 * np.array(values), [row] * len(values), "o", color=colour, markersize=5, alpha=0.45, mew=0)
+
+
+def _mean_bar(axis, values, row, colour):
+    sd = None if values["sd"] is None else 100 * values["sd"]
+    axis.errorbar(100 * values["mean"], row, xerr=sd, fmt="|", markersize=14, capsize=3, **line(colour))
+
+
+def _note(axis, row, number, more=""):
+    axis.annotate(number, (1, row), xytext=(5, 0), fontsize=8.5, color=INK, **BESIDE)
+    if more:
+        axis.annotate(more, (1, row), xytext=(62, 0), fontsize=8, color="#666666", **BESIDE)

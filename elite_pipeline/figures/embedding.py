@@ -1,0 +1,91 @@
+"""Figure of 2D features and 3D features before and after the domain-adaptation module, in one plane."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from elite_pipeline.datasets.semantickitti import CLASSES, COLOURS
+from elite_pipeline.figures.canvas import INK, save
+from elite_pipeline.figures.drives import plt
+
+MODALITIES = {"2D, of the image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
+"""Colours of the modalities, in the order of `embedding.plane`."""
+
+OTHERS = "#dddddd"
+
+MEANING = (
+    "A dot is an image patch, or the points in it; one t-SNE of all three, at the same places in every panel.\n"
+    "CKA: 1 where both are the same but for turning, scaling and moving. Told from 2D: accuracy of a linear classifier,"
+    " 50 % where it cannot.\nSame class: of the nearest 2D feature in another scan; chance: with these neighbours"
+    " dealt out at random."
+)
+
+
+def plot_embedding(path, result, places, classes):
+    """By modality, and each modality by class, with the numbers of `result` (the JSON of plot_embedding).
+
+    places: (3, R, 2) of `embedding.plane`. classes: (R,) int training ids.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(11, 12.9), layout="constrained")
+    axes, rng = axes.ravel(), np.random.default_rng(0)
+    _scatter(axes[0], places.reshape(-1, 2), np.repeat(list(MODALITIES.values()), len(classes)), rng)
+    axes[0].legend(
+        handles=[_mark(colour, name) for name, colour in MODALITIES.items()],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=3,
+        columnspacing=1.2,
+        handletextpad=0.2,
+        fontsize=8.5,
+        frameon=False,
+    )
+    for k, axis in enumerate(axes[1:]):
+        axis.scatter(*np.delete(places, k, axis=0).reshape(-1, 2).T, color=OTHERS, s=5, linewidths=0)
+        _scatter(axis, places[k], COLOURS[classes] / 255, rng, edgecolors="#666666", linewidths=0.25)
+    numbers = ["features of the teacher", _numbers(result, "before"), _numbers(result, "after")]
+    titles = ["2D and 3D\nby modality", *map("{}, by class\n{}".format, MODALITIES, numbers)]
+    # Square limits for panels that are about square: distances are the same along both axes.
+    low, high = places.min(axis=(0, 1)), places.max(axis=(0, 1))
+    middle, half = (low + high) / 2, 0.53 * (high - low).max()
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(xlim=middle[0] + (-half, half), ylim=middle[1] + (-half, half), xticks=[], yticks=[])
+        axis.set_title(title, fontsize=9.5, color=INK, loc="left")
+        axis.spines[:].set_color("#bbbbbb")
+    figure.suptitle(
+        f"{result['experiment']}: {result['rows']:,} image patches of {result['scans']} labelled scans",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        color=INK,
+    )
+    legend = figure.legend(
+        handles=[_mark(tuple(COLOURS[k] / 255), CLASSES[k]) for k in np.unique(classes)],
+        title=MEANING,
+        title_fontsize=8.5,
+        alignment="left",
+        loc="outside lower left",
+        ncols=10,
+        columnspacing=1.2,
+        handletextpad=0.2,
+        fontsize=8.5,
+        frameon=False,
+    )
+    legend.get_title().set_color("#666666")
+    save(figure, path)
+
+
+def _scatter(axis, places, colours, rng, **options):
+    # In random order, so that no class or modality covers the others.
+    order = rng.permutation(len(places))
+    axis.scatter(*places[order].T, c=colours[order], s=11, **{"linewidths": 0} | options)
+
+
+def _numbers(result, side):
+    share = {key: f"{100 * result[key][side]:.0f} %" for key in ("separability", "nearest_same_class", "chance")}
+    return (
+        f"CKA {result['cka'][side]:.2f}, told from 2D {share['separability']},"
+        f" same class {share['nearest_same_class']} (chance {share['chance']})"
+    )
+
+
+def _mark(colour, name):
+    return Line2D([], [], marker="o", linestyle="", color=colour, mec="#666666", mew=0.4, markersize=6, label=name)

@@ -1,0 +1,119 @@
+"""Figures of how labellers compare: curves over the share of points, and the default one's worst images."""
+
+import numpy as np
+
+from elite_pipeline.datasets.semantickitti import COLOURS, IGNORE
+from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.figures.canvas import INK, grid, overlay, paint, save
+from elite_pipeline.figures.drives import plt
+from elite_pipeline.labellers.sparse import EMPTY
+
+LABELLERS = {"default": "#1f6fb4", "paper": "#cc6600", "nearest": "#555555"}
+"""Colour of a labeller's curves."""
+
+WRONG = np.array([(0, 0, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)], np.uint8)
+"""Colour of what no labeller has wrong, only default, only nearest, both."""
+
+
+def plot_curves(path, result):
+    """The labellers of a `<dataset>_pseudo_labels.json` at each share of points, and how far their confidence holds."""
+    shares = sorted(result["by_density"], key=float)
+    at = [100 * float(share) for share in shares]
+    figure, ((accuracy, miou), (coverage, reliability)) = plt.subplots(2, 2, figsize=(12, 8.4), layout="constrained")
+    for name, colour in LABELLERS.items():
+        values = [result["by_density"][share]["labellers"][name] for share in shares]
+        for axis, key, style in (
+            (accuracy, "accuracy", "-"),
+            (miou, "miou", "-"),
+            (miou, "miou_of_all", ":"),
+            (coverage, "coverage", "-"),
+        ):
+            percent = [np.nan if v[key] is None else 100 * v[key] for v in values]
+            line = "--" if (name, key) == ("nearest", "coverage") else style
+            axis.plot(at, percent, line, color=colour, marker="o", markersize=4, label=name if style == "-" else None)
+    for axis, title in (
+        (accuracy, "accuracy where covered, %"),
+        (miou, "mIoU, %: solid where covered, dotted with the rest as wrong"),
+        (coverage, "coverage, %: nearest covers just as much as default"),
+    ):
+        axis.set(xscale="log", xlabel="labelled points shown, %")
+        axis.set_xticks(at, [f"{value:g}" for value in at])
+        axis.minorticks_off()
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.legend(fontsize=8, frameon=False)
+    _plot_reliability(reliability, result["by_density"])
+    for axis in (accuracy, miou, coverage, reliability):
+        axis.grid(color="#e5e5e5", linewidth=0.7)
+        axis.set_axisbelow(True)
+    figure.suptitle(
+        f"pseudo-labels of {result['dataset']}: {result['frames']} images against {result['reference']},"
+        f" {result['encoder']}",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        color=INK,
+    )
+    save(figure, path)
+
+
+def _plot_reliability(axis, by_density):
+    """Accuracy over confidence; bins with hardly a pixel are left out."""
+    axis.plot([0, 100], [0, 100], color="#bbbbbb", linewidth=1)
+    for name in ("default", "paper"):
+        for share, style in (("1", "-"), ("0.05", ":")):
+            bins = [b for b in by_density[share]["labellers"][name]["reliability"] if b["share"] >= 0.001]
+            confidence, accuracy = [50 * sum(b["confidence"]) for b in bins], [100 * b["accuracy"] for b in bins]
+            label = f"{name}, {float(share):.0%} of the points"
+            axis.plot(confidence, accuracy, style, color=LABELLERS[name], marker="o", markersize=4, label=label)
+    axis.set(xlabel="confidence, %", xlim=(0, 100))
+    axis.set_title("accuracy of what has that confidence, %", loc="left", fontsize=10)
+    axis.legend(fontsize=8, frameon=False)
+
+
+def plot_worst(path, rows):
+    """What the labellers made of an image, where they are wrong, and whether the default one knew.
+
+    rows: of `teacher.comparison.read_gallery`; each takes two lines of four pictures.
+    """
+    lines, seen = [], set()
+    for row in rows:
+        image, sparse, reference = row["image"], row["sparse"], row["reference"]
+        known = np.where(sparse == EMPTY, IGNORE, sparse)
+        truth = ("dense truth", overlay(image, reference)) if row["dense"] else ("held out", _dots(image, reference))
+        lines.append(
+            [
+                (f"{row['title']}, {float(row['share']):.0%} of the points", image),
+                (f"{np.count_nonzero(known)} sparse labels", _dots(image, known)),
+                truth,
+                ("wrong: default in red, nearest in blue, both in white", _errors(row)),
+            ]
+        )
+        made = [(_accuracy(name, row), overlay(image, row[name])) for name in ("paper", "default", "nearest")]
+        lines.append([*made, ("confidence of default", row["confidence"][..., None].repeat(3, axis=2))])
+        seen.update(*(np.unique(row[name]) for name in ("reference", "paper", "default", "nearest")))
+    grid(path, lines, sorted(seen))
+
+
+def _accuracy(name, row):
+    agreement = Agreement()
+    agreement.add(row["reference"], row[name])
+    return f"{name}: {agreement.accuracy:.1%} right of the {agreement.coverage:.0%} covered"
+
+
+def _dots(image, labels):
+    """A dot for each labelled pixel of `labels` (H, W)."""
+    row, column = np.nonzero(labels)
+    return paint(image, np.stack([column, row], 1) + 0.5, COLOURS[labels[row, column]], size=4)
+
+
+def _errors(row):
+    """The image with wrong labels in colours of `WRONG`; dots where the reference is sparse."""
+    default, nearest = (
+        (row["reference"] != IGNORE) & (row[name] != IGNORE) & (row[name] != row["reference"])
+        for name in ("default", "nearest")
+    )
+    which = default + 2 * nearest  # 0: neither
+    if row["dense"]:
+        return np.where(which[..., None] > 0, WRONG[which], 0.4 * row["image"]).astype(np.uint8)
+    line, column = np.nonzero(which)
+    return paint(row["image"], np.stack([column, line], 1) + 0.5, WRONG[which[line, column]], size=8)

@@ -1,0 +1,286 @@
+"""Labellers side by side on the same points, all of them or a share, scored where the answer is known.
+
+The bar is a trivial one: the nearest labelled pixel, out to where it covers just as much. SAM can win against it at
+borders, in gaps without points, and where few points are labelled.
+"""
+
+import os
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.labellers.sparse import CERTAIN, EMPTY, PseudoLabels, paint
+from elite_pipeline.planes import nearest_of
+
+LABELLERS = {"paper": "paper", "default": "regions"}
+"""Name in the results -> labeller of the configuration."""
+
+SHARES = (1.0, 0.2, 0.05, 0.01)
+"""Of the labelled points."""
+
+BINS = 10
+"""Of the confidence, between 0 and `CERTAIN`."""
+
+WORST = {1.0: 2, 0.05: 2}
+"""Share of points -> how many of its worst views are kept for the gallery."""
+
+
+def split(view, seed, held_out):
+    """The points that labellers may see, in random order, and what their labels are scored against.
+
+    view: `views.View` with labels. held_out: share of the points to score against, or None to use the dense truth.
+    Returns (shown, reference): indices of points, and (H, W) uint8 training ids, `IGNORE` where nothing is known. A
+    pixel on which a point is shown is no test.
+    """
+    # The same for a view whatever other views there are.
+    order = np.random.default_rng([seed, zlib.crc32(view.title.encode())]).permutation(len(view.pixel))
+    if held_out is None:
+        return order, view.truth
+    hidden, shown = np.split(order, [round(held_out * len(order))])
+    reference, seen = _painted(view, hidden)[0], _painted(view, shown)[0]
+    return shown, np.where((reference == EMPTY) | (seen != EMPTY), IGNORE, reference)
+
+
+def thinned(view, shown, share):
+    """(sparse, instances) of `pseudo_labels.paint` from a `share` of the points `shown`; smaller shares are subsets."""
+    return _painted(view, shown[: max(1, round(share * len(shown)))])
+
+
+def _painted(view, points):
+    pixel, depth, label, instance = (v[points] for v in (view.pixel, view.depth, view.labels, view.instances))
+    return paint(pixel, depth, label, instance, view.image.shape[:2])
+
+
+def nearest_covering(sparse, scored, pixels):
+    """Labels of the nearest labelled pixel, out to the distance within which they cover `pixels` of the `scored` ones.
+
+    sparse: (H, W) uint8 of `paint`. scored: (H, W) bool. Of pixels at the last distance the first in reading order are
+    taken. The confidence falls as in the labeller `nearest`.
+    """
+    unlabelled = (sparse == EMPTY) | (sparse == IGNORE)
+    if unlabelled.all() or not pixels:
+        return PseudoLabels(np.zeros_like(sparse), np.zeros_like(sparse))
+    distance, row, column = nearest_of(~unlabelled)
+    candidates = np.flatnonzero(scored)
+    candidates = candidates[np.argsort(distance.flat[candidates], kind="stable")]
+    radius = distance.flat[candidates[:pixels]].max()
+    label = np.where(distance <= radius, sparse[row, column], IGNORE)
+    label.flat[candidates[pixels:]] = IGNORE
+    confidence = np.where(label == IGNORE, 0, np.rint(CERTAIN * (1 - distance / (radius + 1)).clip(0)))
+    return PseudoLabels(label, confidence.astype(np.uint8))
+
+
+def compare(labellers, points, image, reference):
+    """{name: (`PseudoLabels`, seconds)} of each of `labellers` ({name: function as `build_labeller` returns}) alone.
+
+    Beside them `nearest` at the coverage of `default`, and `nearest at paper` at that of `paper`. points: (sparse,
+    instances) of `paint`. The image is in memory before the clock starts; SAM's encoder is timed.
+    """
+    sparse, instances = points
+    made = {name: _timed(label, sparse, instances, lambda: image) for name, label in labellers.items()}
+    scored = reference != IGNORE
+    for name, other in (("nearest", "default"), ("nearest at paper", "paper")):
+        pixels = int((scored & (made[other][0].label != IGNORE)).sum())
+        made[name] = _timed(nearest_covering, sparse, scored, pixels)
+    return made
+
+
+def _timed(function, *arguments):
+    start = time.perf_counter()
+    result = function(*arguments)
+    return result, time.perf_counter() - start
+
+
+class Score:
+    """Sums up what one labeller makes of views."""
+
+    def __init__(self):
+        self.agreement = Agreement()
+        self.covered = np.zeros(BINS, np.int64)
+        """Scored pixels by confidence, and how many of them are right."""
+        self.right = np.zeros(BINS, np.int64)
+        self.outside = np.zeros(2, np.int64)
+        """Pixels that the reference leaves out: without and with a label."""
+        self.frames = self.prompts = self.decoder_calls = 0
+        self.seconds = 0.0
+
+    def add(self, reference, made, seconds):
+        """Count one view: reference (H, W), its `PseudoLabels`. Returns its accuracy where covered; NaN for nothing."""
+        view = Agreement()
+        view.add(reference, made.label)
+        self.agreement.confusion += view.confusion
+        labelled = made.label != IGNORE
+        self.outside += np.bincount(labelled[reference == IGNORE], minlength=2)
+        covered = labelled & (reference != IGNORE)
+        # 1..CERTAIN fall into equal bins.
+        bins = (made.confidence[covered].astype(np.intp).clip(1) - 1) * BINS // CERTAIN
+        self.covered += np.bincount(bins, minlength=BINS)
+        self.right += np.bincount(bins[(made.label == reference)[covered]], minlength=BINS)
+        self.frames += 1
+        self.prompts += made.prompts
+        self.decoder_calls += made.decoder_calls
+        self.seconds += seconds
+        return view.accuracy
+
+    def summary(self, dense):
+        """JSON values; None where nothing is covered.
+
+        dense: whether the reference is. Only then labels on what it leaves out, such as the sky, are wrong.
+        """
+        agreement = self.agreement
+        values = {name: getattr(agreement, name) for name in ("coverage", "accuracy", "miou", "miou_of_all")}
+        return {
+            **{name: _number(value) for name, value in values.items()},
+            "labelled_outside": float(self.outside[1] / max(1, self.outside.sum())) if dense else None,
+            "prompts_per_frame": self.prompts / self.frames,
+            "decoder_calls_per_frame": self.decoder_calls / self.frames,
+            "seconds_per_frame": self.seconds / self.frames,
+            "frames": self.frames,
+            "iou": agreement.iou,
+            "reliability": [
+                {
+                    "confidence": [k / BINS, (k + 1) / BINS],
+                    "share": float(covered / max(1, self.covered.sum())),
+                    "accuracy": float(right / covered) if covered else None,
+                }
+                for k, (covered, right) in enumerate(zip(self.covered, self.right, strict=True))
+            ],
+        }
+
+
+class LabellerComparison:
+    """Sums up what `compare` finds at one share of the points."""
+
+    def __init__(self):
+        self.scores = {name: Score() for name in (*LABELLERS, "nearest", "nearest at paper")}
+        self.per_frame = []
+
+    def add(self, title, reference, made):
+        """Count one view; returns by how much `default` is more accurate than `nearest` in it, or NaN."""
+        accuracy = {name: self.scores[name].add(reference, *made[name]) for name in self.scores}
+        self.per_frame.append({"view": title} | {name: _number(value) for name, value in accuracy.items()})
+        return accuracy["default"] - accuracy["nearest"]
+
+    def summary(self, dense):
+        """JSON values: the labellers, default against nearest view by view, and all views. dense: as of `Score`."""
+        labellers = {name: score.summary(dense) for name, score in self.scores.items()}
+        for name in ("paper", "default", "nearest"):
+            labellers[name] = {"labeller": LABELLERS.get(name, name), **labellers[name]}
+        there = labellers.pop("nearest at paper")
+        compared = ("accuracy", "miou", "miou_of_all")
+        labellers["paper"]["nearest_at_this_coverage"] = {name: there[name] for name in compared}
+        pairs = [(view["default"], view["nearest"]) for view in self.per_frame]
+        gains = [default - nearest for default, nearest in pairs if None not in (default, nearest)]
+        against = {
+            "won": sum(gain > 0 for gain in gains),
+            "lost": sum(gain < 0 for gain in gains),
+            "tied": sum(gain == 0 for gain in gains),
+            "mean_gain": float(np.mean(gains)) if gains else None,
+        }
+        return {"labellers": labellers, "default_against_nearest": against, "per_frame": self.per_frame}
+
+
+class Gallery:
+    """The views in which `default` does worst against `nearest`: `WORST` of each share."""
+
+    def __init__(self):
+        self.rows = {share: [] for share in WORST}
+
+    def add(self, gain, share, view, sparse, reference, made):
+        """Keep the pictures of this view if it is among the worst. gain: of `LabellerComparison.add`."""
+        if share not in WORST or np.isnan(gain):
+            return
+        labels = {name: made[name][0].label for name in (*LABELLERS, "nearest")}
+        row = {"title": view.title, "share": share, "image": view.image, "sparse": sparse}
+        row |= {"reference": reference, "dense": reference is view.truth}
+        row |= {"confidence": made["default"][0].confidence, **labels}
+        self.rows[share] = sorted([*self.rows[share], (gain, row)], key=lambda item: item[0])[: WORST[share]]
+
+    def save(self, path):
+        """Write the rows to the .npz file `path`, aside first."""
+        rows = [row for kept in self.rows.values() for _, row in kept]
+        arrays = {f"{k}.{name}": value for k, row in enumerate(rows) for name, value in row.items()}
+        partial = Path(path).with_suffix(".partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, path)
+
+
+def read_gallery(path):
+    """The rows that a `Gallery` saved: dicts of title, share, image (H, W, 3) uint8, and (H, W) uint8 training ids:
+    sparse (of `paint`), reference (`dense` or at points), paper, default with its confidence, nearest.
+    """
+    rows = {}
+    with np.load(path) as file:
+        for key in file.files:
+            k, _, name = key.partition(".")
+            rows.setdefault(int(k), {})[name] = file[key]
+    return [rows[k] for k in sorted(rows)]
+
+
+def table(result):
+    """Markdown tables of `result` (the JSON of evaluate_pseudo_labels)."""
+    rows = [
+        f"| {float(share):.0%} | {name} | " + " | ".join(_cells(values)) + " |"
+        for share, found in result["by_density"].items()
+        for name, values in found["labellers"].items()
+    ]
+    wins = [
+        f"| {float(share):.0%} | {a['won']} | {a['lost']} | {a['tied']} | {_percent(a['mean_gain'], '+.2f')} |"
+        for share, a in ((share, found["default_against_nearest"]) for share, found in result["by_density"].items())
+    ]
+    iou = {name: values["iou"] for name, values in result["labellers"].items()}
+    classes = [
+        f"| {name} | " + " | ".join(_percent(values.get(name)) for values in iou.values()) + " |"
+        for name in CLASSES
+        if any(name in values for values in iou.values())
+    ]
+    held_out = "" if result["held_out"] is None else f" ({result['held_out']:.0%} of the points)"
+    return f"""# Pseudo-labels of {result["dataset"]} against {result["reference"]}{held_out}
+
+{result["frames"]} images of sequences {", ".join(result["sequences"])}.
+`default` is the labeller `{result["labellers"]["default"]["labeller"]}`, `paper` ELiTe's SAM-PLG, both with
+{result["encoder"]}; `nearest` takes the label of the nearest labelled pixel and covers just as much as `default` in
+each image. The first column is the share of the labelled points that were shown. Accuracy and the first mIoU are over
+what is covered; the second mIoU counts the rest as wrong. Outside is the share of what has no class in the dense truth,
+such as the sky, and is labelled all the same. Prompts, calls of SAM's decoder and seconds are per image, the seconds
+of each labeller alone, after a warm-up, with SAM's encoder and without reading the image, on
+{result["device"]} ({result["threads"]} CPU threads).
+
+| points | labeller | coverage, % | accuracy, % | mIoU, % | mIoU of all, % | outside, % | prompts | calls | seconds |
+|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|
+{chr(10).join(rows)}
+
+Images in which `default` is more accurate than `nearest` (won) or less, and by how many percent points on average:
+
+| points | won | lost | tied | gain |
+|---:|---:|---:|---:|---:|
+{chr(10).join(wins)}
+
+IoU of each class where covered, all points shown, %:
+
+| class | {" | ".join(iou)} |
+|---|{"---:|" * len(iou)}
+{chr(10).join(classes)}
+"""
+
+
+def _cells(values):
+    """The cells of one labeller: percentages, then counts and seconds per image."""
+    shares = [_percent(values[name]) for name in ("coverage", "accuracy", "miou", "miou_of_all", "labelled_outside")]
+    counts = [f"{values[f'{name}_per_frame']:.0f}" for name in ("prompts", "decoder_calls")]
+    return [*shares, *counts, f"{values['seconds_per_frame']:.3f}"]
+
+
+def _percent(value, form=".1f"):
+    return "-" if value is None else f"{100 * value:{form}}"
+
+
+def _number(value):
+    """`value`, or None for NaN, which JSON does not have."""
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,99 @@
+"""SAM-PLG as ELiTe published it: every labelled point prompts SAM, and the masks vote. The reference labeller.
+
+Source: the paper's section on pseudo-labels, and the `amg.py` of its released code.
+"""
+
+import numpy as np
+
+from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.labellers.sparse import EMPTY, PseudoLabels, vote
+
+
+def spread(sam, view, image, sparse, instances, settings):
+    """`PseudoLabels` of the masks of all prompts, the last vote to the mask of highest predicted IoU.
+
+    Parameters as `sam_masks`.
+    """
+    masks, _, prompts = sam_masks(sam, view, image, sparse, instances, settings)
+    voted = vote(sparse, masks)
+    return PseudoLabels(voted.label, voted.confidence, prompts, prompts)
+
+
+def grid_prompts(sparse, instances, cells, pixels_per_cell):
+    """The prompts of SAM-PLG: the sparse image nearest-resized to the grid of SAM's mask prompts.
+
+    cells: (rows, columns) of the grid, which may reach beyond the image. pixels_per_cell: of the image, a float.
+    Returns (grid, grid_instances): `cells` uint8 and uint16. Every cell with a label that is neither `EMPTY` nor
+    `IGNORE` is one point prompt; see `mask_prompts` for what it says about the other cells.
+    """
+    grid, grid_instances = np.full(cells, EMPTY, np.uint8), np.zeros(cells, np.uint16)
+    picked = [(np.arange(n) * pixels_per_cell).astype(int) for n in cells]
+    rows, columns = (index[index < n] for index, n in zip(picked, sparse.shape, strict=True))
+    grid[: len(rows), : len(columns)] = sparse[np.ix_(rows, columns)]
+    grid_instances[: len(rows), : len(columns)] = instances[np.ix_(rows, columns)]
+    return grid, grid_instances
+
+
+def mask_prompts(grid, grid_instances, prompts):
+    """Dense prompts: per point prompt, what the labelled cells say about its object.
+
+    grid, grid_instances: of `grid_prompts`. prompts: (B, 2) int (row, column) cells.
+    Returns (B, rows, columns) float32 logits: for stuff +1 at cells of its class, for things (instance not 0) +16 at
+    cells of its instance; -16 at cells of other classes, 0 where nothing is known.
+    """
+    row, column = prompts.T
+    label, instance = grid[row, column][:, None, None], grid_instances[row, column][:, None, None]
+    same = grid == label
+    other = ~same & (grid != EMPTY) & (grid != IGNORE)
+    thing = instance != 0
+    return np.where(other, -16, np.where(thing, 16 * (same & (grid_instances == instance)), same)).astype(np.float32)
+
+
+def sam_masks(sam, view, image, sparse, instances, settings):
+    """Masks that SAM makes when every labelled cell prompts it, filtered as SAM's automatic mask generator does.
+
+    sam: a `prompts.PromptableSam`. view: a `sam.View`. image: a function that returns the (H, W, 3) uint8 image.
+    sparse, instances: of `paint`. settings: a `config.PaperLabeller`. Returns (masks, predicted_iou, prompts), the
+    first two by ascending predicted IoU: an iterator of (H, W) bool, an (M,) float32 array, and the number of prompts.
+    """
+    import torch
+    from torchvision.ops import batched_nms
+
+    from elite_pipeline.sam.prompts import upsampled
+    from elite_pipeline.sam.view import embed
+
+    cells = tuple(4 * n // view.patch for n in view.padded(*sparse.shape))
+    stride = view.patch // 4  # view pixels per cell
+    grid, grid_instances = grid_prompts(sparse, instances, cells, stride * max(sparse.shape) / view.longest_side)
+    prompts = np.argwhere((grid != EMPTY) & (grid != IGNORE))
+    packed, scores, boxes = [], [], []
+    embedding = embed(sam, view, image()) if len(prompts) else None
+    for start in range(0, len(prompts), settings.prompts_per_batch):
+        batch = prompts[start : start + settings.prompts_per_batch]
+        clicks = torch.as_tensor((batch[:, ::-1] + 0.5) * stride, dtype=torch.float32, device=sam.device)
+        dense = torch.as_tensor(mask_prompts(grid, grid_instances, batch), device=sam.device)[:, None]
+        low, predicted = sam.masks(embedding, clicks, mask_prompts=dense)
+        # A few prompts at a time: 128 prompts make 384 masks, 0.7 GB of float32 at a KITTI image's size.
+        for logits, score in zip(low.split(8), predicted.split(8), strict=True):
+            masks, score, box = _filter(upsampled(logits, view, sparse.shape).flatten(0, 1), score.flatten(), settings)
+            packed.append(np.packbits(masks.flatten(1).cpu().numpy(), axis=1))
+            scores.append(score.float().cpu())
+            boxes.append(box.float().cpu())
+    if not packed:
+        return iter(()), np.empty(0, np.float32), len(prompts)
+    score, box, bits = torch.cat(scores), torch.cat(boxes), np.concatenate(packed)
+    kept = batched_nms(box, score, torch.zeros(len(box)), settings.box_nms).numpy()[::-1]
+    masks = (np.unpackbits(bits[k], count=sparse.size).astype(bool).reshape(sparse.shape) for k in kept)
+    return masks, score.numpy()[kept], len(prompts)
+
+
+def _filter(logits, predicted, settings):
+    """The non-empty masks (M, H, W) bool that pass, their predicted IoU (M,) and boxes (M, 4) in pixels."""
+    from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
+
+    keep = calculate_stability_score(logits, 0.0, settings.stability_offset) >= settings.stability
+    if settings.predicted_iou > 0:
+        keep &= predicted > settings.predicted_iou
+    keep &= (logits > 0).any(-1).any(-1)
+    masks = logits[keep] > 0
+    return masks, predicted[keep], batched_mask_to_box(masks)

@@ -1,0 +1,52 @@
+"""Weights of image networks in files: read without running code, checked key by key, written."""
+
+import os
+import pickle
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from elite_pipeline.errors import InputError
+
+
+def read_state(path):
+    """The state dict of a `.safetensors` or `.pth` file, also where the latter holds it under "state_dict", as training
+    code does; a `.pth` that would run code is refused."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} holds no plain weights, and nothing else is loaded from it ({reason})") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict (names -> tensors)")
+    return state
+
+
+def load_state(module, state, path, encoder):
+    """Fill `module` with `state`, read from `path`; an `InputError` that names every fault if it is of no `encoder`."""
+    expected = module.state_dict()
+    faults = [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
+    faults += [f"unexpected {key}" for key in sorted(state.keys() - expected.keys())]
+    faults += [
+        f"{key} is {tuple(state[key].shape)}, {encoder} has {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    if faults:
+        shown = "\n  ".join([*faults[:10], *([f"and {len(faults) - 10} more"] if len(faults) > 10 else [])])
+        raise InputError(f"{path} does not hold the weights of {encoder}:\n  {shown}")
+    module.load_state_dict(state)
+
+
+def save_sam(sam, path, metadata):
+    """Write `sam`'s weights in float16, with `metadata` (str -> str) in the file's header."""
+    weights = sam.state_dict().items()
+    state = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in weights}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(safetensors.torch.save(state, metadata))
+    os.replace(partial, path)

@@ -1,0 +1,117 @@
+"""Pre-training of `sam_tiny` without class names: what a surface is, where it is, and which pixels are one region.
+
+First the encoder with dense targets, low resolution before full and one learning rate schedule over both; then, with
+the encoder frozen, what knows how well a click's mask fits (`masks.py`). Every step draws from its own random stream,
+so that a run that was killed ends in the same weights.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.sam.tiny import FUSED, SHARPNESS, TinySam
+from elite_pipeline.sam_pretraining.batches import sample
+from elite_pipeline.sam_pretraining.fitting import fit
+from elite_pipeline.sam_pretraining.masks import calibrate_iou, calibrate_thresholds, train_masks
+
+PIXELS = 2048
+"""Pixels of each image at which the loss is taken."""
+COMPARED = 384
+"""Pixels of each image of which every two are compared."""
+WEIGHTS = {"material": 1.0, "normal": 1.0, "depth": 0.5, "size": 1.0, "border": 0.5, "region": 1.0, "names": 1.0}
+"""Of the losses."""
+
+
+class Tasks(nn.Module):
+    """What the fused features are trained to tell at a pixel; left behind after pre-training."""
+
+    def __init__(self, materials, *, names):
+        """`materials`: how many; `names`: whether the 19 class names are told too, for a control."""
+        super().__init__()
+        self.material = nn.Linear(FUSED, materials)
+        self.normal = nn.Linear(FUSED, 3)
+        self.log_depth = nn.Linear(FUSED, 1)
+        self.size = nn.Linear(FUSED, 3)
+        self.border = nn.Linear(FUSED, 1)
+        self.names = nn.Linear(FUSED, len(CLASSES)) if names else None
+
+    def losses(self, encoder, batch):
+        """Name -> scalar loss of `encoder` (`TinyEncoder`) on `batch` (`batches.Batch`)."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16):
+            fused = encoder.fused(*encoder.maps(batch.images))
+        # Linear heads commute with the interpolation, so they are applied to the sampled pixels only.
+        x = F.grid_sample(fused.float(), batch.place[:, None], align_corners=False, padding_mode="border")
+        x = x[:, :, 0].transpose(1, 2)  # (B, P, FUSED)
+        solid = batch.depth > 0
+        normal = F.cosine_similarity(self.normal(x), batch.normal, dim=-1)
+        depth = F.smooth_l1_loss(self.log_depth(x)[..., 0], batch.depth.clamp(min=0.1).log(), reduction="none")
+        size = F.smooth_l1_loss(self.size(x), batch.size, reduction="none", beta=0.25)
+        regions = encoder.regions(x)
+        losses = {
+            "material": F.cross_entropy(self.material(x).flatten(0, 1), batch.material.flatten()),
+            "normal": (1 - normal)[solid].mean(),
+            "depth": depth[solid].mean(),
+            "size": size[solid].mean(),
+            "border": F.binary_cross_entropy_with_logits(self.border(x)[..., 0], batch.border),
+            "region": _pair_loss(regions, batch.region),
+        }
+        if self.names is not None:
+            losses["names"] = F.cross_entropy(
+                self.names(x).flatten(0, 1), batch.semantic.flatten(), ignore_index=IGNORE
+            )
+        return losses
+
+
+def _pair_loss(regions, region):
+    """Binary cross entropy of "same region" for pairs of pixels: many far apart, and those that `sample` put near.
+
+    `regions`: (B, P, E) unit vectors; `region`: (B, P). Same and different pairs weigh the same.
+    """
+    stride = max(1, regions.shape[1] // COMPARED)
+    some, ids = regions[:, ::stride], region[:, ::stride]
+    quarter = regions.shape[1] // 4
+    far = _same_loss(some @ some.transpose(1, 2), ids[:, :, None] == ids[:, None])
+    near = _same_loss(
+        (regions[:, 2 * quarter : 3 * quarter] * regions[:, 3 * quarter : 4 * quarter]).sum(-1),
+        region[:, 2 * quarter : 3 * quarter] == region[:, 3 * quarter : 4 * quarter],
+    )
+    return far + near
+
+
+def _same_loss(cosine, same):
+    same = same.float()
+    share = same.mean()
+    weight = same / share.clamp(min=1e-6) + (1 - same) / (1 - share).clamp(min=1e-6)
+    return F.binary_cross_entropy_with_logits(SHARPNESS * (cosine - 0.5), same, weight) / 2
+
+
+def pretrain(views, held_out, settings, run, *, device="cpu"):
+    """`TinySam` trained on `views` (`views.Views`) as `settings` (`config.PretrainSam`) say, calibrated on `held_out`.
+
+    Checkpoints lie in the folder `run`, from which an interrupted run goes on.
+    """
+    torch.manual_seed(settings.seed)
+    sam = TinySam().to(device)
+    tasks = Tasks(int(views.material.max()) + 1, names=settings.class_names).to(device)
+    encoder = sam.image_encoder
+
+    def loss(step, rng):
+        low = step < settings.low_resolution_steps
+        batch = sample(views, rng, settings.batch * (2 if low else 1), pixels=PIXELS, halve=low)
+        losses = tasks.losses(encoder, batch.to(device))
+        return torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
+
+    fit(
+        nn.ModuleList([encoder, tasks]),
+        loss,
+        settings,
+        steps=settings.low_resolution_steps + settings.steps,
+        checkpoint=run / "dense.pt",
+        label="pretrain dense",
+    )
+    calibrate_thresholds(sam.eval(), held_out, settings.seed)
+    if settings.mask_steps:
+        train_masks(sam, views, settings, run)
+        calibrate_iou(sam.eval(), held_out, settings.seed)
+    return sam.cpu().eval()

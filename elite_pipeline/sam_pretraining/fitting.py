@@ -1,0 +1,73 @@
+"""Training a module for some steps, resumable: what both parts of the pre-training share."""
+
+import math
+import os
+
+import numpy as np
+import torch
+from torch import nn
+
+from elite_pipeline.progress import progress
+
+CHECKPOINT_EVERY = 100
+"""Steps."""
+
+
+MASKS_ONLY = {"mask_steps", "calibration_worlds"}
+"""Settings that say nothing about the encoder, on which masks may be trained again."""
+
+
+def fit(module, loss, settings, *, steps, checkpoint, label, learning_rate=None):
+    """Train what requires a gradient in `module` for `steps` AdamW steps at a cosine rate, after a linear warm-up.
+
+    `loss(step, rng)` returns the scalar to descend. State is kept in `checkpoint`, from which an interrupted run with
+    the same `settings` goes on.
+    """
+    peak = learning_rate or settings.learning_rate
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for _, p in named if p.ndim > 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed}, {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0}],
+        lr=peak,
+        betas=(0.9, 0.98),
+        weight_decay=settings.weight_decay,
+    )
+    identity = settings.model_dump(mode="json", exclude=MASKS_ONLY if label == "pretrain dense" else None)
+    start = _resume(checkpoint, identity, module, optimiser)
+    module.train()
+    bar = progress(label=label, total=steps, unit="step", initial=start)
+    for step in range(start, steps):
+        rate = peak * min((step + 1) / max(1, settings.warmup), 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        total = loss(step, np.random.default_rng((settings.seed, *label.encode(), step)))
+        optimiser.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        optimiser.step()
+        bar.set_postfix(loss=f"{total.item():.3f}", refresh=False)
+        bar.update()
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            state = {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
+            _save(checkpoint, {"settings": identity, "step": step + 1, **state})
+    bar.close()
+
+
+def _resume(checkpoint, identity, module, optimiser):
+    """The step to go on from: 0 where `checkpoint` is missing or of other settings."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if state["settings"] != identity:
+        print(f"{checkpoint} is of other settings: training starts anew and replaces it")
+        return 0
+    module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"]
+
+
+def _save(path, state):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)

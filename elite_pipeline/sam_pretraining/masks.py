@@ -1,0 +1,178 @@
+"""Masks for clicks on a frozen encoder: their thresholds, how good they are, and training the decoder to know that."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from elite_pipeline.sam.prompts import Embedding, batched
+from elite_pipeline.sam.tiny import clicked_pieces, similarity
+from elite_pipeline.sam.view import normalise
+from elite_pipeline.sam_pretraining.batches import jitter
+from elite_pipeline.sam_pretraining.fitting import fit
+
+CLICKS = 16
+"""Prompts per image in training."""
+MOST_CLICKS = 6
+"""Inside and outside, each, of a prompt in training."""
+AROUND = 24
+"""Pixels, in each direction, from a region within which clicks outside of it are drawn."""
+IMAGES = 2
+"""Images per step."""
+SMALLEST = 12
+"""Pixels of the smallest region, at half the image's size, that is clicked."""
+
+
+def train_masks(sam, views, settings, run):
+    """Train `sam`'s (`TinySam`) neck, prompt encoder and mask decoder to predict how well its masks of `views` fit."""
+    encoder = sam.image_encoder
+    trained = nn.ModuleDict({"neck": encoder.neck, "prompts": sam.prompt_encoder, "decoder": sam.mask_decoder})
+    sam.eval()
+
+    def loss(step, rng):
+        index = rng.integers(len(views), size=IMAGES)
+        images = torch.from_numpy(views.rgb[index]).permute(0, 3, 1, 2).float()
+        images = normalise(jitter(images, rng)).to(sam.device)
+        with torch.no_grad():
+            quarter, eighth, tokens = encoder.maps(images)
+            regions = encoder.regions(encoder.fused(quarter, eighth, tokens).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        losses = []
+        for k, i in enumerate(index):
+            clicks, truth = draw_clicks(views.region[i], rng, CLICKS, cell=4)
+            if rng.random() < 0.5:
+                clicks, inside = (torch.from_numpy(x).to(sam.device) for x in more_clicks(views.region[i], clicks, rng))
+            else:
+                clicks, inside = batched(torch.from_numpy(clicks).to(sam.device))
+            embedding = Embedding(encoder.neck(tokens[-1][k : k + 1]), regions[k])
+            hints = torch.from_numpy(draw_hints(truth, rng)).to(sam.device) if rng.random() < 0.25 else None
+            logits, decoded, iou = sam.decode_both(embedding, clicks, inside, hints)
+            truth = torch.from_numpy(truth)[:, None].to(sam.device)
+            fit_of_each = mask_iou(clicked_pieces(logits, clicks / 4, inside) > 0, truth > 0.5)
+            # Told to find the mask too, the decoder learns much faster how good one is.
+            losses.append(F.mse_loss(iou, fit_of_each) + _mask_loss(decoded, truth.expand_as(decoded)))
+        return torch.stack(losses).mean()
+
+    fit(
+        trained,
+        loss,
+        settings,
+        steps=settings.mask_steps,
+        checkpoint=run / "masks.pt",
+        label="pretrain masks",
+        learning_rate=settings.learning_rate / 2,
+    )
+
+
+@torch.no_grad()
+def calibrate_thresholds(sam, views, seed):
+    """Set the three cosines at which `sam`'s masks start to those whose best mask fits best on `views`."""
+    rng = np.random.default_rng(seed)
+    grid = torch.arange(0.2, 0.96, 0.05, device=sam.device)
+    found = []
+    for i in range(len(views)):
+        clicks, truth = (torch.from_numpy(x).to(sam.device) for x in draw_clicks(views.region[i], rng, CLICKS, cell=4))
+        clicks, inside = batched(clicks)
+        image = normalise(torch.from_numpy(views.rgb[i]).permute(2, 0, 1)[None].float()).to(sam.device)
+        cosine, _ = similarity(sam.embed(image[0]).regions, clicks, inside)
+        masks = clicked_pieces(cosine[:, None] - grid[:, None, None], clicks / 4, inside) > 0
+        found.append(mask_iou(masks, truth[:, None] > 0.5))
+    found = torch.cat(found)  # (clicks, thresholds)
+    triples = torch.combinations(torch.arange(len(grid)), 3)
+    best = torch.stack([found[:, triple].amax(1).mean() for triple in triples]).argmax()
+    sam.thresholds.copy_(grid[triples[best]])
+
+
+@torch.no_grad()
+def calibrate_iou(sam, views, seed):
+    """Set the line, one per mask, from what `sam`'s decoder predicts of its IoU to what it is, by least squares."""
+    rng = np.random.default_rng(seed)
+    sam.iou_line.copy_(torch.tensor([[1.0] * 3, [0.0] * 3]))
+    scores = [score_clicks(sam, views.rgb[i], views.region[i], rng, CLICKS) for i in range(len(views))]
+    found, predicted = (np.concatenate([score[k] for score in scores]) for k in range(2))
+    spread = predicted - predicted.mean(0)
+    # Never turned round: at worst a mask's prediction says nothing.
+    slope = ((spread * found).mean(0) / np.square(spread).mean(0).clip(1e-6)).clip(0)
+    sam.iou_line.copy_(torch.from_numpy(np.stack([slope, found.mean(0) - slope * predicted.mean(0)])))
+
+
+def draw_clicks(region, rng, count, *, cell, over="regions"):
+    """`count` clicks spread evenly over the regions, small ones as often as large ones, or over their pixels.
+
+    `region`: (H, W) integers. `over`: "regions" or "pixels". `cell`: pixels per side of a cell of the returned masks,
+    which hold the region at each cell's middle. Returns clicks (count, 2) float32, (u, v) pixels, and masks
+    (count, H / cell, W / cell) float32.
+    """
+    ids, sizes = np.unique(region[1::2, 1::2], return_counts=True)
+    ids, sizes = ids[sizes >= SMALLEST], sizes[sizes >= SMALLEST]
+    coarse = region[cell // 2 :: cell, cell // 2 :: cell]
+    chosen = rng.choice(ids, count, p=sizes / sizes.sum() if over == "pixels" else None)
+    clicks = np.empty((count, 2), np.float32)
+    for k, i in enumerate(chosen):
+        at = rng.choice(np.flatnonzero(region == i))
+        clicks[k] = at % region.shape[1] + 0.5, at // region.shape[1] + 0.5
+    return clicks, (coarse[None] == chosen[:, None, None]).astype(np.float32)
+
+
+def more_clicks(region, clicks, rng):
+    """Up to `MOST_CLICKS` clicks inside, the first given, and as many outside near the region.
+
+    `region`: (H, W); `clicks`: (N, 2) pixels. Returns (N, P, 2) float32 and (N, P) int64: see `PromptableSam.masks`.
+    """
+    size = 2 * MOST_CLICKS
+    every, inside = np.zeros((len(clicks), size, 2), np.float32), np.full((len(clicks), size), -1)
+    every[:, 0], inside[:, 0] = clicks, 1
+    limit = np.array(region.shape) - 1
+    for k, (u, v) in enumerate(clicks.astype(int)):
+        own = np.argwhere(region == region[v, u])
+        count = rng.integers(MOST_CLICKS)
+        every[k, 1 : 1 + count] = own[rng.integers(len(own), size=count), ::-1] + 0.5
+        inside[k, 1 : 1 + count] = 1
+        near = own[rng.integers(len(own), size=4 * size)] + rng.integers(-AROUND, AROUND + 1, (4 * size, 2))
+        near = near.clip(0, limit)
+        near = near[region[tuple(near.T)] != region[v, u]][: rng.integers(MOST_CLICKS + 1)]
+        every[k, MOST_CLICKS : MOST_CLICKS + len(near)] = near[:, ::-1] + 0.5
+        inside[k, MOST_CLICKS : MOST_CLICKS + len(near)] = 0
+    return every, inside
+
+
+def draw_hints(truth, rng):
+    """Mask prompts (N, 1, h, w) such as SAM-PLG makes of sparse labels, for masks `truth` (N, h, w).
+
+    A few cells are known: +1 or +16 inside, -16 outside, as in `sam_plg.mask_prompts`; the rest is 0.
+    """
+    known = rng.random(truth.shape) < rng.uniform(0.005, 0.1)
+    inside = rng.choice(np.array([1, 16], np.float32), (len(truth), 1, 1))
+    return np.where(known, np.where(truth > 0.5, inside, np.float32(-16)), np.float32(0))[:, None]
+
+
+def _mask_loss(logits, truth):
+    """The best of three masks must fit: balanced cross entropy and Dice. `logits`, `truth`: (N, 3, h, w).
+
+    Inside and outside of a mask weigh the same, so that a pole counts as much as a road.
+    """
+    inside, outside = truth.sum((2, 3)).clamp(min=1), (1 - truth).sum((2, 3)).clamp(min=1)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    balanced = ((entropy * truth).sum((2, 3)) / inside + (entropy * (1 - truth)).sum((2, 3)) / outside) / 2
+    chance = logits.sigmoid()
+    dice = 1 - (2 * (chance * truth).sum((2, 3)) + 1) / ((chance + truth).sum((2, 3)) + 1)
+    return (balanced + dice).min(1).values.mean()
+
+
+def mask_iou(masks, truth):
+    """IoU over the last two axes of bool `masks` and `truth`."""
+    return (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1)).clamp(min=1)
+
+
+@torch.no_grad()
+def score_clicks(sam, image, region, rng, count, *, over="regions"):
+    """How well `sam`'s masks fit one view (no jitter) for `count` clicks; scored at half the image's size.
+
+    `image`: (H, W, 3) uint8; `region`: (H, W). Returns the IoU (count, 3) of each mask, the predicted IoU (count, 3)
+    and the true masks' areas (count,) in pixels of the half size.
+    """
+    clicks, truth = draw_clicks(region, rng, count, cell=2, over=over)
+    embedding = sam.embed(normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0].to(sam.device))
+    logits, iou = sam.masks(embedding, torch.from_numpy(clicks).to(sam.device))
+    logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False).cpu()
+    found = mask_iou(logits > 0, torch.from_numpy(truth)[:, None] > 0.5)
+    return found.numpy(), iou.cpu().numpy(), truth.sum((1, 2))

@@ -1,0 +1,175 @@
+"""What a student learns from: scans, their labels, and the teacher's cached answers at their points. No image."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from elite_pipeline.config import Augmentation
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.errors import InputError
+from elite_pipeline.recordings.sequence import Recorded
+from elite_pipeline.training.augmentation import augment, remap
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scan of N points, with M answers of the teacher's S stages about K classes."""
+
+    points: Tensor
+    """(N, 4) float32: x, y, z in metres (LiDAR frame), remission."""
+    labels: Tensor
+    """(N,) int64 training ids, `IGNORE` where unlabelled."""
+    taught: Tensor
+    """(M,) int64: the points that the teacher saw. One seen by two cameras is here twice, once with each answer: the
+    sum of both divergences pulls the student to the mean of the two distributions."""
+    teacher: Tensor
+    """(M, S, K) float32 logits."""
+    instances: Tensor
+    """(N,) int64: the thing that each point belongs to, in this scan; 0 = none, or unknown."""
+    patch_of: Tensor
+    """(M,) int64: the row of `patches` in which the teacher saw the point; -1 where features were not asked for."""
+    patches: Tensor
+    """(Q, S, D) float32: the teacher's features of the image patches that points hit, in standard deviations."""
+
+    def augmented(self, settings: Augmentation, generator):
+        """This scan, randomly changed; labels and answers go with their points."""
+        points, rows = augment(self.points, settings, generator)
+        left, taught = remap(self.taught, rows, len(self.points))
+        return replace(
+            self,
+            points=points,
+            labels=self.labels[rows],
+            instances=self.instances[rows],
+            taught=taught,
+            teacher=self.teacher[left],
+            patch_of=self.patch_of[left],
+        )
+
+
+@dataclass(frozen=True)
+class Batch(Example):
+    """Scans laid end to end."""
+
+    scan: Tensor
+    """(N,) int64: the scan that each point belongs to."""
+    scans: int
+
+    def to(self, device):
+        """This batch on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self):
+        """This batch in memory that a GPU reads while other work goes on."""
+        return self._each(Tensor.pin_memory)
+
+    def share_memory(self):
+        """This batch in memory that other processes see."""
+        return self._each(Tensor.share_memory_)
+
+    def _each(self, change):
+        return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scans"})
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """`examples`, one after another."""
+    sizes = torch.tensor([len(example.points) for example in examples])
+    starts = (sizes.cumsum(0) - sizes).tolist()
+    patches = torch.tensor([len(example.patches) for example in examples])
+    first = (patches.cumsum(0) - patches).tolist()
+    shifted = [torch.where(e.patch_of < 0, -1, e.patch_of + k) for e, k in zip(examples, first, strict=True)]
+    return Batch(
+        points=torch.cat([example.points for example in examples]),
+        labels=torch.cat([example.labels for example in examples]),
+        instances=torch.cat([example.instances for example in examples]),
+        taught=torch.cat([example.taught + start for example, start in zip(examples, starts, strict=True)]),
+        teacher=_cat([example.teacher for example in examples]),
+        patch_of=torch.cat(shifted),
+        patches=_cat([example.patches for example in examples]),
+        scan=torch.repeat_interleave(torch.arange(len(examples)), sizes),
+        scans=len(examples),
+    )
+
+
+def _cat(tensors):
+    """Rows end to end; a scan without any has no rows, whose other sizes mean nothing."""
+    return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
+
+
+class Examples:
+    """The scans of several sequences that have something to learn from: labels, a teacher's answer or both."""
+
+    def __init__(self, sequences: Sequence[Recorded], *, features=False):
+        """`features`: whether the teacher's patch features are wanted."""
+        self.sequences = sequences
+        self.features = features
+        self.items = [
+            (recorded, f)
+            for recorded in sequences
+            for f, labelled in enumerate(recorded.index.labelled)
+            if labelled or recorded.answered(f)
+        ]
+        if not self.items:
+            raise InputError("no training scan has labels or a teacher's answer; check train: of this dataset")
+        for recorded in sequences:
+            if features and recorded.targets is not None and not recorded.feature_channels:
+                raise InputError(f"{recorded.targets.store_path} holds no features: add them to cache_teacher.targets.")
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, item) -> Example:
+        recorded, f = self.items[item]
+        answers = recorded.answers(f, features=self.features)
+        return Example(
+            points=torch.from_numpy(recorded.points(f).copy()),
+            labels=torch.from_numpy(recorded.labels(f)),
+            instances=torch.from_numpy(recorded.instances(f)),
+            taught=answers.taught,
+            teacher=answers.teacher,
+            patch_of=answers.patch_of,
+            patches=answers.patches,
+        )
+
+    @cached_property
+    def labelled(self) -> list[int]:
+        """The items with labels."""
+        return [item for item, (recorded, f) in enumerate(self.items) if recorded.index.labelled[f]]
+
+    @property
+    def files(self):
+        """Small files that identify what is read."""
+        return [file for recorded in self.sequences for file in recorded.files]
+
+    def label_counts(self):
+        """(K,) int64 labelled points of each class."""
+        counts = sum(recorded.index.class_points.sum(axis=0) for recorded in self.sequences)
+        return torch.from_numpy(counts)
+
+    def answer_counts(self):
+        """(K,) float64 points of each class as the teacher sees it: its probabilities, summed."""
+        return torch.from_numpy(sum(recorded.class_mass() for recorded in self.sequences if recorded.stages))
+
+    def classifier(self):
+        """((K, D), (K,)) of the one teacher's linear classifier."""
+        found = [c for c in (recorded.classifier() for recorded in self.sequences) if c is not None]
+        if not found or not all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True)):
+            raise InputError(
+                "the targets hold no classifier to share, or several: they must be of one image segmentation network"
+                " (a teacher with images: in config.yaml)"
+            )
+        return found[0]
+
+    def taught_classes(self):
+        """Names of the classes that the teacher may answer; all, where it says none."""
+        return next(filter(None, (recorded.known_classes for recorded in self.sequences)), list(CLASSES[1:]))
+
+    def digest(self):
+        """SHA-256 over the indices and the stores' metadata: which data this is, without reading all of it."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()

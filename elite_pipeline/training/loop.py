@@ -1,0 +1,203 @@
+"""Training a network: resumable, and on a CPU the same bits however often it was interrupted.
+
+Which scans a step sees follows from the seed and the step alone (`sampling.py`), so that a checkpoint is a step, the
+weights and the optimiser.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from elite_pipeline import sources
+from elite_pipeline.config import Augmentation, Schedule
+from elite_pipeline.config.validation import Section
+from elite_pipeline.distributed import start
+from elite_pipeline.errors import InputError
+from elite_pipeline.progress import progress
+from elite_pipeline.training.examples import Batch, Examples
+from elite_pipeline.training.loader import batches, readers_for
+from elite_pipeline.training.schedule import warm_up_cosine
+
+
+class Task:
+    """What is trained, and for what."""
+
+    name: str
+    """Of the stage, and of the section that `options` is. An interrupted run does not go on under other code of it."""
+    settings: Section
+    augmentation: Augmentation
+    options: Schedule
+    examples: Examples
+    learner: nn.Module
+    frozen: Sequence[nn.Module] = ()
+    """Parts of it that are not learnt, and stay in evaluation mode."""
+    identity: Sequence[str] = ()
+    """Of what else the result depends on."""
+
+    def parameter_groups(self) -> list[dict]:
+        """What is learnt, in groups with their `share` of the learning rate."""
+        return [{"params": [p for p in self.learner.parameters() if p.requires_grad], "share": 1.0}]
+
+    def to(self, device):
+        """Bring what `loss` needs beside the learner onto `device`."""
+
+    def loss(self, learner, batch: Batch, step) -> tuple[Tensor, dict[str, Tensor]]:
+        """(loss, its parts by name) of the batch of a step. `learner`: the task's own, or what Fabric wraps it in."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` ends with."""
+
+    steps: int
+    log: Path
+    """JSON lines, one per step: losses, learning rate, norm of the gradient, seconds, and how many of them were spent
+    waiting for its scans."""
+    processes: int
+    """How many trained together."""
+    writes: bool
+    """Whether this process is the one of them that writes what comes out, and removes `log`'s folder."""
+
+
+def train(task: Task, run: Path) -> Trained:
+    """Train `task.learner` on the device there is, or on as many as there are processes (`processes.py`).
+
+    Checkpoints lie in a folder of `run` named after the settings, the data, the code and the number of processes, so
+    that a run goes on where the same run was interrupted and nowhere else. The first process alone reads and writes
+    them, so that machines need not share `run`.
+    """
+    options = task.options
+    fabric = start(options.processes, options.precision, task.name)
+    torch.set_num_threads(options.threads)
+    learner, optimiser = fabric.setup(task.learner, _optimiser(options, task.parameter_groups()))
+    task.to(fabric.device)
+    code = sources.digest(task.name)
+    run = run / fingerprint(task.settings, task.examples.digest(), code, fabric.world_size, *task.identity)
+    scans_per_step = options.batch * fabric.world_size
+    steps = options.steps or math.ceil((options.epochs or 0) * len(task.examples) / scans_per_step)
+    done = _restore(run / "checkpoint.pt", fabric, learner, optimiser)
+    log = _Log(run / "training.jsonl", task.name, done, steps, writes=fabric.is_global_zero)
+    learner.train()
+    for part in task.frozen:
+        part.eval()
+    given = batches(
+        task.examples,
+        task.augmentation,
+        options,
+        range(done, steps),
+        place=fabric.global_rank * options.batch,
+        stride=scans_per_step,
+        readers=readers_for(fabric.device, options.threads, task.name, processes=fabric.world_size),
+    )
+    with log, closing(given):
+        for step in range(done, steps):
+            began = time.perf_counter()
+            batch = next(given).to(fabric.device)
+            waited = time.perf_counter() - began
+            rate = options.learning_rate * warm_up_cosine(step, steps, options.warmup)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["share"]
+            values = _step(fabric, learner, optimiser, task, batch, step)
+            if not math.isfinite(values["loss"]):
+                raise InputError(f"the loss is {values['loss']} at step {step}: lower {task.name}.learning_rate")
+            seconds = time.perf_counter() - began
+            log.write(step=step, **values, learning_rate=rate, seconds=round(seconds, 4), waited=round(waited, 4))
+            if (step + 1) % options.checkpoint_every == 0 or step + 1 == steps:
+                _save(run / "checkpoint.pt", fabric, step + 1, learner, optimiser)
+    return Trained(steps, log.path, fabric.world_size, writes=fabric.is_global_zero)
+
+
+def fingerprint(settings: Section, *identities):
+    """16 hexadecimal digits that change with the settings and with `identities` of the data."""
+    text = json.dumps([settings.model_dump(), *map(str, identities)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _step(fabric, learner, optimiser, task, batch, step):
+    """One step of the optimiser; the losses and the gradient's norm by name."""
+    optimiser.zero_grad()
+    loss, parts = task.loss(learner, batch, step)
+    fabric.backward(loss)
+    # Under 16-mixed a non-finite gradient is a matter of the loss scale, which the scaler sees to.
+    norm = fabric.clip_gradients(learner, optimiser, max_norm=task.options.clip, error_if_nonfinite=False)
+    optimiser.step()
+    return {name: value.item() for name, value in {"loss": loss, **parts, "gradient": norm}.items()}
+
+
+def _optimiser(options: Schedule, groups):
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimiser == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    return torch.optim.AdamW(groups, rate, weight_decay=decay)
+
+
+def _save(path, fabric, step, learner, optimiser):
+    """Write a checkpoint aside and rename it, so that the one at `path` is always whole."""
+    if not fabric.is_global_zero:
+        return
+    state = {
+        "step": step,
+        "learner": learner.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "precision": fabric.strategy.precision.state_dict(),
+    }
+    torch.save(state, path.with_suffix(".partial"))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def _restore(path, fabric, learner, optimiser):
+    """Load the checkpoint that the first process finds at `path`, if it does; the number of steps done."""
+    state = None
+    if fabric.is_global_zero and path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    state = fabric.broadcast(state)
+    if state is None:
+        return 0
+    learner.load_state_dict(state["learner"])
+    optimiser.load_state_dict(state["optimiser"])
+    fabric.strategy.precision.load_state_dict(state["precision"])
+    return state["step"]
+
+
+class _Log:
+    """JSON lines, one per step, and the progress bar; both only in the process that `writes`.
+
+    Lines of steps from `done` on, which an interrupted run left behind, are dropped.
+    """
+
+    def __init__(self, path, label, done, steps, *, writes):
+        self.path, self.writes = path, writes
+        if not writes:
+            self.bar = tqdm(disable=True)
+            return
+        if done:
+            print(f"resumed from {path.parent} at step {done} of {steps}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines(keepends=True)[:done] if path.exists() else []
+        path.write_text("".join(lines))
+        self.bar = progress(label=label, total=steps, initial=done, unit="step")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def write(self, **values):
+        if not self.writes:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+        self.bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+        self.bar.update()

@@ -1,0 +1,121 @@
+"""Training a student to name classes: from labels, from a teacher's answers, or from both."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from elite_pipeline.config import MinkUNetSettings, StudentSettings, TrainStudent
+from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.errors import InputError
+from elite_pipeline.student.model import BACKBONE, build, load_backbone, share_classifier
+from elite_pipeline.training import losses
+from elite_pipeline.training.examples import Examples
+from elite_pipeline.training.loop import Task
+from elite_pipeline.training.objective import ClassWeights, SegmentationLearner, total_loss
+
+
+class Segmentation(Task):
+    """The task that ends in a student.
+
+    With `pretrained`, the folder of a pre-trained backbone, it begins with that. A `backbone_learning_rate` of 0 is
+    linear probing: the backbone stays as it is, its running statistics too, and what follows it is learnt.
+    """
+
+    name = "train_student"
+    settings: StudentSettings
+    options: TrainStudent
+
+    def __init__(self, examples: Examples, settings: StudentSettings, pretrained: Path | None = None):
+        self.examples, self.settings = examples, settings
+        self.augmentation, self.options = settings.augmentation, settings.train_student
+        _check_network(settings, pretrained)
+        _check_teacher(examples, settings)
+        torch.manual_seed(self.options.seed)
+        self.student = build(settings.network, len(CLASSES))
+        if pretrained:
+            load_backbone(self.student, pretrained)  # pyright: ignore[reportArgumentType]
+            self.identity = [hashlib.sha256((pretrained / BACKBONE).read_bytes()).hexdigest()]
+        shares = isinstance(settings.network, MinkUNetSettings) and settings.network.classifier == "shared"
+        if shares:
+            share_classifier(self.student, *examples.classifier())  # pyright: ignore[reportArgumentType]
+        self.known_classes = list(CLASSES[1:]) if examples.labelled and not shares else examples.taught_classes()
+        """Names of the classes that the student may answer: those of its labels, or its teacher's alone."""
+        self.known = torch.tensor([name in self.known_classes for name in CLASSES])
+        channels = _feature_channels(examples) if settings.losses.features else 0
+        self.learner = SegmentationLearner(self.student, len(CLASSES), channels)
+        for stage, projection in enumerate(self.learner.projections):
+            # DDP waits for the gradient of every parameter that asks for one.
+            projection.requires_grad_(stage in settings.losses.stages)
+        if self.options.backbone_learning_rate == 0:
+            self.frozen = [self.student.get_submodule("backbone").requires_grad_(False)]
+        self.weights = _class_weights(examples, settings)
+
+    def parameter_groups(self):
+        """All that is learnt; the backbone by itself where it has a learning rate of its own."""
+        learnt, rate = [p for p in self.learner.parameters() if p.requires_grad], self.options.backbone_learning_rate
+        if rate is None:
+            return super().parameter_groups()
+        backbone = {id(p) for p in self.student.get_submodule("backbone").parameters()}
+        groups = [
+            {"params": [p for p in learnt if id(p) not in backbone], "share": 1.0},
+            {"params": [p for p in learnt if id(p) in backbone], "share": rate / self.options.learning_rate},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def to(self, device):
+        """Bring the classes' weights onto `device`."""
+        self.known = self.known.to(device)
+        labels, answers = self.weights
+        self.weights = ClassWeights(labels.to(device), None if answers is None else answers.to(device))
+
+    def loss(self, learner, batch, step):
+        """(loss, its parts by name) of a batch."""
+        # Of a class that a shared classifier never answers, nothing can be learnt from a label.
+        batch = replace(batch, labels=torch.where(self.known[batch.labels], batch.labels, IGNORE))
+        output = learner(batch.points, batch.scan, batch.scans)
+        return total_loss(output, batch, self.student, self.weights, self.settings.losses)
+
+
+def _class_weights(examples, settings):
+    """The `ClassWeights` of all labelled scans, and of all of the teacher's answers where those are weighted."""
+    answers = None
+    if settings.losses.balanced and settings.losses.soft_labels and any(r.stages for r in examples.sequences):
+        answers = losses.class_weights(examples.answer_counts())
+    return ClassWeights(losses.class_weights(examples.label_counts()), answers)
+
+
+def _feature_channels(examples):
+    """Channels of the teacher's patch features; 0 without a teacher."""
+    return max((recorded.feature_channels for recorded in examples.sequences), default=0)
+
+
+def _check_network(settings, pretrained):
+    begins = pretrained is not None or settings.train_student.backbone_learning_rate is not None
+    if begins and not isinstance(settings.network, MinkUNetSettings):
+        raise InputError(
+            "network.kind is spvcnn, which has no backbone apart: leave out --pretrained and"
+            " train_student.backbone_learning_rate, or take a minkunet"
+        )
+
+
+def _check_teacher(examples, settings):
+    network, wanted = settings.network, settings.losses
+    for recorded in examples.sequences:
+        if recorded.stages is None or not wanted.taught:
+            continue
+        teacher, channels = f"the teacher of {recorded.recording.folder}", recorded.feature_channels
+        if wanted.soft_labels and not recorded.has_logits:
+            raise InputError(f"{teacher} names no classes to learn from: add logits to its cache_teacher.targets")
+        if isinstance(network, MinkUNetSettings):
+            if wanted.features and network.embedding != channels:
+                raise InputError(
+                    f"the features of {teacher} have {channels} channels and the student's {network.embedding}:"
+                    f" write network.embedding={channels}, or train without features (losses.features=0)"
+                )
+        elif (wanted.distillation or wanted.features) and len(network.scales) != recorded.stages:
+            raise InputError(
+                f"{teacher} has {recorded.stages} stages and the student {len(network.scales)}: give network.scales as"
+                " many entries as the teacher has stages, or train without a teacher"
+            )

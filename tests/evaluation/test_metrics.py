@@ -1,0 +1,120 @@
+"""The official score, derived again from its definition, and the differences that made others' numbers too high."""
+
+import numpy as np
+import pytest
+
+from elite_pipeline.evaluation.metrics import class_iou, confusion, mean_iou, table, unknown_classes
+
+CLASSES = 20
+
+
+def official(prediction, truth):
+    """semantic-kitti-api's definition, point by point: (mean IoU, IoU per class)."""
+    counts = np.zeros((CLASSES, CLASSES), dtype=np.int64)
+    np.add.at(counts, (prediction, truth), 1)  # rows: predictions
+    counts = counts.astype(np.float64)
+    counts[:, 0] = 0  # ground truth 0 is ignored, predictions of 0 are not
+    hits = np.array([counts[c, c] for c in range(CLASSES)])
+    false_positives = np.array(
+        [sum(counts[c, other] for other in range(CLASSES) if other != c) for c in range(CLASSES)]
+    )
+    misses = np.array([sum(counts[other, c] for other in range(CLASSES) if other != c) for c in range(CLASSES)])
+    iou = hits / (hits + false_positives + misses + 1e-15)
+    return iou[1:].mean(), iou
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_the_official_definition(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, CLASSES - 3, 5000)  # three classes absent
+    prediction = np.where(rng.random(5000) < 0.6, truth, rng.integers(0, CLASSES, 5000)).astype(np.uint8)
+    counts = confusion(prediction, truth, CLASSES)
+    miou, iou = official(prediction, truth)
+    assert mean_iou(counts) == pytest.approx(miou, abs=1e-12)
+    np.testing.assert_allclose(class_iou(counts)[1:], iou[1:])
+
+
+def test_sums_over_scans_are_one_score():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, CLASSES, (2, 1000))
+    parts = confusion(prediction[:300], truth[:300], CLASSES) + confusion(prediction[300:], truth[300:], CLASSES)
+    np.testing.assert_array_equal(parts, confusion(prediction, truth, CLASSES))
+
+
+def test_a_prediction_of_nothing_is_a_miss():
+    truth = np.repeat(np.arange(1, CLASSES), 20)
+    prediction = truth.copy()
+    prediction[::20] = 0
+    assert mean_iou(confusion(truth, truth, CLASSES)) == 1
+    assert mean_iou(confusion(prediction, truth, CLASSES)) == pytest.approx(0.95)
+
+
+def test_predictions_on_unlabelled_points_do_not_count():
+    truth, prediction = np.array([1, 0, 0, 0]), np.array([1, 1, 2, 3])
+    assert class_iou(confusion(prediction, truth, CLASSES))[1] == pytest.approx(1)
+
+
+def test_an_absent_class_counts_as_zero():
+    truth = np.arange(1, 11)
+    assert mean_iou(confusion(truth, truth, CLASSES)) == pytest.approx(10 / 19)
+    assert mean_iou(np.zeros((CLASSES, CLASSES), dtype=np.int64)) == 0
+
+
+def test_real_labels_lose_what_their_definition_loses(sample):
+    """Labels with 5 % of the points predicted as 0, scored by the official formula; ELiTe's own metric says 1.0000."""
+    from elite_pipeline.datasets import open_recording
+
+    recording = open_recording(sample / "sequences/00")
+    truth = recording.labels("000000", len(recording.points("000000")))
+    prediction = np.where(np.random.default_rng(0).random(len(truth)) < 0.05, 0, truth)
+    present = len(set(truth.tolist()) - {0})
+    assert mean_iou(confusion(prediction, truth, CLASSES)) == pytest.approx(0.95 * present / 19, abs=0.01)
+
+
+def test_mean_over_known_classes():
+    """Roads that are called cars, since parking and buildings are not known, count against cars in either mean."""
+    truth, prediction = np.array([1, 1, 9, 10, 10, 13]), np.array([1, 1, 9, 1, 9, 1])
+    counts = confusion(prediction, truth, CLASSES)
+    assert mean_iou(counts) == pytest.approx((2 / 4 + 1 / 2) / 19)
+    assert mean_iou(counts, [1, 9, 11]) == pytest.approx((2 / 4 + 1 / 2) / 3)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 1000, (CLASSES, CLASSES))
+    assert mean_iou(counts, list(range(1, CLASSES))) == mean_iou(counts), "to the bit"
+
+
+@pytest.fixture
+def result():
+    counts = confusion(np.arange(1, 20), np.arange(1, 20), CLASSES)
+    return {
+        "experiment": "x", "miou": 0.5, "sequences": ["08"], "dataset": "d", "split": "val", "scans": 1, "points": 19,
+        "parameters": 10, "trained_on": ["00"], "labelled_scans": 3, "confusion": counts.tolist(),
+        "iou": {f"class {c}": 0.25 for c in range(1, 20)},
+    }  # fmt: skip
+
+
+def test_table_has_every_class(result):
+    text = table(result)
+    assert text.count("| 25.0 |") == 19
+    assert text.startswith("# x: 50.0 % mIoU\n")
+    assert "on sequences 00\n(3 labelled scans).\n\n| class" in text
+    assert "| **mean of 19** | **50.0** | 19 |" in text
+    assert "know" not in text
+
+
+def test_table_of_what_a_student_cannot_know(result):
+    """Two classes of 19 unknown: both means are named, and so is what was not known."""
+    known = [name for name in result["iou"] if name not in ("class 4", "class 7")]
+    result |= {"known_classes": known, "miou_known": 0.559, "zero_shot": True, "labelled_scans": 0}
+    assert unknown_classes(result) == ["class 4", "class 7"]
+    text = table(result)
+    title = "# x: 50.0 % mIoU over all 19 classes, 55.9 % over the 17 that its teacher knows, zero-shot"
+    assert text.splitlines()[0] == title
+    assert "(zero-shot: no labelled scan, only its teacher's answers)." in text
+    assert "Its teacher does not know class 4, class 7, and no label taught them" in text
+    assert text.endswith("| **mean of 19** | **50.0** | 19 |\n| **mean of the 17 known** | **55.9** | 17 |\n")
+
+
+def test_table_names_the_pretrained_backbone(result):
+    text = table(result | {"pretrained": "udakd-seed1", "zero_shot": False})
+    assert "(3 labelled scans; begun from the pre-trained backbone udakd-seed1)." in text
+    assert "zero-shot" not in text

@@ -1,0 +1,181 @@
+"""A recorded sequence as it is read: whose answers and patches belong to which points, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from elite_pipeline import store
+from elite_pipeline.errors import InputError
+from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.training.examples import Examples
+
+
+def read(taught, *names):
+    (recorded,) = open_recorded(*([taught[name]] for name in names or taught))
+    return recorded
+
+
+def test_answers_with_and_without_patches(taught):
+    recorded = read(taught)
+    assert (recorded.stages, recorded.feature_channels) == (4, 5)
+    for f, seen in enumerate((64, 0, 32)):
+        plain, full = recorded.answers(f), recorded.answers(f, features=True)
+        assert len(plain.taught) == seen
+        assert torch.equal(plain.taught, full.taught)
+        assert torch.equal(plain.teacher, full.teacher)
+        assert plain.patch_of.tolist() == [-1] * seen
+        assert plain.patches.shape == (0, 4, 0)
+        assert full.patches.dtype == plain.teacher.dtype == torch.float32
+    # Two cameras with four patches each; a hidden point's patch is kept, though nobody may learn from it.
+    assert recorded.answers(0, features=True).patches[:, 0, 0].tolist() == [1.5, 1, 0.5, 0, 6.5, 6, 5.5, 5]
+    assert recorded.answers(1, features=True).patches[:, 0, 0].tolist() == [11.5, 11, 10.5, 10]
+    last = recorded.answers(2, features=True)
+    assert torch.equal(last.patches[last.patch_of, 2, 4] * 2 % 10, last.taught % 4)
+    assert (last.patches[:, 3, 4] == 0).all()
+
+
+@pytest.fixture
+def divided(taught):
+    """`taught` with superpixels by hand: that of a row is its point modulo 3, in either camera."""
+    projection, path = store.Projection(taught["projection"]), taught["frames"].with_name("00.superpixels")
+    segment = projection.read("point", slice(None)) % 3
+    with store.create(path, "superpixels", sequence="00", frames=projection.frames, provenance={}) as out:
+        out.rows("segment", (), np.uint16).append(segment.astype(np.uint16))
+    return taught | {"superpixels": path}
+
+
+def test_features_of_superpixels_are_means_over_their_visible_points(divided):
+    plain, recorded = read({k: v for k, v in divided.items() if k != "superpixels"}), read(divided)
+    for f, first_rows in enumerate((40, 10, 30)):  # rows of camera a, before those of camera b
+        by_patch, found = plain.answers(f, features=True), recorded.answers(f, features=True)
+        assert torch.equal(by_patch.taught, found.taught)
+        assert torch.equal(by_patch.teacher, found.teacher)
+        visible = np.flatnonzero(plain.projection.read("visible", plain.projection.frame_rows(f)))
+        inside = {}
+        for m, row in enumerate(visible):
+            inside.setdefault((row >= first_rows, int(by_patch.taught[m]) % 3), []).append(m)
+        assert len(inside) == len(found.patches) == (6, 0, 6)[f]
+        for members in inside.values():
+            (superpixel,) = found.patch_of[members].unique().tolist()
+            expected = torch.stack([by_patch.patches[by_patch.patch_of[m]] for m in members]).mean(dim=0)
+            torch.testing.assert_close(found.patches[superpixel], expected)
+        assert found.patches.shape[1:] == (4, 5)
+        assert recorded.answers(f).patches.shape == (0, 4, 0)
+    assert divided["superpixels"] / "zarr.json" in recorded.files
+
+
+@pytest.mark.parametrize(("rows", "frames"), [(129, 3), (130, 2)])
+def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames):
+    names = [f"00000{k}" for k in range(frames)]
+    with store.create(divided["superpixels"], "superpixels", sequence="00", frames=names, provenance={}) as out:
+        out.rows("segment", (), np.uint16).append(np.zeros(rows, np.uint16))
+    with pytest.raises(InputError, match=r"00\.superpixels (does not fit|holds other frames)"):
+        read(divided)
+
+
+def test_targets_without_logits_have_features_alone(taught, rewrite_targets):
+    rewrite_targets(taught["targets"], logits=None, mass=None)
+    recorded = read(taught)
+    assert (recorded.stages, recorded.feature_channels, recorded.has_logits) == (4, 5, False)
+    found = recorded.answers(0, features=True)
+    assert found.teacher.shape == (64, 0, 20)
+    assert found.patches.shape == (8, 4, 5)
+    patch = store.read(store.open_store(taught["targets"], "targets"), "point_patch")
+    rewrite_targets(taught["targets"], point_patch=patch[:-1])
+    with pytest.raises(InputError, match="does not fit"):
+        read(taught)
+    rewrite_targets(taught["targets"], point_patch=None)
+    with pytest.raises(InputError, match="neither logits nor features"):
+        read(taught)
+
+
+def test_a_segmentation_networks_classifier_makes_its_answers_of_its_features(image_taught):
+    recorded = read(image_taught)
+    weight, bias = recorded.classifier()
+    found = recorded.answers(0, features=True)
+    answers = found.patches[found.patch_of, 0] @ weight.T + bias
+    torch.testing.assert_close(answers, found.teacher[:, 0], rtol=1e-3, atol=1e-2)
+    assert recorded.known_classes == ["car", "road", "building"]
+    assert read(image_taught, "sequences", "frames").classifier() is None
+
+
+def test_without_labels_no_label_is_read(taught):
+    for file in (taught["sequences"] / "labels").iterdir():
+        file.unlink()
+    (recorded,) = open_recorded(*([path] for path in taught.values()), labels=False)
+    assert not recorded.labels(0).any()
+    assert not recorded.instances(0).any()
+    examples = Examples([recorded])
+    assert (len(examples), examples.labelled) == (3, [])
+
+
+def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught):
+    recorded = read(taught)
+    assert recorded.labels(0).any()
+    assert set(recorded.instances(0).tolist()) == {7}
+    assert not recorded.labels(2).any()
+    assert not recorded.instances(2).any()
+    assert len(recorded.labels(2)) == len(recorded.instances(2)) == 500
+
+
+def test_without_a_teacher_there_are_no_answers(taught):
+    recorded = read(taught, "sequences", "frames")
+    found = recorded.answers(0, features=True)
+    assert len(found.taught) == len(found.teacher) == len(found.patch_of) == len(found.patches) == 0
+    assert [recorded.answered(f) for f in range(3)] == [0, 0, 0]
+    assert [read(taught).answered(f) for f in range(3)] == [80, 10, 40]
+    with pytest.raises(InputError, match="class counts"):
+        recorded.class_mass()
+
+
+def test_faults_are_told_with_their_file(taught):
+    with pytest.raises(InputError, match="--frames names 2 files for 1"):
+        open_recorded([taught["sequences"]], [taught["frames"]] * 2)
+    with pytest.raises(InputError, match="go together"):
+        open_recorded([taught["sequences"]], [taught["frames"]], [taught["projection"]])
+    with pytest.raises(InputError, match="targets"):
+        read({**taught, "targets": taught["projection"]})
+    scan = taught["sequences"] / "velodyne/000000.bin"
+    scan.write_bytes(scan.read_bytes()[:-16])
+    with pytest.raises(InputError, match="499 points, but 500"):
+        _ = Examples([read(taught)])[0]
+
+
+@pytest.mark.parametrize(("name", "frame"), [("logits", 0), ("patch_feature", 0), ("point_patch", 2)])
+def test_damaged_answers_are_an_error_and_no_number(taught, name, frame):
+    (chunk,) = (path for path in (taught["targets"] / name / "c").rglob("*") if path.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[100] ^= 0xFF
+    chunk.write_bytes(data)
+    with pytest.raises(InputError, match=f"array '{name}' is damaged"):
+        read(taught).answers(frame, features=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite_are_refused(taught, rewrite_targets, value):
+    logits = store.read(store.open_store(taught["targets"], "targets"), "logits").copy()
+    logits[0, 1, 2] = value  # a hidden row
+    rewrite_targets(taught["targets"], logits=logits)
+    read(taught).answers(0)
+    logits[1, 1, 2] = value
+    rewrite_targets(taught["targets"], logits=logits)
+    with pytest.raises(InputError, match=r"frame 000000: .*not finite"):
+        read(taught).answers(0)
+    read(taught).answers(2)
+
+
+@pytest.mark.parametrize("last", [4, 65535])
+def test_patches_that_are_not_there_are_refused(taught, rewrite_targets, last):
+    patch = store.read(store.open_store(taught["targets"], "targets"), "point_patch").copy()
+    patch[79] = last  # the last camera of frame 0 has four
+    rewrite_targets(taught["targets"], point_patch=patch)
+    read(taught).answers(0)
+    with pytest.raises(InputError, match="patches that are not there"):
+        read(taught).answers(0, features=True)
+
+
+def test_stores_of_another_size_are_refused(taught, rewrite_targets):
+    logits = store.read(store.open_store(taught["targets"], "targets"), "logits")
+    rewrite_targets(taught["targets"], logits=logits[:-1])
+    with pytest.raises(InputError, match="does not fit"):
+        read(taught)

@@ -1,0 +1,150 @@
+"""The reader that joins scans, labels and the teacher's answers."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from elite_pipeline.config import Augmentation
+from elite_pipeline.errors import InputError
+from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.training.examples import Examples, collate
+
+AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
+
+
+def examples(taught, *names, features=False):
+    return Examples(open_recorded(*([taught[name]] for name in names or taught)), features=features)
+
+
+def test_joins_labels_and_visible_answers_by_point(taught):
+    found = examples(taught)
+    assert len(found) == 3
+    assert found.labelled == [0, 1]
+    labelled_and_taught, hidden, unlabelled = (found[i] for i in range(3))
+    rows = np.r_[0:40, 20:60][np.arange(80) % 5 > 0]
+    assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see are there twice
+    assert (labelled_and_taught.teacher == labelled_and_taught.taught[:, None, None]).all()
+    assert labelled_and_taught.teacher.shape[1:] == (4, 20)
+    assert labelled_and_taught.labels.any()
+    assert len(hidden.taught) == 0
+    assert not unlabelled.labels.any()
+    assert len(unlabelled.taught) == 32
+
+
+def test_answers_stay_with_their_points_through_augmentation_and_batching(taught):
+    found = examples(taught)
+    marked = [found[i] for i in (0, 2, 1)]
+    for example in marked:
+        example.points[:, 3] = torch.arange(500.0)  # remission is left alone: it tells the point
+    changed = [e.augmented(AUGMENTATION, torch.Generator().manual_seed(i)) for i, e in enumerate(marked)]
+    batch = collate(changed)
+    assert len(batch.points) < 1500
+    assert 0 < len(batch.taught) < sum(len(e.taught) for e in marked)
+    assert torch.equal(batch.points[batch.taught, 3], batch.teacher[:, 0, 0])
+    for k, example in enumerate(marked):
+        mine = batch.scan == k
+        assert torch.equal(batch.labels[mine], example.labels[batch.points[mine, 3].long()])
+
+
+def test_counts_labels_of_labelled_scans(taught):
+    found = examples(taught)
+    assert found.label_counts().sum() == 1000
+    raw = np.fromfile(taught["sequences"] / "labels/000000.label", np.uint32) & 0xFFFF
+    other = np.fromfile(taught["sequences"] / "labels/000001.label", np.uint32) & 0xFFFF
+    assert found.label_counts()[1] == np.isin([*raw, *other], (10, 252)).sum()
+
+
+def test_without_a_teacher_only_labelled_scans_count(taught):
+    found = examples(taught, "sequences", "frames")
+    assert len(found) == 2
+    assert len(found[0].taught) == 0
+
+
+def test_digest_follows_the_stores_metadata(taught):
+    before = examples(taught).digest()
+    assert before == examples(taught).digest()
+    metadata = taught["targets"] / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"provenance": {}', '"provenance": {"rank": 4}'))
+    assert examples(taught).digest() != before
+
+
+def named(batch):
+    """Of each answer that has a patch: what its patch is called; and the point's index, in its remission."""
+    hit = batch.patch_of >= 0
+    return 2 * batch.patches[batch.patch_of[hit], 0, 0], batch.points[batch.taught[hit], 3]
+
+
+def test_patches_stay_with_their_points_through_augmentation_and_batching(taught):
+    found = examples(taught, features=True)
+    marked = [found[i] for i in (2, 1, 0)]
+    for example in marked:
+        example.points[:, 3] = torch.arange(500.0)
+        assert example.patches.shape[1:] == (4, 5)
+    without = examples(taught)[0]
+    assert (without.patch_of == -1).all()
+    assert len(without.patches) == 0
+    changed = [e.augmented(AUGMENTATION, torch.Generator().manual_seed(3 + i)) for i, e in enumerate(marked)]
+    batch = collate([*changed[:2], without, changed[2]])
+    assert 0 < len(batch.taught) < 96 + 64
+    patch, point = named(batch)
+    assert len(patch) < len(batch.taught)
+    frame, camera, place = patch // 20, patch % 20 // 10, patch % 10
+    assert torch.equal(place, point % 4)
+    whose = batch.scan[batch.taught[batch.patch_of >= 0]]
+    assert torch.equal(frame, torch.tensor([2.0, 1.0, -1.0, 0.0])[whose])
+    # By camera a only, by b only, and by both.
+    first, second, both = ((whose == 3) & (camera == c) for c in (0, 1, 0))
+    assert (point[first] < 40).all()
+    assert ((point[second] >= 20) & (point[second] < 60)).all()
+    assert set(point[both].tolist()) & set(point[second].tolist())
+    assert not batch.patches[:, 3, 4].any()
+
+
+def test_features_are_refused_where_there_are_none(taught, tmp_path):
+    group = taught["targets"]
+    for name in ("point_patch", "patch_feature"):
+        shutil.rmtree(group / name)
+    metadata = group / "zarr.json"
+    described = json.loads(metadata.read_text())
+    described.pop("consolidated_metadata", None)
+    metadata.write_text(json.dumps(described))
+    assert len(examples(taught)[0].taught) == 64
+    with pytest.raises(InputError, match=r"00\.targets holds no features: add them to cache_teacher\.targets"):
+        examples(taught, features=True)
+    assert len(examples(taught, "sequences", "frames", features=True)) == 2  # nobody to teach any
+
+
+def test_answers_of_all_sequences_count(taught):
+    whole = open_recorded(*([path] * 2 for path in taught.values()))
+    assert torch.equal(Examples(whole).answer_counts(), torch.full((20,), 2 * 130 / 20, dtype=torch.float64))
+    assert Examples(whole).labelled == [0, 1, 3, 4]
+
+
+def test_a_data_set_with_nothing_to_learn_from_is_refused(taught):
+    table = pq.read_table(taught["frames"]).to_pydict() | {"labelled": [False] * 3}
+    pq.write_table(pa.table(table), taught["frames"])
+    assert [f for _, f in examples(taught).items] == [0, 1, 2]
+    with pytest.raises(InputError, match="no training scan has labels"):
+        examples(taught, "sequences", "frames")
+
+
+def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets):
+    one = examples(image_taught)
+    assert one.taught_classes() == ["car", "road", "building"]
+    twice = Examples(open_recorded(*([path] * 2 for path in image_taught.values())))
+    assert all(torch.equal(a, b) for a, b in zip(one.classifier(), twice.classifier(), strict=True))
+    other = image_taught["targets"].with_name("other")
+    shutil.copytree(image_taught["targets"], other)
+    rewrite_targets(other, classifier_weight=2 * one.classifier()[0].numpy()[None])
+    both = [[path] * 2 for name, path in image_taught.items() if name != "targets"]
+    with pytest.raises(InputError, match="no classifier to share, or several"):
+        Examples(open_recorded(*both, [image_taught["targets"], other])).classifier()
+    rewrite_targets(image_taught["targets"], classifier_weight=None, classifier_bias=None)
+    with pytest.raises(InputError, match="no classifier to share"):
+        examples(image_taught).classifier()
+    assert len(examples(image_taught).taught_classes()) == 19  # it says none: any

@@ -1,0 +1,234 @@
+"""What is minimised: the formula of `total_loss`, term by term, and nothing where nothing is labelled or taught."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional
+
+from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.student.model import build
+from elite_pipeline.training import losses
+from elite_pipeline.training.examples import Examples, collate
+from elite_pipeline.training.objective import ClassWeights, SegmentationLearner, total_loss
+
+STRIDES = (1, 2, 4, 8)
+
+
+def losses_of(student_settings, **values):
+    return student_settings.losses.model_copy(update=values)
+
+
+@pytest.fixture
+def examples(taught):
+    return Examples(open_recorded(*([path] for path in taught.values())), features=True)
+
+
+def varied(example):
+    """`example` with answers and features that differ from point to point, stage to stage and class to class."""
+    generator = torch.Generator().manual_seed(len(example.taught))
+    object.__setattr__(example, "teacher", 3 * torch.randn(example.teacher.shape, generator=generator))
+    object.__setattr__(example, "patches", torch.randn(example.patches.shape, generator=generator))
+    return example
+
+
+@pytest.fixture
+def learner(student_settings):
+    torch.manual_seed(0)
+    return SegmentationLearner(build(student_settings.network, 20), 20, features=5)
+
+
+@pytest.fixture
+def weights(examples):
+    generator = torch.Generator().manual_seed(7)
+    answers = torch.rand(20, generator=generator) + 0.1
+    answers[[0, 6]] = 0
+    return ClassWeights(losses.class_weights(examples.label_counts()), answers)
+
+
+def run(learner, batch, weights, settings):
+    """(output, loss, parts), after checking that every gradient is finite."""
+    output = learner(batch.points, batch.scan, batch.scans)
+    loss, parts = total_loss(output, batch, learner.student, weights, settings)
+    learner.zero_grad()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters())
+    torch.testing.assert_close(loss, sum(parts.values()))
+    return output, loss, parts
+
+
+def plain_divergence(student, teacher, shares, temperature, weights):
+    """Weighted mean over points, one after another, of their share of T^2 KL(teacher || student)."""
+    total, weight_of_all = 0.0, 0.0
+    for mine, answer, share in zip(student.detach().double(), teacher.double(), shares, strict=True):
+        p, q = (answer / temperature).softmax(0), (mine / temperature).softmax(0)
+        weight = 1.0 if weights is None else float((answer.softmax(0) * weights).sum())
+        total += share * weight * temperature**2 * float((p * (p / q).log()).sum())
+        weight_of_all += weight
+    return total / weight_of_all
+
+
+def plain_features(features, batch, of_point):
+    """Mean over the patches that visible points hit of 1 - cosine to the mean of the student's features in them."""
+    inside = {}
+    for m, patch in enumerate(batch.patch_of.tolist()):
+        if patch >= 0:
+            inside.setdefault(patch, []).append(of_point[batch.taught[m]])
+    distances = []
+    for patch, voxels in inside.items():
+        mine = torch.stack([features[v] for v in voxels]).double().mean(dim=0)
+        distances.append(mine.new_tensor(1) - functional.cosine_similarity(mine, batch.patches[patch].double(), dim=0))
+    return len(inside), distances
+
+
+TERMS = [
+    {},
+    {"output": 0.5},
+    {"output": 0.5, "temperature": 3.0},
+    {"features": 2.0, "distillation": 0.0},
+    {"balanced": True, "output": 0.5, "features": 2.0},
+    {"stages": [2], "output": 0.5, "features": 2.0, "balanced": True},
+    {"stages": [3, 1], "output": 0.5, "reduction": "mean", "temperature": 0.5, "auxiliary_lovasz": 0.25},
+    {"at_labels": 0.25, "output": 0.5, "balanced": True},
+    {"at_labels": 0.0, "output": 0.5},
+    {"lovasz": 0.0, "auxiliary": 0.0, "distillation": 0.0},
+]
+
+
+@pytest.mark.parametrize("terms", TERMS, ids=lambda terms: ",".join(terms) or "paper")
+@pytest.mark.parametrize("scans", [[0], [0, 1, 2]], ids=["both", "mixed"])
+def test_total_loss_is_its_formula(examples, learner, weights, student_settings, scans, terms):
+    s = losses_of(student_settings, **terms)
+    weights = weights if s.balanced else weights._replace(answers=None)
+    batch = collate([varied(examples[i]) for i in scans])
+    output, _, parts = run(learner, batch, weights, s)
+    pyramid, logits, stages, features = output
+
+    points = logits[pyramid[2].of_point]
+    expected = functional.cross_entropy(points, batch.labels, weights.labels, ignore_index=0)
+    torch.testing.assert_close(parts["cross_entropy"], expected)
+    lovasz = losses.lovasz_softmax(points.softmax(1), batch.labels)
+    torch.testing.assert_close(parts["lovasz"], s.lovasz * lovasz)
+
+    auxiliary = torch.tensor(0.0)
+    for stage, stride in zip(stages, STRIDES, strict=True):
+        votes = functional.one_hot(batch.labels, 20)
+        own = torch.stack([votes[pyramid[stride].of_point == v].sum(0).argmax() for v in range(len(stage))])
+        auxiliary += functional.cross_entropy(stage, own, weights.labels, ignore_index=0)
+        auxiliary += s.auxiliary_lovasz * losses.lovasz_softmax(stage.softmax(1), own)
+    torch.testing.assert_close(parts["auxiliary"], s.auxiliary * auxiliary)
+
+    scale = 20 if s.reduction == "mean" else 1
+    shares = [1.0 if label == 0 else s.at_labels for label in batch.labels[batch.taught].tolist()]
+    if s.soft_labels:
+        divergence = 0.0
+        for k in s.stages:
+            seen = stages[k][pyramid[STRIDES[k]].of_point[batch.taught]]
+            divergence += plain_divergence(seen, batch.teacher[:, k], shares, s.temperature, weights.answers)
+        expected = s.distillation * divergence / len(s.stages) / scale
+        assert parts["distillation"].item() == pytest.approx(expected, rel=1e-4)
+    if s.output:
+        mean = torch.stack([(batch.teacher[:, k].double() / s.temperature).softmax(1) for k in s.stages]).mean(0)
+        answer = s.temperature * mean.log()
+        expected = plain_divergence(points[batch.taught], answer, shares, s.temperature, weights.answers)
+        assert parts["output"].item() == pytest.approx(s.output * expected / scale, rel=1e-3)
+    if s.features:
+        distance = 0.0
+        for k in s.stages:
+            stage_batch = type(batch)(**{**vars(batch), "patches": batch.patches[:, k]})
+            patches, distances = plain_features(features[k], stage_batch, pyramid[STRIDES[k]].of_point)
+            assert patches == (8 if scans == [0] else 8 + 4 + 4)
+            distance += float(torch.stack(distances).detach().mean()) / len(s.stages)
+        assert parts["features"].item() == pytest.approx(s.features * distance, rel=1e-4)
+    assert ("output" in parts, "features" in parts) == (s.output > 0, s.features > 0)
+
+
+def test_a_single_stage_teaches_its_own_head_alone(examples, learner, weights, student_settings):
+    batch = collate([varied(examples[0])])
+    alone = {"lovasz": 0.0, "auxiliary": 0.0, "stages": [2]}
+    _, loss, parts = run(learner, batch, weights._replace(labels=torch.zeros(20)), losses_of(student_settings, **alone))
+    assert loss == parts["distillation"] > 0
+    taught = [any(p.grad is not None and p.grad.any() for p in head.parameters()) for head in learner.heads.heads]
+    assert taught == [False, False, True, False]
+    features = {"distillation": 0.0, "features": 1.0}
+    _, loss, parts = run(
+        learner, batch, weights._replace(labels=torch.zeros(20)), losses_of(student_settings, **alone | features)
+    )
+    assert loss == parts["features"] > 0
+    maps = [any(p.grad is not None and p.grad.any() for p in line.parameters()) for line in learner.projections]
+    assert maps == [False, False, True, False]
+
+
+ALL_TERMS = {"output": 0.5, "features": 1.0, "balanced": True}
+
+
+def cropped(example, points):
+    """`example` of which only its first `points` are left."""
+    seen = example.taught < points
+    kept = {"points": example.points[:points], "labels": example.labels[:points]}
+    kept |= {"instances": example.instances[:points], "taught": example.taught[seen]}
+    kept |= {"teacher": example.teacher[seen], "patch_of": example.patch_of[seen]}
+    return type(example)(**{**vars(example), **kept})
+
+
+def unlabelled(example):
+    return type(example)(**{**vars(example), "labels": torch.zeros_like(example.labels)})
+
+
+@pytest.mark.parametrize("reduction", ["mean", "batchmean"])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_nothing_labelled_and_nothing_taught_is_no_loss(
+    examples, learner, weights, student_settings, balanced, reduction
+):
+    """Whole scans, and crops of one point and of none beside another."""
+    s = losses_of(student_settings, **ALL_TERMS, reduction=reduction)
+    weights = weights if balanced else weights._replace(answers=None)
+    nothing = unlabelled(examples[1])
+    assert len(nothing.taught) == 0
+    for scans in ([nothing], [nothing, nothing], [cropped(nothing, 1)], [cropped(nothing, 0), nothing]):
+        _, loss, parts = run(learner, collate(scans), weights, s)
+        assert loss == 0
+        assert set(parts) == {"cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"}
+        assert all(value == 0 for value in parts.values())
+        assert all(p.grad is None or not p.grad.any() for p in learner.parameters())
+
+
+def test_labels_alone_and_answers_alone_make_their_own_terms(examples, learner, weights, student_settings):
+    s = losses_of(student_settings, **ALL_TERMS)
+    _, _, labels = run(learner, collate([examples[1]]), weights, s)
+    assert {name for name, value in labels.items() if value} == {"cross_entropy", "lovasz", "auxiliary"}
+    _, _, answers = run(learner, collate([varied(examples[2])]), weights, s)
+    assert {name for name, value in answers.items() if value} == {"distillation", "output", "features"}
+
+
+def test_unseen_points_and_silent_scans_change_no_term_of_the_teacher(examples, student_settings, learner, weights):
+    """In evaluation mode, where scans do not meet in a normalisation."""
+    s, learner = losses_of(student_settings, **ALL_TERMS), learner.eval()
+    seen = varied(examples[2])
+    _, _, alone = run(learner, collate([seen]), weights, s)
+    _, _, beside = run(learner, collate([examples[1], seen, cropped(examples[1], 3)]), weights, s)
+    for name in ("distillation", "output", "features"):
+        torch.testing.assert_close(alone[name], beside[name])
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_a_student_without_a_teacher_has_the_labels_losses(taught, weights, student_settings, balanced):
+    alone = Examples(open_recorded([taught["sequences"]], [taught["frames"]]), features=True)
+    torch.manual_seed(0)
+    learner = SegmentationLearner(build(student_settings.network, 20), 20)
+    weights = weights if balanced else weights._replace(answers=None)
+    _, loss, parts = run(learner, collate([alone[0], alone[1]]), weights, losses_of(student_settings, **ALL_TERMS))
+    assert loss > 0
+    assert parts["distillation"] == parts["output"] == parts["features"] == 0
+
+
+@pytest.mark.parametrize("size", [-6e4, 6e4])
+def test_certain_answers_stay_finite(examples, learner, weights, student_settings, size):
+    """The largest logits that a store holds, at odds with each other from stage to stage."""
+    example = examples[0]
+    teacher = torch.zeros_like(example.teacher)
+    for s, m in itertools.product(range(4), range(len(teacher))):
+        teacher[m, s, (m + s) % 20] = size
+    batch = collate([type(example)(**{**vars(example), "teacher": teacher})])
+    run(learner, batch, weights, losses_of(student_settings, **ALL_TERMS))

@@ -1,0 +1,143 @@
+"""Which scans a step sees: a function of seed and step, fair, and the same for one process and for two."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from elite_pipeline.training.examples import Example
+from elite_pipeline.training.sampling import draw, scans_seen
+
+LABELLED = [1, 4, 5, 9, 10]
+"""Of 13 scans."""
+
+
+class Numbered:
+    """Scans that tell which they are: every remission is the item's number; all but the first have three points."""
+
+    def __init__(self, labelled):
+        self.labelled = labelled
+
+    def __len__(self):
+        return 13
+
+    def __getitem__(self, item):
+        points = torch.arange(12.0).view(3, 4)[: 3 if item else 1]
+        points[:, 3] = item
+        none = torch.zeros(0, dtype=torch.int64)
+        labels = torch.full((len(points),), int(item in self.labelled))  # cars
+        blank = torch.zeros(0, 4, 20), torch.zeros(0, 4, 5)
+        return Example(points, labels, none, blank[0], labels * (item + 1), none, blank[1])
+
+
+def settings_of(student_settings, **options):
+    options = student_settings.train_student.model_copy(update=options)
+    return student_settings.model_copy(update={"train_student": options})
+
+
+def mixing(settings):
+    """All three ways of mixing, often."""
+    shares = {"laser_mix": 0.7, "polar_mix": 0.7, "instance_cutmix": 0.7}
+    return settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update=shares)})
+
+
+def draw_of(examples, settings, position):
+    return draw(examples, settings.augmentation, settings.train_student, position)
+
+
+def scans(batch):
+    """The items of a batch, in order."""
+    return [int(batch.points[batch.scan == k][0, 3]) for k in range(batch.scans)]
+
+
+def contents(*batches):
+    """The scans of some batches, in no order: item, then every coordinate as it was augmented."""
+    found = [batch.points[batch.scan == k] for batch in batches for k in range(batch.scans)]
+    return sorted((int(points[0, 3]), points[:, :3].flatten().tolist()) for points in found)
+
+
+@pytest.mark.parametrize(("share", "batch"), [(0.5, 4), (0.25, 4), (0.75, 4), (0.5, 2), (0.34, 3), (1.0, 2)])
+def test_each_batch_has_its_share_and_every_scan_its_turn(student_settings, share, batch):
+    settings = settings_of(student_settings, labelled_share=share, batch=batch)
+    examples, labelled = Numbered(LABELLED), round(share * batch)
+    assert scans_seen(examples, settings.train_student) == (labelled, batch - labelled)  # pyright: ignore[reportArgumentType]
+    seen = [scans(draw_of(examples, settings, batch * step)) for step in range(40)]  # pyright: ignore
+    for items in seen:
+        assert [item in LABELLED for item in items] == [True] * labelled + [False] * (batch - labelled)
+    for own in (set(LABELLED), set(range(13)) - set(LABELLED)):
+        times = [item for items in seen for item in items if item in own]
+        epochs = [Counter(times[k : k + len(own)]) for k in range(0, len(times) - len(own) + 1, len(own))]
+        assert all(set(epoch) == own for epoch in epochs)
+        assert len({tuple(times[k : k + len(own)]) for k in range(0, len(times), len(own))}) > 1 or not times
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_every_scan_is_seen_equally_often_where_all_come_alike(student_settings, share):
+    """Without a share; and with one where every scan is labelled, or none is."""
+    settings = settings_of(student_settings, labelled_share=share, batch=3)
+    for labelled in (list(range(13)), [], LABELLED)[: 3 if share is None else 2]:
+        examples = Numbered(labelled)
+        assert scans_seen(examples, settings.train_student) == (None, None)  # pyright: ignore[reportArgumentType]
+        seen = [item for k in range(0, 39, 3) for item in scans(draw_of(examples, settings, k))]  # pyright: ignore
+        assert [Counter(seen[k : k + 13]) for k in (0, 13, 26)] == [Counter(range(13))] * 3
+        assert seen[:13] != seen[13:26]
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings, share, mixed):
+    """Item by item and point by point: the changes of a scan are the same, and what it is mixed with."""
+    student_settings = mixing(student_settings) if mixed else student_settings
+    whole = settings_of(student_settings, labelled_share=share, batch=4)
+    half = settings_of(student_settings, labelled_share=share, batch=2)
+    examples = Numbered(LABELLED)
+    for step in range(12):
+        ranks = [draw_of(examples, half, 4 * step + 2 * rank) for rank in (0, 1)]  # pyright: ignore[reportArgumentType]
+        assert contents(*ranks) == contents(draw_of(examples, whole, 4 * step))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_function_of_seed_and_position_alone(student_settings, share, mixed):
+    student_settings = mixing(student_settings) if mixed else student_settings
+    settings = settings_of(student_settings, labelled_share=share, batch=4)
+    examples = Numbered(LABELLED)
+
+    def points(position, changed=settings):
+        return draw_of(examples, changed, position).points  # pyright: ignore[reportArgumentType]
+
+    forwards = [points(k) for k in (0, 4, 52)]
+    torch.manual_seed(99)
+    backwards = [points(k) for k in (52, 4, 0)]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+    assert not torch.equal(forwards[0], points(0, settings_of(settings, seed=1)))
+
+
+@pytest.mark.parametrize("way", ["laser_mix", "polar_mix", "instance_cutmix"])
+def test_a_share_of_the_scans_is_mixed_with_any_other(student_settings, way):
+    """Which scans a mixture is of shows in the remissions: two numbers, its own and any of the others'."""
+    examples, batch = Numbered(list(range(13))), 13
+
+    def partners(share):
+        augmentation = student_settings.augmentation.model_copy(update={way: share, "drop": 0.0})
+        settings = settings_of(student_settings, batch=batch).model_copy(update={"augmentation": augmentation})
+        found = []
+        for step in range(20):
+            drawn = draw_of(examples, settings, batch * step)  # pyright: ignore[reportArgumentType]
+            found += [set(drawn.points[drawn.scan == k][:, 3].int().tolist()) for k in range(drawn.scans)]
+        return found
+
+    assert all(len(items) == 1 for items in partners(0.0))
+    mixed, halves = partners(1.0), partners(0.5)
+    assert {len(items) for items in mixed} <= {1, 2}
+    several = [items for items in mixed if len(items) == 2]
+    assert len(several) > 0.3 * len(mixed)
+    assert {item for items in several for item in items} == set(range(13))
+    assert 0.25 < sum(len(items) == 2 for items in halves) / len(several) < 0.75
+
+
+def test_one_scan_is_changed_anew_each_time(student_settings):
+    settings = settings_of(student_settings, labelled_share=0.5, batch=2)
+    examples = Numbered([3])
+    times = [draw_of(examples, settings, 2 * k).points[:1, :3] for k in range(5)]  # pyright: ignore[reportArgumentType]
+    assert len({tuple(map(tuple, points.tolist())) for points in times}) == 5

@@ -1,0 +1,185 @@
+"""What `Segmentation` begins with, what of it is learnt, and from what: pre-trained backbones, FSKD, their faults."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional
+
+from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.errors import InputError
+from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.training.contrast import ContrastLearner, save
+from elite_pipeline.training.examples import Examples, collate
+from elite_pipeline.training.loop import train
+from elite_pipeline.training.segmentation import Segmentation
+
+KNOWN = [CLASSES.index(name) for name in ("car", "road", "building")]
+
+
+def examples_of(taught, *names, features=True):
+    return Examples(open_recorded(*([taught[name]] for name in names or taught)), features=features)
+
+
+def changed(settings, section, **values):
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+@pytest.fixture
+def examples(taught):
+    return examples_of(taught, "sequences", "frames")
+
+
+@pytest.fixture
+def pretrained(pretraining_settings, tmp_path):
+    """The folder of a backbone, and its weights."""
+    torch.manual_seed(5)
+    learner, network = ContrastLearner(pretraining_settings, 10), pretraining_settings.network.model_dump(mode="json")
+    (tmp_path / "log.jsonl").write_text("")
+    save(tmp_path / "pretrained", learner, {"network": network}, tmp_path / "log.jsonl")
+    return tmp_path / "pretrained", learner.student.backbone.state_dict()
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def differ(first, second):
+    """Names of the tensors that are not equal."""
+    assert first.keys() == second.keys()
+    return {name for name in first if not torch.equal(first[name], second[name])}
+
+
+def test_begins_with_the_pretrained_backbone(examples, minkunet_settings, pretrained, tmp_path):
+    folder, backbone = pretrained
+    task, other = Segmentation(examples, minkunet_settings, folder), Segmentation(examples, minkunet_settings)
+    assert not differ(task.student.backbone.state_dict(), backbone)
+    assert differ(other.student.backbone.state_dict(), backbone)
+    # All else is as without it, but for the folder of checkpoints, which is its own.
+    assert not differ(task.student.classifier.state_dict(), other.student.classifier.state_dict())
+    assert train(task, tmp_path / "run").log.parent != train(other, tmp_path / "run").log.parent
+    assert differ(task.student.backbone.state_dict(), backbone)
+
+
+def test_linear_probing_leaves_the_backbone_and_its_statistics(examples, minkunet_settings, pretrained, tmp_path):
+    folder, backbone = pretrained
+    task = Segmentation(examples, changed(minkunet_settings, "train_student", backbone_learning_rate=0.0), folder)
+    before = snapshot(task.student)
+    train(task, tmp_path / "run")
+    assert any("running" in name for name in backbone)
+    assert not differ(task.student.backbone.state_dict(), backbone)
+    assert differ(before, task.student.state_dict()) == {"classifier.weight", "classifier.bias"}
+
+
+def test_the_backbone_has_a_learning_rate_of_its_own(examples, minkunet_settings, tmp_path):
+    options = {"optimiser": "sgd", "learning_rate": 0.1, "epochs": None, "steps": 1, "weight_decay": 0.0, "warmup": 0}
+    moved = {}
+    for share in (None, 0.1):
+        own = None if share is None else share * 0.1
+        task = Segmentation(
+            examples, changed(minkunet_settings, "train_student", **options, backbone_learning_rate=own)
+        )
+        before = {name: value.clone() for name, value in task.student.named_parameters()}
+        train(task, tmp_path / str(share))
+        moved[share] = {name: value.detach() - before[name] for name, value in task.student.named_parameters()}
+    for name, step in moved[None].items():
+        share = 0.1 if name.startswith("backbone.") else 1.0
+        torch.testing.assert_close(moved[0.1][name], share * step, rtol=1e-2, atol=1e-6, msg=name)
+    assert all(moved[None][name].any() for name in ("classifier.weight", "backbone.stem.convolution.weight"))
+
+
+def test_a_spvcnn_has_no_backbone_to_begin_with(examples, student_settings, pretrained):
+    with pytest.raises(InputError, match="leave out --pretrained"):
+        Segmentation(examples, student_settings, pretrained[0])
+    with pytest.raises(InputError, match=r"train_student\.backbone_learning_rate"):
+        Segmentation(examples, changed(student_settings, "train_student", backbone_learning_rate=0.0))
+
+
+def test_a_backbone_of_other_voxels_is_refused(examples, minkunet_settings, pretrained):
+    with pytest.raises(InputError, match=r"network\.voxel_size=\[1\.0, 1\.0, 1\.0\].*network\.voxel_size=\[0\.5"):
+        Segmentation(examples, changed(minkunet_settings, "network", voxel_size=(0.5, 1.0, 1.0)), pretrained[0])
+
+
+def test_fskd_learns_without_any_label(unlabelled, image_taught, fskd_settings, tmp_path):
+    still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
+    settings = changed(changed(fskd_settings, "augmentation", **still), "losses", balanced=True)
+    settings = changed(settings, "train_student", epochs=20, learning_rate=0.02)
+    task = Segmentation(examples_of(image_taught), settings)
+    assert task.known_classes == ["car", "road", "building"]
+    weight, bias = examples_of(image_taught).classifier()
+    log = [json.loads(line) for line in train(task, tmp_path).log.read_text().splitlines()]
+    assert all(line["cross_entropy"] == line["lovasz"] == 0 for line in log)
+    for name in ("output", "features"):
+        values = [line[name] for line in log if line[name]]
+        assert sum(values[-5:]) < 0.8 * sum(values[:5])
+    # The shared classifier is in the student's weights, as it was.
+    assert torch.equal(task.student.state_dict()["classifier.weight"], weight)
+    assert torch.equal(task.student.state_dict()["classifier.bias"], bias)
+
+
+@pytest.mark.parametrize("adaptation", [True, False])
+def test_fskd_is_its_formula(image_taught, fskd_settings, adaptation):
+    if not adaptation:
+        fskd_settings = changed(fskd_settings, "network", adaptation=None)
+    examples = examples_of(image_taught)
+    task, batch = Segmentation(examples, fskd_settings), collate([examples[2], examples[0]])
+    student = task.student.eval()
+    output = student(student.voxelise(batch.points, batch.scan, batch.scans))
+    _, parts = task.loss(task.learner, batch, 0)
+    of_point = student.voxelise(batch.points, batch.scan, batch.scans)[1].of_point
+    features = output.features[of_point[batch.taught]]  # those behind the module
+    assert (output.embedding is not None and torch.equal(output.features, output.embedding)) is False
+
+    distances = []
+    for patch in batch.patch_of.unique():
+        mine = features[batch.patch_of == patch].mean(dim=0)
+        distances.append(1 - functional.cosine_similarity(mine, batch.patches[patch, 0], dim=0))
+    torch.testing.assert_close(parts["features"], torch.stack(distances).mean(), rtol=1e-4, atol=1e-6)
+
+    weight, bias = examples.classifier()
+    p = (batch.teacher[:, 0, KNOWN] / 2).softmax(1)  # with temperature 2, over what is not silent
+    q = ((features @ weight.T + bias)[:, KNOWN] / 2).softmax(1)
+    expected = 4 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(parts["output"], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(image_taught, fskd_settings):
+    examples = examples_of(image_taught)
+    task, batch = Segmentation(examples, fskd_settings), collate([examples[0]])
+    assert task.known_classes == ["car", "road", "building"]
+    _, parts = task.loss(task.learner.eval(), batch, 0)
+    assert 0 < parts["cross_entropy"] < 100  # and not the 10,000 of a logit that is never answered
+    known = torch.isin(batch.labels, torch.tensor(KNOWN))
+    pyramid = task.student.voxelise(batch.points)
+    logits = task.student(pyramid).logits[pyramid[1].of_point]
+    expected = functional.cross_entropy(logits[known], batch.labels[known], task.weights.labels)
+    torch.testing.assert_close(parts["cross_entropy"], expected)
+    own = Segmentation(examples, changed(fskd_settings, "network", classifier="own"))
+    assert own.known_classes == list(CLASSES[1:])
+    assert own.student.classifier.weight.requires_grad
+
+
+def test_faults_of_a_teacher_are_told(image_taught, taught, fskd_settings, minkunet_settings, rewrite_targets):
+    examples = examples_of(image_taught)
+    with pytest.raises(InputError, match=r"8 channels and the student's 16: write network\.embedding=8"):
+        Segmentation(examples, changed(fskd_settings, "network", embedding=16))
+    soft = changed(fskd_settings, "losses", features=0.0)
+    with pytest.raises(InputError, match=r"network\.embedding must be .* 8"):
+        Segmentation(examples, changed(soft, "network", embedding=16))
+    rewrite_targets(taught["targets"], classifier_weight=None, classifier_bias=None)
+    with pytest.raises(InputError, match="no classifier to share"):
+        Segmentation(examples_of(taught), fskd_settings)
+    rewrite_targets(taught["targets"], logits=None, mass=None)
+    with pytest.raises(InputError, match=r"names no classes.*add logits"):
+        Segmentation(examples_of(taught), changed(minkunet_settings, "losses", output=1.0))
+
+
+def test_features_of_several_stages_meet_the_one_kind_that_a_unet_has(taught, minkunet_settings):
+    settings = changed(changed(minkunet_settings, "network", embedding=8), "losses", features=1.0, stages=[0, 2])
+    with pytest.raises(InputError, match=r"network\.embedding=5"):
+        Segmentation(examples_of(taught), settings)
+    examples = examples_of(taught)
+    task = Segmentation(examples, changed(settings, "network", embedding=5))
+    loss, parts = task.loss(task.learner, collate([examples[0], examples[1]]), 0)
+    assert loss.isfinite()
+    assert 0 < parts["features"] < 2
