@@ -12,11 +12,11 @@ SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
 	@$(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
-	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.shares demo
+	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times demo
 
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
 	@$(SNAKEMAKE) results/sample_summary.md
-	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.shares sample
+	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times sample
 
 test: $(SET_UP)
 	.venv/bin/python -m pytest -n 2 --dist worksteal

@@ -15,6 +15,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/params.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/teacher.smk"

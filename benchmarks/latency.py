@@ -14,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from student import scan
 
-from elite_pipeline.config import Config
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline import config as configuration
+from elite_pipeline.config.reading import COMPARISONS
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.evaluation import latency
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.student.model import Predictor, build
 from elite_pipeline.student.network import parameters
 
+CLASSES = class_table("semantickitti")
 ROOT = Path(__file__).parent.parent
 
 
@@ -35,7 +36,7 @@ def main():
     args = parser.parse_args()
     files = args.files or sorted(ROOT.glob("data/sample/sequences/*/velodyne/*.bin"))
     scans = [np.fromfile(file, np.float32).reshape(-1, 4) for file in files] or [scan()]
-    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    config = configuration.read(ROOT / "config.yaml", ROOT / COMPARISONS)
     result = {
         "points": [len(points) for points in scans],
         "source": [file.name for file in files] or "64 beams over a plane and walls",
@@ -57,7 +58,7 @@ def measured(network, scans, count):
     for precision in ("32-true", "16-true") if device == "cuda" else ("32-true",):
         torch.manual_seed(0)
         student = build(network, len(CLASSES))
-        predictor = Predictor(student, {}, device=device, half=precision == "16-true")
+        predictor = Predictor(student, {"classes": CLASSES.to_json()}, device=device, half=precision == "16-true")
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         readers = [lambda points=points: points for points in scans]

@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from elite_pipeline.datasets import open_recording
-from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.datasets.classes import IGNORE, class_table
+from elite_pipeline.evaluation.confusion import Confusion
+from elite_pipeline.labellers.painting import EMPTY, nearest, paint, vote
 from elite_pipeline.labellers.regions import nearest_through
-from elite_pipeline.labellers.sparse import EMPTY, nearest, paint, vote
 from elite_pipeline.provenance import commit, device_name, versions
 from elite_pipeline.recordings.projection import project
 
+CLASSES = class_table("semantickitti")
 SHARES = (1, 0.2, 0.05, 0.01)
 SEEDS = range(5)
 PURITY, DETOUR, EVERYWHERE = 0.8, 4.0, 1e4
@@ -49,10 +50,10 @@ def main():
 
 def read(sample):
     """(image size, pixels (N, 2), depths (N,), labels (N,), instances (N,), masks (H, W) bool, the largest first)."""
-    recording = open_recording(sample / "sequences/00")
+    recording = open_recording(sample, "00", "semantickitti", CLASSES, {"image_2": "P2"})
     size, points = recording.image("000000", "image_2").shape[:2], recording.points("000000")
     labels, instances = recording.labels("000000", len(points)), recording.instances("000000", len(points))
-    point, pixel, depth = project(points, recording.camera("image_2", "P2"), size, 0.5)
+    point, pixel, depth = project(points, recording.camera("image_2", "000000"), size, 0.5)
     paths = sorted((sample / "sam_masks/00_000000_image_2").glob("*.png"))
     masks = sorted((np.asarray(Image.open(path)) > 0 for path in paths), key=np.sum, reverse=True)
     return size, pixel, depth, labels[point], instances[point], masks
@@ -60,7 +61,7 @@ def read(sample):
 
 def compare(size, pixel, depth, label, instance, masks, share):
     """Labeller -> figures at the held-out points, with `share` of the others known."""
-    agreements = {name: Agreement() for name in ("nearest", "vote", "through masks")}
+    confusions = {name: Confusion(CLASSES) for name in ("nearest", "vote", "through masks")}
     for seed in SEEDS:
         chance = np.random.default_rng(seed).random(len(pixel))
         known, held_out = chance < 0.5 * share, chance >= 0.5
@@ -71,10 +72,10 @@ def compare(size, pixel, depth, label, instance, masks, share):
             "through masks": nearest_through(pure(sparse, masks), sparse, DETOUR, EVERYWHERE)[0],
         }
         column, row = pixel[held_out].astype(int).T
-        for name, agreement in agreements.items():
-            agreement.add(label[held_out], made[name][row, column])
+        for name, confusion in confusions.items():
+            confusion.add(label[held_out], made[name][row, column])
     keys = ("coverage", "accuracy", "miou", "miou_of_all")
-    return {name: {key: getattr(agreement, key) for key in keys} for name, agreement in agreements.items()}
+    return {name: {key: getattr(confusion, key) for key in keys} for name, confusion in confusions.items()}
 
 
 def pure(sparse, masks):

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from elite_pipeline.config import read
-from elite_pipeline.datasets.semantickitti import CLASSES, SemanticKitti, training_ids
+from elite_pipeline.datasets import open_recording
+from elite_pipeline.datasets.classes import class_table
+from elite_pipeline.evaluation.confusion import Confusion
 from elite_pipeline.provenance import commit, device_name, versions
 from elite_pipeline.recordings.projection import project
 from elite_pipeline.sam.build import build_sam, untrained_sam
@@ -29,6 +30,7 @@ from elite_pipeline.sam_pretraining.masks import score_clicks
 from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import sample
 
+CLASSES = class_table("semantickitti")
 LABELLED = {"00": (2, 12), "01": (2, 12), "02": (2, 12), "03": (7,), "04": (7,), "05": (2, 12)}
 """Sequence -> frames of the 10 labelled images."""
 HELD_OUT = ("08", "09")
@@ -66,24 +68,25 @@ def main():
 
 
 def simulate(folder):
-    """The drives, written where they are missing: sequence -> `SemanticKitti`."""
+    """The drives, written where they are missing: sequence -> `Recording`."""
     from elite_pipeline.simulation import write_drive
 
     settings = read(Path("config.yaml")).simulate_drive
     for sequence in (*LABELLED, *HELD_OUT):
-        if not (folder / sequence).exists():
-            write_drive(folder / sequence, sequence, settings)
-    return {sequence: SemanticKitti(folder / sequence) for sequence in (*LABELLED, *HELD_OUT)}
+        if not (folder / "sequences" / sequence).exists():
+            write_drive(folder / "sequences" / sequence, sequence, settings)
+    return {
+        sequence: open_recording(folder, sequence, "semantickitti", CLASSES, {"image_2": "P2"})
+        for sequence in (*LABELLED, *HELD_OUT)
+    }
 
 
 def frame_truth(drive, frame):
     """(image, pixels (n, 2) of visible points, their labels (n,), dense labels (H, W)), training ids."""
-    image = np.array(Image.open(drive.image_path(frame, "image_2")))
-    point, pixel, _ = project(drive.points(frame), drive.camera("image_2", "P2"), image.shape[:2], 0.5)
+    image, points = drive.image(frame, "image_2"), drive.points(frame)
+    point, pixel, _ = project(points, drive.camera("image_2", frame), image.shape[:2], 0.5)
     seen = np.load(drive.folder / f"truth/image_2/visible/{frame}.npy")[point]
-    raw = np.fromfile(drive.label_path(frame), np.uint32) & 0xFFFF
-    dense = np.array(Image.open(drive.folder / f"truth/image_2/semantic/{frame}.png"))
-    return image, pixel[seen], training_ids(raw)[point[seen]], training_ids(dense)
+    return image, pixel[seen], drive.labels(frame, len(points))[point[seen]], drive.truth(frame, "image_2")
 
 
 @torch.no_grad()
@@ -112,9 +115,9 @@ def score_features(sam, drives):
     x, y = x[y > 0], y[y > 0]
     mean, std = x.mean(0), x.std(0) + 1e-6
     head = fit_head((x - mean) / std, y)
-    at_points, at_pixels, own = (np.zeros((len(CLASSES),) * 2, np.int64) for _ in range(3))
+    at_points, at_pixels, own = (Confusion(CLASSES) for _ in range(3))
     with torch.no_grad():
-        count(own, y.numpy(), head((x - mean) / std)[:, 1:].argmax(1).numpy() + 1)
+        own.add(y.numpy(), head((x - mean) / std)[:, 1:].argmax(1).numpy() + 1)
         for sequence in HELD_OUT:
             for frame in drives[sequence].frames():
                 image, pixel, label, dense = frame_truth(drives[sequence], frame)
@@ -122,7 +125,7 @@ def score_features(sam, drives):
                 grid = np.stack([columns, rows], 1).astype(np.float32) + 0.5
                 for confusion, at, truth in ((at_points, pixel, label), (at_pixels, grid, dense[rows, columns])):
                     logits = head((features(encoder, image, at) - mean) / std)
-                    count(confusion, truth, logits[:, 1:].argmax(1).numpy() + 1)
+                    confusion.add(truth, logits[:, 1:].argmax(1).numpy() + 1)
     return {
         "miou_points": iou(at_points)[0],
         "miou_pixels": iou(at_pixels)[0],
@@ -154,19 +157,10 @@ def fit_head(x, y):
     return head.eval()
 
 
-def count(confusion, truth, predicted):
-    np.add.at(confusion, (truth, predicted), 1)
-
-
 def iou(confusion, least=50):
     """(mean, by class) over the classes with at least `least` true samples; unlabelled truth does not count."""
-    confusion = confusion[1:, 1:].astype(float)
-    hit, truth, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    values = {
-        name: round(hit[i] / (truth[i] + predicted[i] - hit[i]), 3)
-        for i, name in enumerate(CLASSES[1:])
-        if truth[i] >= least
-    }
+    truth = dict(zip(CLASSES.names, confusion.counts.sum(1), strict=True))
+    values = {name: round(value, 3) for name, value in confusion.iou.items() if truth[name] >= least}
     return round(float(np.mean(list(values.values()))), 4), values
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from elite_pipeline.config import SimulateDrive
 from elite_pipeline.simulation.calibration import kitti_calibration
 from elite_pipeline.simulation.camera import photograph, pinhole
-from elite_pipeline.simulation.drive import CAMERA, drive_world, seen_by_camera, velodyne_pose
+from elite_pipeline.simulation.drive import AHEAD, drive_world, seen_by_camera, velodyne_pose
 from elite_pipeline.simulation.lidar import Lidar, scan
 from elite_pipeline.simulation.scene import Scene
 from elite_pipeline.simulation.views import random_views
 
+(CAMERA,) = AHEAD.values()
 SIZES = ((64, 1024, 512, 160), (64, 2048, 1241, 376))
 FRAMES = 12
 
@@ -57,7 +58,7 @@ def main() -> None:
             timed("instant", settle, scene, 0.75 * frame)
             timed(f"image {width} x {height}", photograph, scene, camera, pose @ mount, rng)
             turn = timed(f"scan {beams} x {columns}", scan, scene, lidar, pose, rng)
-            timed("visibility", seen_by_camera, scene, turn, pose, calibration)
+            timed("visibility", seen_by_camera, scene, turn, pose, calibration, CAMERA)
         for name, values in spent.items():
             print(f"{name:20s} {np.median(values):7.1f} ms, fastest {np.min(values):7.1f}")
     start = time.process_time()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
-from elite_pipeline.config import Config
+from elite_pipeline import config as configuration
+from elite_pipeline.config.reading import COMPARISONS
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.training import loop
@@ -34,7 +34,7 @@ def main():
     parser.add_argument("experiment", nargs="?", default="full_size")
     parser.add_argument("--steps", type=int, default=60)
     args = parser.parse_args()
-    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    config = configuration.read(ROOT / "config.yaml", ROOT / COMPARISONS)
     experiment = config.experiments[args.experiment]
     settings = config.students[experiment.student]
     if not experiment.teacher or experiment.pretraining:
@@ -63,19 +63,18 @@ def main():
 def read(experiment, dataset, *, features):
     """The `Examples` of an experiment, where the DAG puts their files; None, and a word, if they are not made yet."""
     root = dataset.of or experiment.dataset
-    sequences = [ROOT / f"data/{root}/sequences/{sequence}" for sequence in dataset.train]
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
     cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
     if missing := [path for paths in cached for path in paths if not path.exists()]:
         print(f"{missing[0]} is missing, so that no training step was timed. {__doc__}")
         return None
-    return Examples(open_recorded(sequences, *cached), features=features)
+    return Examples(open_recorded(ROOT / f"data/{root}", *cached), features=features)
 
 
 def measure(settings, examples, precision, readers, steps):
     """Medians of a run: seconds of a step, seconds that it waited for its scans; and the peak of the GPU's memory."""
-    loop.readers_for = lambda *_: readers
+    loop.readers_for = lambda *_, **__: readers
     options = {"precision": precision, "steps": steps, "epochs": None, "checkpoint_every": steps}
     changed = {"train_student": settings.train_student.model_copy(update=options)}
     if torch.cuda.is_available():

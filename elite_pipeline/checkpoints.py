@@ -10,7 +10,7 @@ PACKAGED = Path(__file__).parent / "sam/weights/sam_tiny.safetensors"
 """The weights that ship with the package."""
 
 
-def where_from(encoder, path):
+def where_from(encoder: str, path: Path | str | None) -> str:
     """The command that brings the missing checkpoint `path` of `encoder`."""
     chosen = ENCODERS[encoder]
     if chosen.url is None:
@@ -19,8 +19,11 @@ def where_from(encoder, path):
     return f"Get it with: curl -L --create-dirs -o {path} {chosen.url} (sha256 {chosen.sha256}){other}"
 
 
-def verified(encoder, path, sha256):
-    """`path` as a `Path`; `InputError` if no file is there, or one whose sha256 differs from `sha256`, unless None."""
+def verified(encoder: str, path: Path | str | None, sha256: str | None) -> Path:
+    """`path` as a `Path`.
+
+    Raises `InputError` where no file is there, or one whose sha256 differs from `sha256`, unless that is None.
+    """
     if path is None or not Path(path).is_file():
         raise InputError(f"{path}: the checkpoint of {encoder} is missing. {where_from(encoder, path)}")
     path = Path(path)
@@ -32,6 +35,6 @@ def verified(encoder, path, sha256):
     return path
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-FORMATS = {"semantickitti": "elite_pipeline.datasets.semantickitti:SemanticKitti"}
+FORMATS = {
+    "semantickitti": "elite_pipeline.datasets.semantickitti:SemanticKitti",
+}
 """`datasets.<name>.format` -> a `datasets.Recording`."""
 
 STUDENTS = {

@@ -9,7 +9,8 @@ sum_r dL/dx_r dx_r/dweights = dL/dweights. Sums inside the network (`summed`) ar
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, distributed
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def start(processes, precision, section="train_student") -> "Fabric":
+def start(processes: int, precision: Literal["32-true", "16-mixed"], section: str = "train_student") -> "Fabric":
     """Fabric with its processes running: torchrun's where that started this one, else `processes` on this machine.
 
-    The others are started as this one was, with the same command line; so only a command may ask for several. Errors
-    name the `section` of the configuration.
+    The others are started as this one was, with the same command line; so only a command may ask for several. Raises
+    `InputError`, which names the `section` of the configuration, where there are too few GPUs, or where `precision`
+    needs one and there is none.
     """
     # Here, since whoever predicts imports this module too.
     from lightning_fabric import Fabric
@@ -61,7 +63,7 @@ def start(processes, precision, section="train_student") -> "Fabric":
     return fabric
 
 
-def world():
+def world() -> int:
     """The number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
@@ -93,7 +95,7 @@ class _Gathered(Function):
     """Backward needs no exchange: each process holds the gradient of the W equal losses at its own rows already."""
 
     @staticmethod
-    def forward(ctx, rows, lengths):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, rows: Tensor, lengths: Sequence[int]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         rank = distributed.get_rank()
         ctx.first, ctx.count = sum(lengths[:rank]), lengths[rank]
         padded = rows.new_zeros(max(lengths), *rows.shape[1:])
@@ -101,30 +103,30 @@ class _Gathered(Function):
         return torch.cat([part[:length] for part, length in zip(_exchanged(padded), lengths, strict=True)])
 
     @staticmethod
-    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return world() * gradient.narrow(0, ctx.first, ctx.count), None
 
 
 class _Summed(Function):
     @staticmethod
-    def forward(ctx, tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         total = tensor.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _Summed.forward(ctx, gradient.contiguous())
 
 
-def _exchanged(tensor):
+def _exchanged(tensor: Tensor) -> list[Tensor]:
     """`tensor`, of the same shape in all processes, of each."""
     parts = [torch.empty_like(tensor) for _ in range(world())]
     distributed.all_gather(parts, tensor)
     return parts
 
 
-def _end_with(parent):
+def _end_with(parent: int) -> None:
     """End this process when its parent has ended: one that is killed cannot tell the others, which wait for it."""
     while os.getppid() == parent:
         time.sleep(1)

@@ -8,6 +8,10 @@ import zlib
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elite_pipeline.config.validation import Section
 
 PACKAGES = (
     "elite_pipeline",
@@ -25,7 +29,7 @@ PACKAGES = (
 )
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Package name -> version, of those installed, and Python's."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -36,7 +40,7 @@ def versions():
     return found
 
 
-def digest(path):
+def digest(path: Path | str) -> str | None:
     """crc32 (8 hex digits) of a file, or of the `zarr.json` that seals a store; None where there is none."""
     path = Path(path)
     path = path / "zarr.json" if path.is_dir() else path
@@ -57,8 +61,8 @@ def listing_digest(paths: Iterable[Path]) -> str:
     return f"{zlib.crc32(repr(listed).encode()):08x}"
 
 
-def provenance(settings, *inputs):
-    """What made a store: its settings, the digest of each input path, and the versions of what ran."""
+def provenance(settings: "Section", *inputs: Path | str) -> dict[str, Any]:
+    """What made a store: its settings, the digest of each of its `inputs`, and the versions of what ran."""
     return {
         "settings": settings.model_dump(mode="json"),
         "inputs": {str(path): digest(path) for path in inputs},
@@ -66,11 +70,11 @@ def provenance(settings, *inputs):
     }
 
 
-def commit():
+def commit() -> str | None:
     """The git commit of the code that runs, with `+changes` where files differ from it; None outside a checkout."""
     root = Path(__file__).parent
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
@@ -79,7 +83,7 @@ def commit():
         return None
 
 
-def device_name():
+def device_name() -> str:
     """The accelerator's name, or the processor's with the number of usable cores."""
     import torch
 
@@ -91,12 +95,12 @@ def device_name():
     )
 
 
-def file_of_device(folder, what):
+def file_of_device(folder: Path, what: str) -> Path:
     """`folder`/<what>_<device>.json, where a benchmark of this device is kept."""
     return Path(folder, f"{what}_{re.sub(r'[^a-z0-9]+', '_', device_name().lower()).strip('_')}.json")
 
 
-def _cpuinfo():
+def _cpuinfo() -> list[str]:
     try:
         return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

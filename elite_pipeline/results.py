@@ -3,9 +3,10 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
-def write(path, result, table):
+def write(path: Path, result: dict[str, Any], table: str) -> None:
     """Write `result` (JSON values) to `path` and `table` (Markdown) beside it, with the suffix .md."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,11 @@ disk or a power cut at any moment therefore leaves a folder that is either conti
 import fcntl
 import json
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +20,16 @@ from elite_pipeline.checkpoints import PACKAGED
 from elite_pipeline.errors import InputError
 from elite_pipeline.provenance import device_name, digest
 
+if TYPE_CHECKING:
+    from elite_pipeline.config import EncoderSettings
+
 CHECKPOINT = "checkpoint.npz"
 
 
-def origin(stage, *, network=None, files=()):
+def origin(stage: str, *, network: "EncoderSettings | None" = None, files: Iterable[Path] = ()) -> list[Any]:
     """What the bits of a stage's result follow from beside its settings and inputs, as JSON values.
 
-    stage: its name. network: the `config.View` of the encoder that answers, or None. files: other weights.
+    stage: its name. network: the encoder that answers, if one does. files: other weights.
     """
     values = [sources.digest(stage), *map(digest, files)]
     if network is None:
@@ -50,7 +55,7 @@ class Checkpoint:
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     """Name -> counts and sums of the stage."""
 
-    def save(self, folder):
+    def save(self, folder: Path) -> None:
         """Replace the checkpoint in `folder`, whose shards are on disk already."""
         about = {"identity": self.identity, "done": self.done, "shards": self.shards}
         arrays: dict[str, Any] = {f"waiting.{name}": rows for name, rows in self.waiting.items()}
@@ -63,7 +68,7 @@ class Checkpoint:
         os.replace(aside, folder / CHECKPOINT)
 
     @classmethod
-    def load(cls, folder):
+    def load(cls, folder: Path) -> "Checkpoint":
         """The checkpoint in `folder`; no exception in particular where it is damaged."""
         with np.load(folder / CHECKPOINT) as file:
             result = cls(**json.loads(str(file["about"])))
@@ -72,7 +77,7 @@ class Checkpoint:
                 getattr(result, part)[name] = file[key]
         return result
 
-    def files(self):
+    def files(self) -> dict[str, str]:
         """Path below the folder -> crc32, of every whole shard."""
         return {
             shard_path(name, k, self.waiting[name].ndim): checksum
@@ -81,19 +86,19 @@ class Checkpoint:
         }
 
 
-def shard_path(name, k, dimensions):
+def shard_path(name: str, k: int, dimensions: int) -> str:
     """Where Zarr 3 puts the `k`-th shard along the first axis of array `name`, below the store's folder."""
     return "/".join([name, "c", str(k), *["0"] * (dimensions - 1)])
 
 
-def seal(path):
+def seal(path: Path) -> str | None:
     """Bring a written file from the system's cache to the disk; its crc32 for `Checkpoint.shards`."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return digest(path)
 
 
-def restore(folder, identity):
+def restore(folder: Path, identity: str) -> Checkpoint:
     """The `Checkpoint` in `folder`, or a new one if there is none of `identity` whose files are whole.
 
     Everything else in the folder is removed: what came after the checkpoint, and metadata, which are written anew.
@@ -122,8 +127,11 @@ def restore(folder, identity):
 
 
 @contextmanager
-def sole_writer(folder):
-    """Make `folder` and hold it while the block runs: a stage may outlive the Snakemake that was killed."""
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold it while the block runs: a stage may outlive the Snakemake that was killed.
+
+    Raises `InputError` while another process holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -133,7 +141,7 @@ def sole_writer(folder):
         os.close(handle)
 
 
-def _lock(handle, folder):
+def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,12 +1,18 @@
 """Which files a stage's result follows from: what its module imports, followed through the package.
 
-Imports inside functions count. `PLUMBING` does not: it changes what is shown or refused, and no result. Of what the
-configuration chooses (`choices.py`) only the chosen module counts. Imported by the Snakefile, so it runs nothing.
+Imports inside functions count, those for type checkers alone do not. `PLUMBING` is not followed: it changes what is
+shown or refused, and no result. Of what the configuration chooses (`choices.py`) only the chosen module counts.
+Imported by the Snakefile, so it runs nothing.
+
+    python -m elite_pipeline.sources [folder of the package]
+
+prints the shape of the whole import graph.
 """
 
 import ast
+import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -27,14 +33,17 @@ def closure(modules: Iterable[str]) -> tuple[set[Path], set[str]]:
     """
     files, tables, waiting = set(), set(), [PACKAGE.joinpath(*module.split(".")) for module in modules]
     while waiting:
-        place = waiting.pop()
-        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        file = _file(waiting.pop())
         if file in files:
             continue
-        imported, chosen_from = _imports(file)
+        imported, chosen_from = _imports(file, PACKAGE)
         files.add(file)
         tables |= chosen_from
-        waiting += imported
+        for place in imported:
+            parts = place.relative_to(PACKAGE).parts
+            if parts[0] not in PLUMBING:
+                # The folders on the way run too, where their __init__.py does anything.
+                waiting += filter(_runs, (PACKAGE.joinpath(*parts[: k + 1]) for k in range(len(parts))))
     return files, tables
 
 
@@ -58,25 +67,76 @@ def digest(stage: str) -> str:
     return f"{checksum:08x}"
 
 
+def graph(package: Path = PACKAGE) -> dict[Path, set[Path]]:
+    """Every module of `package` -> the modules that it imports, plumbing too."""
+    modules = [file for file in sorted(package.rglob("*.py")) if file.stat().st_size]
+    return {file: {_file(place) for place in _imports(file, package)[0]} - {file} for file in modules}
+
+
+def describe(package: Path = PACKAGE) -> str:
+    """The shape of `graph` in a few lines: modules at the root, folders, imports between these, circles of modules."""
+    import numpy as np
+    from scipy.sparse.csgraph import connected_components
+
+    imports = graph(package)
+    unit = {file: file.relative_to(package).parts[0] for file in imports}
+    folders = {name for file, name in unit.items() if file.parent != package}
+    edges = {(unit[file], unit[other]) for file, others in imports.items() for other in others} - {
+        (name, name) for name in unit.values()
+    }
+    files = list(imports)
+    joined = np.array([[other in imports[file] for other in files] for file in files])
+    count, part = connected_components(joined, connection="strong")
+    circles = [[files[k] for k in np.flatnonzero(part == c)] for c in range(count) if (part == c).sum() > 1]
+    lines = [
+        f"modules: {len(files)}",
+        f"modules at the root: {len(set(unit.values()) - folders)}",
+        f"folders: {len(folders)}",
+        f"imports between folders and modules at the root: {len(edges)} pairs",
+        f"circles of modules: {len(circles)}",
+        *("  " + ", ".join(str(file.relative_to(package)) for file in circle) for circle in circles),
+    ]
+    return "\n".join(lines)
+
+
 @cache
-def _imports(file: Path) -> tuple[list[Path], set[str]]:
-    """Places (without suffix) of what `file` imports of the package, and the tables of `choices` that it imports."""
-    places, tables = [], set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = []
+def _imports(file: Path, package: Path) -> tuple[list[Path], set[str]]:
+    """Places (without suffix) of the modules of `package` that `file` imports, and of the tables of `choices` which."""
+    places: list[Path] = []
+    tables: set[str] = set()
+    for node in _executed(ast.parse(file.read_text())):
+        names: list[tuple[str, ...]] = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "elite_pipeline.choices":
+            if node.module == f"{package.name}.choices":
                 tables |= {alias.name for alias in node.names} & set(TABLES)
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names = [(f"{node.module}.{alias.name}", node.module) for alias in node.names]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for package, *parts in (name.split(".") for name in names):
-            if package == PACKAGE.name and parts and parts[0] not in PLUMBING:
-                # The folders on the way run too, where their __init__.py does anything.
-                places += [PACKAGE.joinpath(*parts[: k + 1]) for k in range(len(parts))]
-    return [place for place in places if _runs(place)], tables
+            names = [(alias.name,) for alias in node.names]
+        for either in names:
+            # What is imported from a folder is one of its modules, or a name in its __init__.py.
+            found = (package.joinpath(*name.split(".")[1:]) for name in either if name.split(".")[0] == package.name)
+            places += list(filter(_runs, found))[:1]
+    return places, tables
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of `tree` but those below `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _executed(node)
+
+
+def _file(place: Path) -> Path:
+    init = place / "__init__.py"
+    return init if init.exists() else place.with_suffix(".py")
 
 
 def _runs(place: Path) -> bool:
-    init = place / "__init__.py"
-    return init.stat().st_size > 0 if init.exists() else place.with_suffix(".py").exists()
+    file = _file(place)
+    return file.exists() and file.stat().st_size > 0
+
+
+if __name__ == "__main__":
+    print(describe(*(Path(folder).resolve() for folder in sys.argv[1:2])))

@@ -10,13 +10,14 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import zarr
+from numpy.typing import DTypeLike
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from elite_pipeline.errors import InputError
@@ -26,7 +27,7 @@ from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_wr
 # Snakemake leaves a file in each folder that a rule makes, which Zarr would call a stranger at every opening.
 warnings.filterwarnings("ignore", message=r"Object at \.snakemake_timestamp")
 
-FORMATS = {"projection": 1, "pseudo_labels": 1, "superpixels": 1, "targets": 1}
+FORMATS = {"projection": 2, "pseudo_labels": 2, "superpixels": 1, "targets": 2}
 """Format name -> the version that this code writes and reads."""
 
 SHARD_BYTES = 16 << 20
@@ -39,7 +40,16 @@ Item = TypeVar("Item")
 
 
 @contextmanager
-def create(path, name, *, sequence, frames, provenance, origin=None, **attributes):
+def create(
+    path: Path,
+    name: str,
+    *,
+    sequence: str,
+    frames: Iterable[str],
+    provenance: dict[str, Any],
+    origin: Any = None,
+    **attributes: Any,
+) -> Iterator["Writer"]:
     """A new store of format `name` at `path`: `with create(...) as out`, a `Writer`.
 
     Written in `path.partial` and renamed to `path` when the block ends without an error, so that what stands at `path`
@@ -47,7 +57,7 @@ def create(path, name, *, sequence, frames, provenance, origin=None, **attribute
     bytes follow from is the same: what is given here. Otherwise it is thrown away.
 
     `frames` are the frame names in order; further `attributes` must be JSON values, and so must `origin`, which is not
-    written (see `resume.origin`). `InputError` while another process writes the same store.
+    written (see `resume.origin`). Raises `InputError` while another process writes the same store.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -75,22 +85,22 @@ def create(path, name, *, sequence, frames, provenance, origin=None, **attribute
 class Writer:
     """A store that is being written: arrays, and the steps that fill them, which a killed run need not repeat."""
 
-    def __init__(self, folder, identity):
-        """`identity`: a string that differs wherever the store's bytes might; see `create`."""
+    def __init__(self, folder: Path, identity: str) -> None:
+        """`identity` differs wherever the store's bytes might; see `create`."""
         self._folder = folder
         self._progress = restore(folder, identity)
         self.group = zarr.create_group(folder, zarr_format=3)
         self._rows: dict[str, Rows] = {}
 
-    def rows(self, name, shape, dtype, *, compress=False):
-        """An array `name` that grows by rows of `shape` and `dtype`: `Rows`."""
+    def rows(self, name: str, shape: Sequence[int], dtype: DTypeLike, *, compress: bool = False) -> "Rows":
+        """An array `name` that grows by rows of `shape` and `dtype`."""
         shards = len(self._progress.shards.setdefault(name, []))
         rows = self._rows[name] = Rows(self.group, name, shape, dtype, compress=compress, shards=shards)
         if self._progress.done:
             rows.append(self._progress.waiting.pop(name))
         return rows
 
-    def array(self, name, values):
+    def array(self, name: str, values: np.ndarray) -> None:
         """A small whole array (offsets, scales) in one checksummed chunk."""
         self.group.create_array(
             name,
@@ -100,15 +110,15 @@ class Writer:
             config={"write_empty_chunks": True},
         )
 
-    def keep(self, **arrays):
+    def keep(self, **arrays: np.ndarray) -> None:
         """Arrays that the steps change in place, such as counts; a run that resumes gets their values back."""
         for name, values in arrays.items():
             if self._progress.done:
                 values[...] = self._progress.kept[name]
             self._progress.kept[name] = values
 
-    def steps(self, items: list[Item], *, label, unit="frame") -> Iterator[Item]:
-        """The elements of the list `items` that are still to do; after all `rows` and `keep`, and once per store.
+    def steps(self, items: list[Item], *, label: str, unit: str = "frame") -> Iterator[Item]:
+        """The elements of `items` that are still to do; after all `rows` and `keep`, and once per store.
 
         What a step appends and changes must be complete when the next element is asked for. Progress is saved after
         each step that filled a shard, and now and then: with the rows that wait for the next shards, of which arrays
@@ -126,12 +136,12 @@ class Writer:
                 self._save()
                 saved = time.monotonic()
 
-    def close(self):
+    def close(self) -> None:
         """Write the last, shorter shards."""
         for rows in self._rows.values():
             rows.close()
 
-    def _save(self):
+    def _save(self) -> None:
         for name, rows in self._rows.items():
             sealed: list = self._progress.shards[name]
             for k in range(len(sealed), rows.shards):
@@ -143,7 +153,16 @@ class Writer:
 class Rows:
     """An array that grows by rows and is written in whole shards: 13 times faster than frame by frame."""
 
-    def __init__(self, group, name, shape, dtype, *, compress=False, shards=0):
+    def __init__(
+        self,
+        group: zarr.Group,
+        name: str,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        *,
+        compress: bool = False,
+        shards: int = 0,
+    ) -> None:
         """Array `name` of rows of `shape` and `dtype`; `compress` adds zstd: labels shrink, float16 features do not.
 
         `shards`: how many whole ones lie there already.
@@ -167,11 +186,11 @@ class Rows:
         self._shard, self._filled = np.empty((shard, *shape), dtype), 0
 
     @property
-    def waiting(self):
+    def waiting(self) -> np.ndarray:
         """The rows that wait for the next shard: (n, *shape), a view."""
         return self._shard[: self._filled]
 
-    def append(self, rows):
+    def append(self, rows: np.ndarray) -> None:
         """Add `rows` (n, *shape); written once a shard is full."""
         rows = np.asarray(rows, dtype=self._shard.dtype)
         if rows.shape[1:] != self._shard.shape[1:]:
@@ -184,20 +203,23 @@ class Rows:
                 self._write(self._shard)
                 self.shards += 1
 
-    def close(self):
+    def close(self) -> None:
         """Write what waits: the last, shorter shard."""
         if self._filled:
             self._write(self.waiting)
 
-    def _write(self, rows):
+    def _write(self, rows: np.ndarray) -> None:
         start = self._array.shape[0]
         self._array.resize((start + len(rows), *self._array.shape[1:]))
         self._array[start:] = rows
         self._filled = 0
 
 
-def open_store(path, name):
-    """The store of format `name` at `path`, read-only; `InputError` if it is missing, foreign or of another version."""
+def open_store(path: Path, name: str) -> zarr.Group:
+    """The store of format `name` at `path`, read-only.
+
+    Raises `InputError` where it is missing, foreign, of another version, or has lost files.
+    """
     path = Path(path)
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
@@ -217,11 +239,11 @@ def open_store(path, name):
     return group
 
 
-def read(group, name, rows: Any = slice(None)) -> np.ndarray:
-    """`group[name][rows]` as a NumPy array; `InputError` that names the store where a chunk is damaged."""
+def read(group: zarr.Group, name: str, rows: int | slice | tuple[int, ...] = slice(None)) -> np.ndarray:
+    """`group[name][rows]` as a NumPy array. Raises `InputError`, which names the store, where a chunk is damaged."""
     array = group[name]
     try:
-        return np.asarray(array[rows])
+        return np.asarray(array[rows])  # pyright: ignore[reportArgumentType]
     except Exception as error:
         # Zarr's codecs raise ValueError, RuntimeError or their own types, by codec.
         raise InputError(
@@ -233,7 +255,8 @@ def read(group, name, rows: Any = slice(None)) -> np.ndarray:
 class Projection:
     """Reader of a projection store: which points of a frame fall on which pixels of a camera."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
+        """Raises `InputError` where no whole projection store is at `path`."""
         self.group = open_store(path, "projection")
         self.path = Path(path)
         self.sequence: str = self.group.attrs["sequence"]  # pyright: ignore[reportAttributeAccessIssue]
@@ -242,15 +265,15 @@ class Projection:
         self.image_sizes: dict = self.group.attrs["image_sizes"]  # pyright: ignore[reportAttributeAccessIssue]
         self.offsets = read(self.group, "offsets")
 
-    def rows(self, frame, camera):
+    def rows(self, frame: int, camera: int) -> slice:
         """The slice of rows of frame index `frame` and camera index `camera`."""
         k = frame * len(self.cameras) + camera
         return slice(int(self.offsets[k]), int(self.offsets[k + 1]))
 
-    def frame_rows(self, frame):
+    def frame_rows(self, frame: int) -> slice:
         """The slice of rows of all cameras of frame index `frame`."""
         return slice(self.rows(frame, 0).start, self.rows(frame, len(self.cameras) - 1).stop)
 
-    def read(self, name, rows):
-        """Array `name` (`point`, `pixel`, `depth` or `visible`) at `rows`."""
+    def read(self, name: str, rows: slice) -> np.ndarray:
+        """Array `name` (`point`, `pixel`, `depth` or `visible`) at `rows`. Raises `InputError` where it is damaged."""
         return read(self.group, name, rows)

@@ -18,6 +18,9 @@ Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
 
 
+CAMERAS = {"image_2": "P2"}
+
+
 def pytest_configure(config):
     """Hide the GPU from all but `pytest -m gpu`, before torch looks: bits that must repeat are a CPU's."""
     if config.option.markexpr != "gpu":
@@ -52,6 +55,48 @@ def drive(write_drive, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def classes():
+    """SemanticKITTI's class table."""
+    from elite_pipeline.datasets.classes import class_table
+
+    return class_table("semantickitti")
+
+
+@pytest.fixture(scope="session")
+def open_drive(classes):
+    """A function (sequence folder, cameras) that opens a sequence in SemanticKITTI's layout, as a `Recording`."""
+    from elite_pipeline.datasets import open_recording
+
+    def opened(folder, cameras=CAMERAS):
+        return open_recording(folder.parents[1], folder.name, "semantickitti", classes, cameras)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def write_index(classes):
+    """A function (path, rows) that writes an index of sequence 00 in SemanticKITTI's layout."""
+    from elite_pipeline.recordings import index
+
+    def write(path, rows):
+        index.write(path, rows, index.Source("semantickitti", "00", classes, CAMERAS))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def open_taught():
+    """A function that opens the one sequence of `taught` (or those of its stores that are named) as `Recorded`s."""
+    from elite_pipeline.recordings.sequence import open_recorded
+
+    def opened(taught, *names, times=1, labels=True):
+        stores = {name: [path] * times for name, path in taught.items() if name != "data" and name in (names or taught)}
+        return open_recorded(taught["data"], **stores, labels=labels)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
 def sample():
     """The folder with four real SemanticKITTI frames; it is not part of the repository."""
     known = (ROOT / "data/sample", ROOT.parent / "shared/data/semantickitti_sample")
@@ -74,8 +119,8 @@ def simulated_drive(tmp_path_factory):
 
 
 @pytest.fixture
-def taught(drive, tmp_path):
-    """`drive` with stores by hand: {"sequences", "frames", "projection", "targets"} -> path, 2 cameras, 4 stages.
+def taught(drive, tmp_path, classes, open_drive, write_index):
+    """`drive` with stores by hand: {"data", "frames", "projection", "targets"} -> path, 2 cameras, 4 stages.
 
     Frame 0 has labels and answers (40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
     hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's
@@ -83,19 +128,16 @@ def taught(drive, tmp_path):
     that plus 10 for camera 1 plus 20 per frame; the fourth stage lacks the last channel. Patches lie in descending
     order of it.
     """
-    from elite_pipeline import datasets, store
-    from elite_pipeline.recordings import index
+    from elite_pipeline import store
 
     (drive / "labels/000002.label").unlink()
     frames = ["000000", "000001", "000002"]
-    paths = {"sequences": drive} | {n: tmp_path / f"00.{n}" for n in ("frames", "projection", "targets")}
+    paths = {"data": drive.parents[1]} | {n: tmp_path / f"00.{n}" for n in ("frames", "projection", "targets")}
     labelled = [f != "000002" for f in frames]
-    labels = [
-        datasets.open_recording(drive).labels(f, 500) if has else [] for f, has in zip(frames, labelled, strict=True)
-    ]
+    labels = [open_drive(drive).labels(f, 500) if has else [] for f, has in zip(frames, labelled, strict=True)]
     counts = [np.bincount(ids, minlength=20).tolist() for ids in labels]
     rows = zip(frames, labelled, counts, strict=True)
-    index.write(
+    write_index(
         paths["frames"],
         [{"frame": f, "points": 500, "labelled": has, "crc32": 0, "class_points": n} for f, has, n in rows],
     )
@@ -108,7 +150,7 @@ def taught(drive, tmp_path):
         for name, values in (("point", point.astype(np.uint32)), ("visible", visible)):
             out.rows(name, values.shape[1:], values.dtype).append(values)
         out.array("offsets", np.cumsum([0, *map(len, rows)]))
-    with store.create(paths["targets"], "targets", **about) as out:
+    with store.create(paths["targets"], "targets", classes=classes.to_json(), **about) as out:
         out.rows("logits", (4, 20), np.float16).append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
         out.array("mass", np.full((4, 20), len(point) / 20))
         hit = [np.unique(points % 4)[::-1] for points in rows]
@@ -188,14 +230,15 @@ def student_settings():
 
 
 @pytest.fixture
-def miou_result():
+def miou_result(classes):
     """An mIoU result in which only cars and roads have points, and some roads were predicted as nothing."""
-    from elite_pipeline.datasets.semantickitti import CLASSES
-
     confusion = np.zeros((20, 20), dtype=int)
-    confusion[1, 1], confusion[9, 1], confusion[9, 9], confusion[0, 9] = 50, 50, 900, 100
-    iou = dict.fromkeys(CLASSES[1:], 0.0) | {"car": 0.5, "road": 0.857}
-    return {"experiment": "x", "miou": 0.0714, "iou": iou, "confusion": confusion.tolist(), "scans": 3}
+    # Rows are the truth.
+    confusion[1, 1], confusion[1, 9], confusion[9, 9], confusion[9, 0] = 50, 50, 900, 100
+    iou = dict.fromkeys(classes.evaluated, 0.0) | {"car": 0.5, "road": 0.857}
+    looks = dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True))
+    values = {"miou": 0.0714, "iou": iou, "known_classes": classes.evaluated, "colours": looks}
+    return {"experiment": "x", "confusion": confusion.tolist(), "scans": 3, **values}
 
 
 @pytest.fixture
@@ -209,19 +252,19 @@ def latency_result():
 
 
 @pytest.fixture
-def untrained_model(tmp_path):
+def untrained_model(tmp_path, classes):
     """The folder of a small student with random weights."""
     from elite_pipeline.config import SPVCNNSettings
-    from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.student import model
 
     network = SPVCNNSettings(voxel_size=0.5, volume=((-20, 20), (-20, 20), (-3, 3)), scales=[2, 4], width=16)
-    config = {"network": network.model_dump(mode="json"), "classes": CLASSES, "experiment": "untrained"}
+    config = {"network": network.model_dump(mode="json"), "classes": classes.to_json(), "experiment": "untrained"}
     options = {"epochs": 0, "seed": 0}
     config |= {"settings": {"train_student": options}, "taught": False, "parameters": 0, "trained_on": [], "steps": 0}
-    config |= {"scans": 0, "labelled_scans": 0, "device": "none"}
+    config |= {"scans": 0, "training_scans": 0, "labelled_scans": 0, "labelled_classes": {}, "device": "none"}
+    config |= {"known_classes": classes.evaluated, "pretrained": None}
     (tmp_path / "log.jsonl").write_text("")
-    model.save(tmp_path / "untrained", model.build(network, len(CLASSES)), config, tmp_path / "log.jsonl")
+    model.save(tmp_path / "untrained", model.build(network, len(classes)), config, tmp_path / "log.jsonl")
     return tmp_path / "untrained"
 
 
@@ -280,7 +323,8 @@ def rewrite_targets():
     def rewrite(path, attributes=(), **changes):
         old = store.open_store(path, "targets")
         arrays = {name: store.read(old, name) for name, _ in old.arrays()} | changes
-        about = {"sequence": "00", "frames": old.attrs["frames"], "provenance": {}, **dict(attributes)}
+        about = {"sequence": "00", "frames": old.attrs["frames"], "provenance": {}, "classes": old.attrs["classes"]}
+        about |= dict(attributes)
         with store.create(path, "targets", **about) as out:
             for name, values in arrays.items():
                 if values is not None:
@@ -290,25 +334,22 @@ def rewrite_targets():
 
 
 @pytest.fixture
-def unlabelled(taught):
+def unlabelled(taught, write_index):
     """`taught` with an index that says of no scan that it has labels."""
-    from elite_pipeline.recordings import index
-
     frames = ["000000", "000001", "000002"]
     blank = {"points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}
-    index.write(taught["frames"], [{"frame": frame, **blank} for frame in frames])
+    write_index(taught["frames"], [{"frame": frame, **blank} for frame in frames])
     return taught
 
 
 @pytest.fixture
-def image_taught(taught, rewrite_targets):
+def image_taught(taught, rewrite_targets, classes):
     """`taught` by an image segmentation network: one stage, 8 channels, each patch's at random, a linear classifier of
     them, whose answers at the points are cached. Of all classes it knows car, road and building."""
     from elite_pipeline import store
-    from elite_pipeline.datasets.semantickitti import CLASSES
 
     old, rng = store.open_store(taught["targets"], "targets"), np.random.default_rng(4)
-    known = [name in ("car", "road", "building") for name in CLASSES]
+    known = [name in ("car", "road", "building") for name in classes.names]
     weight = np.where(np.array(known)[:, None], rng.normal(size=(20, 8)), 0).astype(np.float32)
     bias = np.where(known, 0, -1e4).astype(np.float32)
     patches = rng.integers(-40, 40, size=(len(store.read(old, "patch_feature")), 1, 8)).astype(np.int8)

@@ -16,6 +16,7 @@ from elite_pipeline.training.examples import Example, Examples
 from elite_pipeline.training.loop import train
 from elite_pipeline.training.segmentation import Segmentation
 
+LAYOUT = ['format="semantickitti"', 'classes="semantickitti"']
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 ENCODER = ['encoder="sam_tiny"', "longest_side=64"]
 TUNE = [
@@ -32,8 +33,8 @@ TOLERANCE = 2e-3
 
 
 @pytest.fixture(scope="module")
-def cached(write_drive, tmp_path_factory):
-    """({"sequences", "frames", "projection", "targets"} -> path, teacher, view): a tuned sam_tiny and its cache.
+def cached(write_drive, classes, tmp_path_factory):
+    """({"data", "frames", "projection", "targets"} -> path, teacher, view): a tuned sam_tiny and its cache.
 
     Frame 0 has a colour image only, frame 1 a smaller grey one only, frame 2 both and no labels.
     """
@@ -46,26 +47,26 @@ def cached(write_drive, tmp_path_factory):
         Image.fromarray(grey).save(folder / "image_0" / f"{frame}.png")
     (folder / "labels/000002.label").unlink()
 
-    paths = {"sequences": folder, "frames": out / "00.parquet", "projection": out / "projection.zarr"}
-    sequence, frames = ["--sequence-folder", str(folder)], ["--frames", str(paths["frames"])]
+    paths = {"data": out, "frames": out / "00.parquet", "projection": out / "projection.zarr"}
+    data, frames = ["--data", str(out)], ["--frames", str(paths["frames"])]
     projection = ["--projection", str(paths["projection"])]
     labels, adapter = out / "pseudo_labels.zarr", out / "adapter"
-    needs = ["missing_images=true", "labels=false", "images=true"]
-    index_frames.main([*sequence, "--out", str(paths["frames"]), CAMERAS, *needs])
+    needs = [*LAYOUT, CAMERAS, "missing_images=true", "labels=false", "images=true"]
+    index_frames.main([*data, "--sequence", "00", "--out", str(paths["frames"]), *needs])
     seen = ["project_points.min_depth=0.5", "project_points.cell=60.0", "project_points.tolerance=0.1"]
-    project_points.main([*sequence, *frames, "--out", str(paths["projection"]), CAMERAS, *seen])
-    label_images.main([*sequence, *frames, *projection, "--out", str(labels), 'labeller="sparse"'])
-    made = ["--sequences", str(folder), *frames, *projection, "--pseudo-labels", str(labels)]
+    project_points.main([*data, *frames, "--out", str(paths["projection"]), *seen])
+    label_images.main([*data, *frames, *projection, "--out", str(labels), 'labeller="sparse"'])
+    made = [*data, *frames, *projection, "--pseudo-labels", str(labels)]
     tune_teacher.main([*made, "--out", str(adapter), *ENCODER, *TUNE])
     paths["targets"] = out / "targets.zarr"
     wanted = ['cache_teacher.targets=["logits", "features"]', "cache_teacher.batch=1"]
-    known = [*sequence, *frames, *projection, "--adapter", str(adapter)]
+    known = [*data, *frames, *projection, "--adapter", str(adapter)]
     cache_teacher.main([*known, "--out", str(paths["targets"]), *ENCODER, *wanted])
-    return paths, *storage.load(adapter, EncoderSettings(encoder="sam_tiny", longest_side=64))
+    return paths, *storage.load(adapter, EncoderSettings(encoder="sam_tiny", longest_side=64), classes)
 
 
 def read(paths):
-    return open_recorded(*([paths[name]] for name in ("sequences", "frames", "projection", "targets")))
+    return open_recorded(paths["data"], *([paths[name]] for name in ("frames", "projection", "targets")))
 
 
 @torch.no_grad()

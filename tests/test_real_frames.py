@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from elite_pipeline.config import read
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE, SemanticKitti
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.student.model import Predictor, build
 from elite_pipeline.student.network import parameters
 from elite_pipeline.training import objective
@@ -16,24 +16,24 @@ from elite_pipeline.training.losses import class_weights
 ROOT = Path(__file__).parent.parent
 
 
-def test_elite_learns_from_and_labels_whole_real_scans(sample):
+def test_elite_learns_from_and_labels_whole_real_scans(sample, open_drive, classes):
     """One scan of about 124,000 points through every loss and back, and a label for every point of another."""
     settings = read(ROOT / "config.yaml").students["elite"]
     torch.manual_seed(0)
-    student = build(settings.network, len(CLASSES))
+    student = build(settings.network, len(classes))
     assert parameters(student) == 1_933_460
-    recording = SemanticKitti(sample / "sequences/00")
+    recording = open_drive(sample / "sequences/00")
     points = recording.points("000000")
     labels = torch.from_numpy(recording.labels("000000", len(points)).astype(np.int64))
     assert len(points) > 120_000
     # A teacher that is sure of every tenth point's label: there are no real answers to real frames here.
     taught = torch.arange(0, len(points), 10)
-    answers = torch.nn.functional.one_hot(labels[taught], len(CLASSES)).float()[:, None].expand(-1, 4, -1) * 5
+    answers = torch.nn.functional.one_hot(labels[taught], len(classes)).float()[:, None].expand(-1, 4, -1) * 5
     nothing = torch.zeros(len(points), dtype=torch.int64)
     no_patch = torch.full((len(taught),), -1), torch.zeros(0, 4, 0)
     batch = collate([Example(torch.from_numpy(points.copy()), labels, taught, answers, nothing, *no_patch)])
-    counts = torch.bincount(labels, minlength=len(CLASSES))
-    learner = objective.Learner(student, len(CLASSES)).train()
+    counts = torch.bincount(labels, minlength=len(classes))
+    learner = objective.SegmentationLearner(student, len(classes)).train()
     output = learner(batch.points, batch.scan, batch.scans)
     weights = objective.ClassWeights(class_weights(counts), None)
     loss, parts = objective.total_loss(output, batch, student, weights, settings.losses)
@@ -42,7 +42,7 @@ def test_elite_learns_from_and_labels_whole_real_scans(sample):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
 
     other = recording.points("000001")
-    prediction = Predictor(student, {}, device="cpu")(other)
+    prediction = Predictor(student, {"classes": classes.to_json()}, device="cpu")(other)
     assert prediction.shape == (len(other),)
     assert not (prediction == IGNORE).any()
     low, high = np.array(settings.network.volume).T

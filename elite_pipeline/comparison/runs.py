@@ -3,14 +3,21 @@
 The spread of the seeds is the measure of everything: what two runs of one experiment differ by, nobody gained.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
+from pathlib import Path
 from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.evaluation import metrics
+
+if TYPE_CHECKING:
+    from elite_pipeline.stages.compare_experiments import ComparedExperiment, CompareExperiments
 
 MIOU_KEYS = (
     *("experiment", "dataset", "sequences", "miou", "iou", "confusion", "points", "scans", "tta", "config", "steps"),
@@ -26,26 +33,33 @@ NOTEWORTHY = 3
 
 SAME_FOR_ALL_SEEDS = ("labelled_scans", "training_scans", "taught", "steps")
 
+Run = tuple[Path, dict[str, Any]]
+"""A result file and what it holds: an experiment with one seed."""
 
-def compare(settings, result_files, teacher_files):
+
+def compare(
+    settings: CompareExperiments, result_files: Iterable[Path], teacher_files: Iterable[Path]
+) -> dict[str, Any]:
     """The comparison (JSON values, mIoU and IoU in 0..1) of the experiments that `settings` names.
 
-    settings: `comparison` (name), `experiments` {label: `experiment`, `dataset`, `teacher` or None, `student`,
-    `pretraining` or None, `labeller` or None}, `seeds`, `differences` [(label, label)], and `teachers` and `datasets`,
-    sections of the configuration by name, which are passed on. result_files: paths of one mIoU result for each
-    experiment and seed. teacher_files: paths of one result of evaluate_teacher for each data set and teacher.
+    Of these, `figure`, `teachers` and `datasets` are passed on. result_files: one mIoU result for each experiment and
+    seed. teacher_files: one result of evaluate_teacher for each data set and teacher.
     Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
     """
     runs = _runs(settings, result_files)
     teachers = _teachers(settings, teacher_files)
-    experiments, students = {}, {}
+    experiments: dict[str, dict[str, Any]] = {}
+    students: dict[str, Any] = {}
     for label, about in settings.experiments.items():
         results = [result for _, result in runs[label]]
         experiments[label] = _summary(about, settings.seeds, results, teachers.get((about.dataset, about.teacher)))
         students[about.student] = _settings(results[0])
+    if settings.figure == "curves":
+        curves(experiments)
     any_result = next(iter(runs.values()))[0][1]
     return {
         "comparison": settings.comparison,
+        "figure": settings.figure,
         "experiments": experiments,
         "differences": {
             f"{a} - {b}": difference(experiments[a], experiments[b]) for a, b in map(tuple, settings.differences)
@@ -58,7 +72,7 @@ def compare(settings, result_files, teacher_files):
     }
 
 
-def difference(a, b):
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     """What experiment `a` has over `b`, seed by seed; both are values of `experiments` in a comparison.
 
     `larger_sd` is the larger of the two experiments' standard deviations over the seeds, and `larger_than_3_sd` says
@@ -76,22 +90,17 @@ def difference(a, b):
     }
 
 
-def spread(values):
+def spread(values: Sequence[float]) -> float | None:
     """Sample standard deviation (n - 1); None of a single value."""
     return stdev(values) if len(values) > 1 else None
 
 
-def is_oracle(experiment):
-    """Whether the experiment's teacher is one."""
-    return metrics.is_oracle(experiment["teacher"])
-
-
-def pretraining(experiment):
+def pretraining(experiment: Mapping[str, Any]) -> str | None:
     """Name of the pre-training whose backbone the student began with, or None, as in results of older versions."""
     return experiment.get("pretraining")
 
 
-def baselines(experiments):
+def baselines(experiments: Mapping[str, Any]) -> dict[str, str]:
     """Label of each distilled experiment -> label of the one without distillation from as many labelled scans.
 
     Both begin with the same backbone: a pre-trained one is no baseline of one that is not. Where there are several
@@ -109,39 +118,52 @@ def baselines(experiments):
     return found
 
 
-def curves(experiments):
-    """{distilled (bool): {labelled scans: label}} where each number of labelled scans comes once with, once without.
+def curves(experiments: Mapping[str, Any]) -> dict[bool, dict[int, str]]:
+    """{distilled: {labelled scans: label}}: what `figure: curves` draws.
 
-    None where the experiments are no such pairs at two numbers or more, or some were pre-trained. Oracles stand beside
-    the pairs.
+    Raises `InputError` unless each number of labelled scans, two at least, comes once with distillation and once
+    without.
     """
-    if any(map(pretraining, experiments.values())):
-        return None
-    lines = {False: {}, True: {}}
+    lines: dict[bool, dict[int, str]] = {False: {}, True: {}}
     for label, experiment in experiments.items():
-        line = lines[experiment["distilled"]]
-        if not is_oracle(experiment) and line.setdefault(experiment["labelled_scans"], label) != label:
-            return None
+        scans = experiment["labelled_scans"]
+        if (other := lines[experiment["distilled"]].setdefault(scans, label)) != label:
+            raise InputError(
+                f"experiments {other!r} and {label!r} are one point of figure: curves, {scans} labelled scans: leave"
+                " one out, or write figure: rows for the comparison"
+            )
     if len(lines[True]) < 2 or lines[True].keys() != lines[False].keys():
-        return None
+        raise InputError(
+            f"figure: curves has {sorted(lines[True])} labelled scans with distillation and {sorted(lines[False])}"
+            " without: give both the same, two at least, or write figure: rows for the comparison"
+        )
     return {distilled: dict(sorted(line.items())) for distilled, line in lines.items()}
 
 
-def _beginnings(experiment):
+def _beginnings(experiment: Mapping[str, Any]) -> tuple[float, int, str | None]:
+    """What a student had beside a teacher: labels and a backbone."""
     return experiment["labelled"], experiment["labelled_scans"], pretraining(experiment)
 
 
-def _likeness(one, other):
+def _likeness(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, bool]:
     return one["dataset"] == other["dataset"], one["student"] == other["student"]
 
 
-def _summary(about, seeds, results, teacher_points):
+def _summary(
+    about: ComparedExperiment,
+    seeds: Iterable[int],
+    results: Sequence[Mapping[str, Any]],
+    teacher_points: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     first, miou = results[0], [result["miou"] for result in results]
     return {
         "experiment": about.experiment,
         "student": about.student,
         "pretraining": about.pretraining,
         "teacher": about.teacher,
+        "oracle": about.oracle and about.oracle.model_dump(mode="json"),
+        "arm": about.arm,
+        "setting": about.setting,
         "dataset": about.dataset,
         "labelled": first["labelled_scans"] / first["training_scans"],
         "labelled_scans": first["labelled_scans"],
@@ -159,14 +181,14 @@ def _summary(about, seeds, results, teacher_points):
     }
 
 
-def _validation(result):
+def _validation(result: Mapping[str, Any]) -> dict[str, Any]:
     """What was scored: equal for all results that may be compared. `class_points` are the points of each class."""
-    of_class = np.sum(result["confusion"], axis=0)[1:].tolist()
+    of_class = np.sum(result["confusion"], axis=1)[1:].tolist()
     about = {key: result[key] for key in ("sequences", "scans", "points")}
     return about | {"class_points": dict(zip(result["iou"], of_class, strict=True))}
 
 
-def _settings(result):
+def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
     """The student's settings but for the seed, in which alone the runs of one experiment differ."""
     training = {key: value for key, value in result["config"]["train_student"].items() if key != "seed"}
     return result["config"] | {"train_student": training}
@@ -175,15 +197,19 @@ def _settings(result):
 # Reading, and what does not fit together. --------------------------------------------------------------------------
 
 
-def _runs(settings, files):
-    """Label -> [(path, result) of each seed], all of the same validation points and of the settings asked for."""
-    found = {}
+def _runs(settings: CompareExperiments, files: Iterable[Path]) -> dict[str, list[Run]]:
+    """Label -> run of each seed, all of the same validation points and of the settings asked for.
+
+    Raises `InputError` where one is missing, not asked for, or unlike the others.
+    """
+    found: dict[str, Run] = {}
     for path in files:
         result = _load(path, MIOU_KEYS, "evaluate_miou")
         other, _ = found.setdefault(result["experiment"], (path, result))
         if other != path:
             raise InputError(f"{path} and {other} are both of experiment {result['experiment']}: pass one of them")
-    runs, students = {}, {}
+    runs: dict[str, list[Run]] = {}
+    students: dict[str, Run] = {}
     for label, about in settings.experiments.items():
         names = [f"{about.experiment}-seed{seed}" for seed in settings.seeds]
         if missing := [f"results/{name}_miou.json" for name in names if name not in found]:
@@ -205,8 +231,8 @@ def _runs(settings, files):
     return runs
 
 
-def _check_run(path, result, about, seed):
-    """Refuse a result that is not of the experiment `about` with `seed`, scored in a single pass."""
+def _check_run(path: Path, result: Mapping[str, Any], about: ComparedExperiment, seed: int) -> None:
+    """Raises `InputError` where a result is not of the experiment `about` with `seed`, scored in a single pass."""
     if unknown := [key for key in SAME_FOR_ALL_SEEDS if result[key] is None]:
         raise InputError(
             f"{path}: does not say {', '.join(unknown)}, since its student is of an older version: delete"
@@ -232,8 +258,8 @@ def _check_run(path, result, about, seed):
         raise InputError(f"{path}: its student had a teacher, but {about.experiment} has none: make it again")
 
 
-def _check_alike(first_run, run, aspects):
-    """Refuse two (path, result) that differ in one of `aspects` {name: function of a result}."""
+def _check_alike(first_run: Run, run: Run, aspects: Mapping[str, Callable[[dict[str, Any]], Any]]) -> None:
+    """Raises `InputError` where the results of two runs differ in one of `aspects`, functions of them by name."""
     (first_path, first), (path, result) = first_run, run
     for name, aspect in aspects.items():
         if aspect(first) != aspect(result):
@@ -244,7 +270,7 @@ def _check_alike(first_run, run, aspects):
             )
 
 
-def _where_different(one, other, name):
+def _where_different(one: Any, other: Any, name: str) -> tuple[str, str]:
     """The first place at which two nested values differ, as `path.to.key is value`, of both."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted({*one, *other}):
@@ -253,9 +279,12 @@ def _where_different(one, other, name):
     return f"{name} is {json.dumps(one)}", f"{name} is {json.dumps(other)}"
 
 
-def _teachers(settings, files):
-    """(data set, teacher) -> {`accuracy`, `miou`} of its soft labels where nothing else taught, or of all of them."""
-    found = {}
+def _teachers(settings: CompareExperiments, files: Iterable[Path]) -> dict[tuple[str, str | None], dict[str, float]]:
+    """(data set, teacher) -> {`accuracy`, `miou`} of its soft labels where nothing else taught, or of all of them.
+
+    Raises `InputError` where one is missing, or was scored against nothing.
+    """
+    found: dict[tuple[str, str | None], dict[str, float]] = {}
     for path in files:
         result = _load(path, POINTS_KEYS, "evaluate_teacher")
         group = result["unlabelled"] or result["all"]
@@ -271,7 +300,11 @@ def _teachers(settings, files):
     return found
 
 
-def _load(path, keys, rule):
+def _load(path: Path, keys: Iterable[str], rule: str) -> dict[str, Any]:
+    """The result at `path`, which `rule` made.
+
+    Raises `InputError` where it cannot be read, or lacks one of `keys`.
+    """
     again = f"make it again: snakemake --forcerun {rule} {path}"
     try:
         result = json.loads(path.read_text())

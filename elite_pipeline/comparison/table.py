@@ -1,11 +1,14 @@
 """The Markdown page of a comparison: who did how well, by how much more than another, and on which classes."""
 
+from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import Any
 
-from elite_pipeline.comparison.runs import NOTEWORTHY, is_oracle, pretraining
+from elite_pipeline.comparison.runs import NOTEWORTHY, pretraining
+from elite_pipeline.evaluation.metrics import is_oracle
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """Markdown of `result` (the JSON of compare_experiments): all numbers in percent, or in points of a percent."""
     experiments, seeds = result["experiments"], _seeds(result)
     validation = result["validation"]
@@ -38,7 +41,7 @@ def table(result):
     return "\n".join(lines) + "\n"
 
 
-def verdict(difference):
+def verdict(difference: Mapping[str, Any]) -> str:
     """What a value of `differences` is worth against the spread of the seeds, in words."""
     if difference["larger_sd"] is None:
         return "one seed: unknown"
@@ -50,7 +53,7 @@ def verdict(difference):
     return "noise" if inside else f"between 1 and {NOTEWORTHY} sd: unsure"
 
 
-def _experiment(number, label, experiment):
+def _experiment(number: int, label: str, experiment: Mapping[str, Any]) -> str:
     scans = f"{experiment['labelled_scans']:,} ({round(100 * experiment['labelled'], 1):g} %)"
     scans = scans if experiment["labelled_scans"] else "none: zero-shot"
     points, oracle = experiment["teacher_points"], " (oracle: diagnostic)" if is_oracle(experiment) else ""
@@ -59,12 +62,12 @@ def _experiment(number, label, experiment):
     return f"| {number} | {_cell(label)}{oracle} | {scans} | {teacher} | {seeds} | {_spread(experiment, '.1f')} |"
 
 
-def _spread(values, form):
+def _spread(values: Mapping[str, Any], form: str) -> str:
     sd = "" if values["sd"] is None else f" ± {100 * values['sd']:.1f}"
     return f"{100 * values['mean']:{form}}{sd}"
 
 
-def _differences(differences, seeds):
+def _differences(differences: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
     if not differences:
         return []
     lines = [
@@ -86,7 +89,7 @@ def _differences(differences, seeds):
     ]
 
 
-def _oracles(experiments):
+def _oracles(experiments: Mapping[str, Any]) -> list[str]:
     numbers = ", ".join(f"#{k}" for k, e in enumerate(experiments.values(), 1) if is_oracle(e))
     return [
         "",
@@ -95,7 +98,7 @@ def _oracles(experiments):
     ]
 
 
-def _pretrained(experiments):
+def _pretrained(experiments: Mapping[str, Any]) -> list[str]:
     """Which experiments began with which pre-trained backbone."""
     names = dict.fromkeys(filter(None, map(pretraining, experiments.values())))
     if not names:
@@ -107,7 +110,7 @@ def _pretrained(experiments):
     return ["", f"Begun with a pre-trained backbone, of the same seed: {'; '.join(of_name)}."]
 
 
-def _known(experiments):
+def _known(experiments: Mapping[str, Any]) -> list[str]:
     """Means over the classes that a teacher knows, where it knows fewer than all."""
     fewer = {k: e for k, e in enumerate(experiments.values(), 1) if len(e["known_classes"]) < len(e["iou"])}
     if not fewer:
@@ -123,20 +126,20 @@ def _known(experiments):
     ]
 
 
-def _class(name, points, experiments):
+def _class(name: str, points: int, experiments: Mapping[str, Any]) -> str:
     values = (f"{100 * e['iou'][name]:.1f}" if points else "" for e in experiments.values())
     return f"| {name} | {' | '.join(values)} | {f'{points:,}' if points else 'none'} |"
 
 
-def _cell(label):
+def _cell(label: str) -> str:
     return label.replace("|", "\\|")
 
 
-def _bold(value):
+def _bold(value: float) -> str:
     return f"**{100 * value:.1f}**"
 
 
-def _steps(experiments):
+def _steps(experiments: Mapping[str, Any]) -> str:
     steps = sorted({e["steps"] for e in experiments.values()})
     if len(steps) == 1:
         return f"Every student took {steps[0]:,} steps."
@@ -144,13 +147,13 @@ def _steps(experiments):
     return f"**The students took different numbers of steps**, which is a difference of its own: {each}."
 
 
-def _seeds(result):
+def _seeds(result: Mapping[str, Any]) -> list[int]:
     return next(iter(result["experiments"].values()))["seeds"]
 
 
-def _named(seeds):
+def _named(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,13 +1,15 @@
 """Data sets: where they lie, what is simulated, checked and projected, and how images get their labels."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StrictBool, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
+from elite_pipeline.choices import FORMATS
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
-from elite_pipeline.config.values import Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.config.values import Camera, Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
+from elite_pipeline.datasets.classes import ClassTable, class_table
+from elite_pipeline.errors import InputError
 
 
 class SimulateDrive(Section):
@@ -26,6 +28,8 @@ class SimulateDrive(Section):
 class IndexFrames(Section):
     """What `index_frames` reads: a data set's cameras, and whether the sequence's split needs labels and images."""
 
+    format: str
+    classes: str
     cameras: dict[str, str]
     missing_images: StrictBool
     labels: StrictBool
@@ -43,7 +47,6 @@ class ProjectPoints(Section):
 class ProjectSequence(Section):
     """What `project_points` reads."""
 
-    cameras: dict[str, str]
     project_points: ProjectPoints
 
 
@@ -84,14 +87,14 @@ class LabelImages(Section):
     regions: RegionsLabeller | None = None
 
     @model_validator(mode="after")
-    def _chosen_labeller_is_configured(self):
+    def _chosen_labeller_is_configured(self) -> Self:
         for section in self.sections(self.labeller):
             if getattr(self, section) is None:
                 raise ValueError(f"labeller is {self.labeller!r}, so a section '{section}:' is needed beside it")
         return self
 
     @staticmethod
-    def sections(labeller):
+    def sections(labeller: str) -> tuple[str, ...]:
         """The sections that a labeller reads."""
         return {"sparse": (), "nearest": ("nearest",)}.get(labeller, ("sam", labeller))
 
@@ -119,17 +122,44 @@ class SimulateImages(Section):
     image_height: Count
 
 
+def _checked_table(name: str) -> str:
+    """`name`. Raises `ValueError` where that is no class table, or one that is wrong."""
+    try:
+        class_table(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+def _checked_format(name: str) -> str:
+    """`name`. Raises `ValueError` where `choices.FORMATS` does not list it."""
+    if name not in FORMATS:
+        raise ValueError(f"no format {name!r}; write {', '.join(FORMATS)}")
+    return name
+
+
+Classes = Annotated[str, AfterValidator(_checked_table)]
+"""The name of a packaged class table, or the path of a YAML file."""
+
+
 class ImageSet(Section):
     """Images with dense labels and no LiDAR, as a segmentation network is trained on."""
 
+    classes: Classes = "semantickitti"
     simulate_images: SimulateImages | None = None
     unknown: list[str] = Field(default=[])
     held_out: Annotated[Finite, Field(gt=0, lt=1)] = 0.1
 
+    @property
+    def class_table(self) -> ClassTable:
+        """The table that `classes` names."""
+        return class_table(self.classes)
+
     @model_validator(mode="after")
-    def _unknown_classes_exist(self):
-        if strange := sorted(set(self.unknown) - set(CLASSES[1:])):
-            raise ValueError(f"unknown names {strange}, which are no classes; those are {', '.join(CLASSES[1:])}")
+    def _unknown_classes_exist(self) -> Self:
+        classes = self.class_table.evaluated
+        if strange := sorted(set(self.unknown) - set(classes)):
+            raise ValueError(f"unknown names {strange}, which are no classes; those are {', '.join(classes)}")
         return self
 
 
@@ -137,9 +167,10 @@ class Dataset(Section):
     """Where a data set's sequences lie, what they hold, and how much of that is used."""
 
     of: Name | None = None
-    format: Literal["semantickitti"]
+    format: Annotated[str, AfterValidator(_checked_format)]
+    classes: Classes = "semantickitti"
     simulate_drive: SimulateDrive | None = None
-    cameras: dict[str, Literal["P0", "P1", "P2", "P3"]] = Field(min_length=1)
+    cameras: dict[Camera, str] = Field(min_length=1)
     missing_images: StrictBool = False
     missing_labels: StrictBool = False
     train: list[Sequence] = Field(min_length=1)
@@ -150,7 +181,7 @@ class Dataset(Section):
     label_images: LabelImages
 
     @model_validator(mode="after")
-    def _splits_are_disjoint(self):
+    def _splits_are_disjoint(self) -> Self:
         if shared := sorted(set(self.train) & set(self.val)):
             raise ValueError(f"sequences {shared} are in both train and val; a score on them would mean nothing")
         if shared := sorted(set(self.test) & {*self.train, *self.val}):
@@ -162,5 +193,10 @@ class Dataset(Section):
             raise ValueError(f"labelled names sequences {strange}, which are not in train")
         return self
 
-    VARIANT: ClassVar = {"of", "train", "val", "test", "labelled", "select_labels", "label_images"}
+    @property
+    def class_table(self) -> ClassTable:
+        """The table that `classes` names."""
+        return class_table(self.classes)
+
+    VARIANT: ClassVar[set[str]] = {"of", "train", "val", "test", "labelled", "select_labels", "label_images"}
     """Keys in which a data set that is `of` another may differ from it: its files and projections are the same."""

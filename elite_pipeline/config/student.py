@@ -1,7 +1,7 @@
 """Students: network, losses, augmentation, training."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, StrictBool, Tag, model_validator
 
@@ -11,7 +11,34 @@ from elite_pipeline.config.values import Count, Fraction, Interval, Name, Natura
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
-class SPVCNNSettings(Section):
+class NetworkSettings(Section):
+    """What is asked of every kind of network. A kind overrides what it has."""
+
+    @property
+    def stages(self) -> int:
+        """Number of stages with a 3D head of their own, each of which learns from the teacher's stage beside it.
+
+        0: soft labels and features are learnt at the network's output.
+        """
+        return 0
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether a part of it can be pre-trained, and has a learning rate of its own."""
+        return False
+
+    @property
+    def embedding_width(self) -> int | None:
+        """Channels of a layer behind the network whose features are compared with the teacher's; None for none."""
+        return None
+
+    @property
+    def shares_classifier(self) -> bool:
+        """Whether the teacher's classifier is its own, too."""
+        return False
+
+
+class SPVCNNSettings(NetworkSettings):
     """ELiTe's student: its voxels and layers."""
 
     kind: Literal["spvcnn"] = "spvcnn"
@@ -21,12 +48,17 @@ class SPVCNNSettings(Section):
     width: Width
 
     @model_validator(mode="after")
-    def _voxels_nest(self):
+    def _voxels_nest(self) -> Self:
         if any(after % before for before, after in pairwise(self.scales)):
             raise ValueError(f"scales are {self.scales}; each must be a multiple of the one before, as in [2, 4, 8]")
         if any(low + self.voxel_size > high for low, high in self.volume):
             raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres, a voxel apart at least")
         return self
+
+    @property
+    def stages(self) -> int:
+        """One for each scale."""
+        return len(self.scales)
 
 
 class AdaptationSettings(Section):
@@ -36,7 +68,7 @@ class AdaptationSettings(Section):
     pooling: Annotated[int, Field(ge=2, strict=True)] = 4
 
 
-class MinkUNetSettings(Section):
+class MinkUNetSettings(NetworkSettings):
     """The student of UDAKD and FSKD: a sparse U-Net, and what follows it."""
 
     kind: Literal["minkunet"]
@@ -51,7 +83,7 @@ class MinkUNetSettings(Section):
     classifier: Literal["own", "shared"] = "own"
 
     @model_validator(mode="after")
-    def _parts_fit(self):
+    def _parts_fit(self) -> Self:
         if len(self.planes) % 2 or len(self.planes) != len(self.blocks):
             raise ValueError(
                 f"planes is {self.planes} and blocks {self.blocks}: give each an entry per stage, as many down as up"
@@ -67,8 +99,24 @@ class MinkUNetSettings(Section):
             raise ValueError(f"volume[1] is {self.volume[1]}; in a cylindrical frame it is [-180.0, 180.0]")
         return self
 
+    @property
+    def has_backbone(self) -> bool:
+        """The U-Net."""
+        return True
 
-def _kind(network):
+    @property
+    def embedding_width(self) -> int | None:
+        """Of `embedding`."""
+        return self.embedding
+
+    @property
+    def shares_classifier(self) -> bool:
+        """Where `classifier` is shared."""
+        return self.classifier == "shared"
+
+
+def _kind(network: Any) -> Any:
+    """What stands for the kind: in YAML's values, where none is an spvcnn, or in settings; None in anything else."""
     return network.get("kind", "spvcnn") if isinstance(network, dict) else getattr(network, "kind", None)
 
 
@@ -83,24 +131,24 @@ class Losses(Section):
     """Weights of the student's losses."""
 
     lovasz: NonNegative
-    auxiliary: NonNegative
-    auxiliary_lovasz: NonNegative
-    distillation: NonNegative
+    auxiliary: NonNegative = 0.0
+    auxiliary_lovasz: NonNegative = 0.0
+    distillation: NonNegative = 0.0
     stages: list[Natural] = Field(default=[0, 1, 2, 3], min_length=1)
     output: NonNegative = 0.0
     at_labels: Fraction = 1.0
     features: NonNegative = 0.0
-    temperature: Positive
-    reduction: Literal["mean", "batchmean"]
+    temperature: Positive = 1.0
+    reduction: Literal["mean", "batchmean"] = "batchmean"
     balanced: StrictBool = False
 
     @property
-    def soft_labels(self):
+    def soft_labels(self) -> bool:
         """Whether the teacher's soft labels are learnt from."""
         return self.distillation > 0 or self.output > 0
 
     @property
-    def taught(self):
+    def taught(self) -> bool:
         """Whether anything of a teacher is learnt from."""
         return self.soft_labels or self.features > 0
 
@@ -137,7 +185,7 @@ class Schedule(Section):
     checkpoint_every: Count
 
     @model_validator(mode="after")
-    def _length_is_said_once(self):
+    def _length_is_said_once(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         if self.labelled_share is not None and not round(self.labelled_share * self.batch) > 0:

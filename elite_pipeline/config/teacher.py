@@ -1,72 +1,122 @@
 """Image teachers: encoder, adapters, tuning, and what of them is cached."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from elite_pipeline.choices import ENCODERS, STAGES
 from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Name, Natural, NonNegative, Positive, Sha256
 
-STAGES = 4
-"""Stages of every encoder that are distilled, one per scale of ELiTe's student."""
+
+def _known(encoder: str) -> str:
+    """`encoder`. Raises `ValueError` where `choices.ENCODERS` does not list it."""
+    if encoder not in ENCODERS:
+        raise ValueError(f"this encoder is not known; those are {', '.join(ENCODERS)}")
+    return encoder
+
+
+def _promptable(encoder: str) -> str:
+    """`encoder`. Raises `ValueError` where it is no SAM."""
+    known = [name for name, about in ENCODERS.items() if about.promptable]
+    if encoder not in known:
+        raise ValueError(f"a labeller prompts a SAM; those are {', '.join(map(repr, known))}")
+    return encoder
 
 
 class EncoderSettings(Section):
     """Which encoder sees images of which size: what every stage that runs the teacher reads."""
 
-    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny", "resnet50"]
+    encoder: Annotated[str, AfterValidator(_known)]
     checkpoint: str | None = None
     sha256: Sha256 | None = None
     longest_side: Count
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
     @model_validator(mode="after")
-    def _checkpoint_is_named(self):
-        if self.encoder != "sam_tiny" and (self.checkpoint is None or self.sha256 is None):
+    def _fits_the_encoder(self) -> Self:
+        about = ENCODERS[self.encoder]
+        if about.url is not None and (self.checkpoint is None or self.sha256 is None):
+            packaged = ", ".join(name for name, encoder in ENCODERS.items() if encoder.url is None)
             raise ValueError(
-                f"encoder {self.encoder} needs checkpoint and sha256; only sam_tiny ships with the package"
+                f"encoder {self.encoder} needs checkpoint and sha256; only {packaged} ships with the package"
             )
-        if self.encoder.startswith("vit") and self.longest_side > 1024:
-            raise ValueError(f"longest_side {self.longest_side} is beyond the 1024 pixels that SAM has positions for")
+        if about.longest_side is not None and self.longest_side > about.longest_side:
+            raise ValueError(
+                f"longest_side {self.longest_side} is beyond the {about.longest_side} pixels that {self.encoder} has"
+                " positions for"
+            )
         return self
 
 
 class Sam(EncoderSettings):
     """The SAM that a labeller prompts."""
 
-    encoder: Literal["vit_b", "vit_l", "vit_h", "sam_tiny"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    encoder: Annotated[str, AfterValidator(_promptable)]
 
 
 class Peft(Section):
-    """Adapters of the image encoder."""
+    """Adapters of the image encoder. A method states the keys that it reads, and no others."""
 
     method: Literal["none", "lora", "adalora"]
-    rank: Count
-    alpha: Positive
-    targets: list[Literal["qkv", "proj", "lin1", "lin2"]] = Field(min_length=1)
+    rank: Count | None = None
+    alpha: Positive | None = None
+    targets: list[Literal["qkv", "proj", "lin1", "lin2"]] | None = Field(default=None, min_length=1)
     initial_rank: Count | None = None
     orthogonality: NonNegative | None = None
 
+    READS: ClassVar[dict[str, set[str]]] = {
+        "none": set(),
+        "lora": {"rank", "alpha", "targets"},
+        "adalora": {"rank", "alpha", "targets", "initial_rank", "orthogonality"},
+    }
+    """Method -> the keys that it reads."""
+    KEYS: ClassVar[set[str]] = READS["adalora"]
+
     @model_validator(mode="after")
-    def _adalora_has_its_keys(self):
-        if self.method == "adalora":
-            if self.initial_rank is None or self.orthogonality is None:
-                raise ValueError("method adalora needs initial_rank and orthogonality (the paper's code: 12 and 0.1)")
-            if self.initial_rank < self.rank:
-                raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}; AdaLoRA only prunes")
+    def _method_has_its_keys(self) -> Self:
+        stated = {key for key in self.KEYS if getattr(self, key) is not None}
+        if missing := sorted(self.READS[self.method] - stated):
+            published = " (the paper's code: initial_rank 12, orthogonality 0.1)" if self.method == "adalora" else ""
+            raise ValueError(f"method {self.method} needs {', '.join(missing)}{published}")
+        if idle := sorted(stated - self.READS[self.method]):
+            raise ValueError(f"method {self.method} does not read {', '.join(idle)}: leave them out")
+        if self.initial_rank is not None and self.rank is not None and self.initial_rank < self.rank:
+            raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}; AdaLoRA only prunes")
         return self
+
+
+class Steps(NamedTuple):
+    """What the optimiser's steps read."""
+
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    warmup: int
+    lovasz: float
 
 
 class TuneTeacher(Section):
     """How a teacher is tuned; with 0 steps, its features are only standardised, for which no label is needed."""
 
     steps: Natural
-    batch: Count
-    learning_rate: Positive
-    weight_decay: NonNegative
-    warmup: Natural
-    lovasz: NonNegative
-    seed: Natural
+    batch: Count | None = None
+    learning_rate: Positive | None = None
+    weight_decay: NonNegative | None = None
+    warmup: Natural | None = None
+    lovasz: NonNegative | None = None
+    seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _steps_have_their_keys(self) -> Self:
+        if self.steps and (missing := [key for key in Steps._fields if getattr(self, key) is None]):
+            raise ValueError(f"{self.steps} steps need {', '.join(missing)}")
+        return self
+
+    @property
+    def of_steps(self) -> Steps:
+        """What the steps read; all is there where there are steps."""
+        return Steps(*(getattr(self, key) for key in Steps._fields))
 
 
 class CacheTeacher(Section):
@@ -77,18 +127,25 @@ class CacheTeacher(Section):
 
 
 class TeacherToTune(EncoderSettings):
-    """What `tune_teacher` reads."""
+    """What `tune_teacher` reads. upscaler: None where no head reads features, with 0 steps."""
 
-    upscaler: Count
-    peft: Peft
+    upscaler: Count | None = None
+    peft: Peft = Peft(method="none")
     tune_teacher: TuneTeacher
 
     @model_validator(mode="after")
-    def _adapters_are_tuned(self):
-        if self.tune_teacher.steps == 0 and self.peft.method != "none":
+    def _states_what_is_tuned(self) -> Self:
+        tuning = self.tune_teacher
+        if not ENCODERS[self.encoder].adaptable and self.peft.method != "none":
+            raise ValueError(f"no adapters go onto {self.encoder}: peft.method must be none")
+        if tuning.steps and self.upscaler is None:
+            raise ValueError(f"tune_teacher.steps is {tuning.steps}, so upscaler is needed: channels that heads read")
+        if not tuning.steps and self.peft.method != "none":
             raise ValueError("tune_teacher.steps is 0, so peft.method must be none")
-        if self.encoder == "resnet50" and self.peft.method != "none":
-            raise ValueError("adapters go onto SAM's encoders only: with resnet50, peft.method must be none")
+        if not tuning.steps:
+            idle = [f"tune_teacher.{key}" for key in Steps._fields if getattr(tuning, key) is not None]
+            if idle := [*idle, *(["upscaler"] if self.upscaler is not None else [])]:
+                raise ValueError(f"tune_teacher.steps is 0, so nothing reads {', '.join(idle)}: leave them out")
         return self
 
 
@@ -104,7 +161,7 @@ class TeacherSettings(TeacherToTune, TeacherToCache):
     images: Name | None = None
 
     @model_validator(mode="after")
-    def _soft_labels_are_learnt(self):
+    def _soft_labels_are_learnt(self) -> Self:
         if self.tune_teacher.steps == 0 and "logits" in self.cache_teacher.targets:
             raise ValueError(
                 "tune_teacher.steps is 0, which teaches no classes: cache_teacher.targets must be [features]"
@@ -114,6 +171,11 @@ class TeacherSettings(TeacherToTune, TeacherToCache):
         return self
 
     @property
-    def stages(self):
+    def stages(self) -> int:
         """Number of stages that it teaches: four of an encoder, or the one of an image segmentation network."""
         return STAGES if self.images is None else 1
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from labels of the drives, made dense by a labeller."""
+        return self.images is None and self.tune_teacher.steps > 0

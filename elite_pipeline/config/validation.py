@@ -1,13 +1,16 @@
 """Settings as models, as nested dicts and as `dotted.key=json` words; what is wrong with them, by full path."""
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
+from elite_pipeline.datasets import NAME
 from elite_pipeline.errors import InputError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound="Section")
 
 
 class Section(BaseModel):
@@ -15,14 +18,29 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def spelt_out(cls, values: Any) -> Any:
+        """`values` without the short forms that the model itself does not know.
 
-def validate(model: type[Model], values: dict, source: str) -> Model:
-    """`model` of `values`, or an `InputError` that lists every fault as `source: full.path: what is wrong`."""
+        Raises `ValueError` where one is wrong.
+        """
+        return values
+
+
+def validate(model: type[Model], values: Any, source: str) -> Model:
+    """`model` of `values`.
+
+    Raises `InputError` where they do not fit it: every fault, as `source: full.path: what is wrong`.
+    """
     try:
+        values = model.spelt_out(values)
         return model.model_validate(values)
     except ValidationError as error:
-        faults = [f"{source}: {_path(values, e) or 'whole file'}: {_advice(model, e)}" for e in error.errors()]
+        # What concerns several sections is of no path, and names its own.
+        faults = [": ".join(filter(None, (source, _path(values, e), _advice(model, e)))) for e in error.errors()]
         raise InputError("\n".join(faults)) from None
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def flatten(node: Any, path: tuple[str, ...] = ()) -> list[str]:
@@ -32,9 +50,12 @@ def flatten(node: Any, path: tuple[str, ...] = ()) -> list[str]:
     return [f"{'.'.join(path)}={json.dumps(node)}"]
 
 
-def unflatten(items: list[str]) -> dict:
-    """Inverse of `flatten`; empty items are skipped, and one that is not `dotted.key=json` is an `InputError`."""
-    tree: dict = {}
+def unflatten(items: Iterable[str]) -> dict[str, Any]:
+    """Inverse of `flatten`; empty items are skipped.
+
+    Raises `InputError` where one is not `dotted.key=json`.
+    """
+    tree: dict[str, Any] = {}
     for item in filter(None, items):
         key, separator, text = item.partition("=")
         try:
@@ -51,7 +72,7 @@ def unflatten(items: list[str]) -> dict:
     return tree
 
 
-def _path(values, error):
+def _path(values: Any, error: ErrorDetails) -> str:
     """Where the user wrote it: without the names that pydantic puts in for the kinds of a section."""
     node, path = values, []
     for part in error["loc"]:
@@ -63,23 +84,28 @@ def _path(values, error):
     return ".".join(path)
 
 
-def _advice(model, error):
+def _advice(model: type[BaseModel], error: ErrorDetails) -> str:
+    """What is wrong, in words that say what to write instead."""
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         siblings = _keys_at(model, error["loc"][:-1])
         return f"unknown key; the keys here are {', '.join(siblings)}" if siblings else "unknown key"
     if error["type"] == "missing":
         return "this key is missing"
-    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] == r"^[0-9]{2}$":
-        return f'{error["input"]!r} is no sequence; write two digits in quotes, as in "08"'
-    if error["type"] == "string_type" and {"train", "val"} & set(error["loc"]):
-        return f'{error["input"]!r} is a number; write two digits in quotes, as in "{error["input"]:02d}"'
+    if error["type"] == "string_pattern_mismatch" and error.get("ctx", {}).get("pattern") == rf"^{NAME}$":
+        return f"{error['input']!r} is no name; write letters, digits, '.', '_' and '-', a letter or a digit first"
+    if error["type"] == "string_type" and {"train", "val", "test"} & set(error["loc"]):
+        found = error["input"]
+        quoted = f"{found:02d}" if type(found) is int else "08"
+        return f'{found!r} is no name; write the name of the sequence in quotes, as in "{quoted}"'
     if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
         return f"{error['input']!r} is text and no number (YAML wants a point and a sign in it: 1.0e-3)"
-    return f"{message}; it is {error['input']!r}" if not isinstance(error["input"], dict) else message
+    if error["type"] == "value_error" or isinstance(error["input"], dict):
+        return message  # ours, which says what it is about
+    return f"{message}; it is {error['input']!r}"
 
 
-def _keys_at(model, path):
+def _keys_at(model: object, path: Sequence[int | str]) -> list[str]:
     """Names of the fields of the sub-model at `path`, or nothing where that is no model."""
     for part in path:
         fields = getattr(model, "model_fields", {})

@@ -4,8 +4,11 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-Sequence = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$", strict=True)]
-Frame = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$", strict=True)]
+from elite_pipeline.datasets import NAME
+
+Sequence = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", strict=True)]
+Frame = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", strict=True)]
+Camera = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Strict: `true` is no number, and neither is the text that YAML makes of 1e-3.

@@ -8,12 +8,13 @@ import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 
@@ -27,6 +28,7 @@ class ImageFolder:
     """N images whose files have all been read once."""
 
     folder: Path
+    classes: ClassTable
     files: list[Path]
     """Of the images, in the order of their names."""
     class_pixels: np.ndarray
@@ -34,22 +36,22 @@ class ImageFolder:
     crc32: str
     """8 hex digits of all names and files."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.files)
 
-    def image(self, k):
-        """(H, W, 3) uint8 RGB."""
+    def image(self, k: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB. Raises `InputError` where the file can no longer be read."""
         return np.array(_read(self.files[k])[0].convert("RGB"))
 
-    def labels(self, k):
-        """(H, W) uint8 training ids."""
+    def labels(self, k: int) -> np.ndarray:
+        """(H, W) uint8 training ids. Raises `InputError` where the file can no longer be read."""
         return np.array(_read(_label_file(self.folder, self.files[k].stem))[0])
 
-    def split(self, held_out):
+    def split(self, held_out: float) -> tuple[range, range]:
         """(first, last): indices of all but the last images, and of these, a share `held_out` of all, one at least.
 
         The last by name and not random ones: images of one place or drive stand together, and one that has a neighbour
-        among the others would be no test.
+        among the others would be no test. Raises `InputError` where no image would be left.
         """
         last = max(1, round(held_out * len(self)))
         if last >= len(self):
@@ -57,8 +59,11 @@ class ImageFolder:
         return range(len(self) - last), range(len(self) - last, len(self))
 
 
-def open_images(folder) -> ImageFolder:
-    """The `ImageFolder` at `folder`; all faults of its files come in one `InputError`."""
+def open_images(folder: Path, classes: ClassTable) -> ImageFolder:
+    """The `ImageFolder` at `folder`, whose labels are training ids of `classes`.
+
+    Raises `InputError` with all faults of its files.
+    """
     folder = Path(folder)
     images = {file.stem: file for file in sorted(folder.glob("images/*")) if file.suffix.lower() in SUFFIXES}
     labels = {file.stem for file in folder.glob("labels/*.png")}
@@ -75,7 +80,14 @@ def open_images(folder) -> ImageFolder:
     files = [images[name] for name in sorted(images.keys() & labels)]
     pairs = [(file, _label_file(folder, file.stem)) for file in files]
     with ThreadPoolExecutor() as pool:
-        checked = list(progress(pool.map(_check, pairs), label=f"check {folder.name}", unit="image", total=len(pairs)))
+        checked = list(
+            progress(
+                pool.map(partial(_check, len(classes)), pairs),
+                label=f"check {folder.name}",
+                unit="image",
+                total=len(pairs),
+            )
+        )
     faults = sorted([*faults, *(fault for found, _, _ in checked for fault in found)])
     if faults:
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
@@ -83,16 +95,16 @@ def open_images(folder) -> ImageFolder:
         raise InputError(f"{folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listed}")
     contents = json.dumps([(file.name, *checksums) for file, (_, _, checksums) in zip(files, checked, strict=True)])
     class_pixels = np.stack([counts for _, counts, _ in checked])
-    return ImageFolder(folder, files, class_pixels, f"{zlib.crc32(contents.encode()):08x}")
+    return ImageFolder(folder, classes, files, class_pixels, f"{zlib.crc32(contents.encode()):08x}")
 
 
-def _label_file(folder, name):
+def _label_file(folder: Path, name: str) -> Path:
     return folder / "labels" / f"{name}.png"
 
 
-def _check(pair):
+def _check(classes: int, pair: tuple[Path, Path]) -> tuple[list[str], np.ndarray, list[int]]:
     """Faults of an image and its label, (K,) int64 pixels of each class, and the crc32 of both files."""
-    faults, pictures, checksums, counts = [], [], [], np.zeros(len(CLASSES), np.int64)
+    faults, pictures, checksums, counts = [], [], [], np.zeros(classes, np.int64)
     for file in pair:
         try:
             picture, checksum = _read(file)
@@ -110,15 +122,15 @@ def _check(pair):
     if label.mode not in ("L", "P"):
         faults.append(f"{pair[1]}: of mode {label.mode}, not of one 8-bit id per pixel. Save training ids as grey.")
         return faults, counts, checksums
-    counts = np.bincount(np.asarray(label).ravel(), minlength=len(CLASSES))
-    if strange := np.flatnonzero(counts[len(CLASSES) :]).tolist():
-        ids = [k + len(CLASSES) for k in strange[:10]]
-        faults.append(f"{pair[1]}: ids {ids} are no training ids, 0 to {len(CLASSES) - 1}. Map them to those.")
-    return faults, counts[: len(CLASSES)], checksums
+    counts = np.bincount(np.asarray(label).ravel(), minlength=classes)
+    if strange := np.flatnonzero(counts[classes:]).tolist():
+        ids = [k + classes for k in strange[:10]]
+        faults.append(f"{pair[1]}: ids {ids} are no training ids, 0 to {classes - 1}. Map them to those.")
+    return faults, counts[:classes], checksums
 
 
-def _read(file):
-    """(picture, crc32 of the file)."""
+def _read(file: Path) -> tuple[Image.Image, int]:
+    """(picture, crc32 of the file). Raises `InputError` where it is missing or no image."""
     try:
         data = file.read_bytes()
         picture = Image.open(io.BytesIO(data))

@@ -2,27 +2,34 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from elite_pipeline.choices import STUDENTS, load
 from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation.metrics import class_rows, is_oracle, teacher_lines, unknown_classes
 from elite_pipeline.student.model import WEIGHTS, weights_sha256
+from elite_pipeline.student.network import StudentNetwork
+from elite_pipeline.student.voxels import AXES
 
 TAGS = ["lidar", "point-cloud", "semantic-segmentation", "knowledge-distillation", "autonomous-driving"]
-KINDS = {"spvcnn": "sparse point-voxel network", "minkunet": "sparse U-Net"}
-"""What a network is, by its `kind`."""
-
-FRAMES = {"cartesian": dict.fromkeys("xyz", "m"), "cylindrical": {"range": "m", "azimuth": "deg", "height": "m"}}
-"""The axes of voxels and their units, by `frame`."""
 
 
-def card(config, miou, latency, *, teacher, simulated, points=None):
+def card(
+    config: dict[str, Any],
+    miou: dict[str, Any],
+    latency: dict[str, Any],
+    *,
+    teacher: str | None,
+    simulated: bool,
+    points: dict[str, Any] | None = None,
+) -> str:
     """The card (Markdown) of the student with this `config.json`.
 
-    `miou` and `latency` are the JSON values of its results, measured in a single pass; `teacher` is the name of the
-    experiment's teacher, or None, and `points` the JSON values of how well it knows the points, or None; `simulated`
-    tells whether it was trained and scored on simulated drives.
+    `miou` and `latency` are its results, measured in a single pass; `teacher` is the name of the experiment's teacher,
+    and `points` how well that one knows the points; `simulated` tells whether the student was trained and scored on
+    simulated drives.
     """
     return "\n".join(
         [
@@ -37,16 +44,19 @@ def card(config, miou, latency, *, teacher, simulated, points=None):
     )
 
 
-def read_result(path, rule):
-    """The JSON values of a result that `rule` wrote, or an `InputError`."""
+def read_result(path: Path, rule: str) -> dict[str, Any]:
+    """The JSON values of a result that `rule` wrote. Raises `InputError` where the file is missing or no JSON."""
     try:
         return json.loads(Path(path).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: no readable result there ({error}). Run {rule}: snakemake {path}") from None
 
 
-def refuse_other_weights(model, path, miou):
-    """`InputError` where the result `miou` of file `path` is not the single-pass score of the weights in `model`."""
+def refuse_other_weights(model: Path, path: Path, miou: dict[str, Any]) -> None:
+    """Check that the result `miou` of file `path` is the single-pass score of the weights in the folder `model`.
+
+    Raises `InputError` where it is not, and where the weights cannot be read.
+    """
     weights, again = Path(model) / WEIGHTS, f"Rerun evaluate_miou: snakemake --forcerun evaluate_miou {path}"
     try:
         present = weights_sha256(model)
@@ -59,7 +69,7 @@ def refuse_other_weights(model, path, miou):
         raise InputError(f"{path} is a score with test-time augmentation; a card states the single pass. {again}")
 
 
-def _header(config, miou):
+def _header(config: dict[str, Any], miou: dict[str, Any]) -> str:
     # No `license`: that of the weights follows from the data and the teacher behind them, which no file here states.
     measured = {
         "task": {"type": "semantic-segmentation", "name": "LiDAR semantic segmentation"},
@@ -77,7 +87,7 @@ def _header(config, miou):
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
 
 
-def _introduction(config, miou, simulated):
+def _introduction(config: dict[str, Any], miou: dict[str, Any], simulated: bool) -> str:
     drives = "simulated drives" if simulated else "recorded drives"
     warning = (
         "\n- Everything here was learnt from and scored on *simulated* drives. It says how well the method works there,"
@@ -88,7 +98,7 @@ def _introduction(config, miou, simulated):
     return f"""
 # {config["experiment"]}: a {"zero-shot " if _zero_shot(config) else ""}LiDAR segmentation student
 
-A {KINDS[_kind(config)]} of {config["parameters"]:,} parameters that names the class of every point of a LiDAR scan,
+A {_network(config).title} of {config["parameters"]:,} parameters that names the class of every point of a LiDAR scan,
 from the scan alone; no image. Trained by elite_pipeline on {drives} (data set `{miou["dataset"]}`).
 
 ## Intended use and limits
@@ -105,7 +115,7 @@ scans of a like sensor.
 """
 
 
-def _limit(config, miou):
+def _limit(config: dict[str, Any], miou: dict[str, Any]) -> str:
     if not _zero_shot(config):
         return "- A class without labels in training, or points in validation, is not known to work (see the tables)."
     unknown = ", ".join(unknown_classes(miou))
@@ -114,51 +124,34 @@ def _limit(config, miou):
 - A class without points in validation is not known to work (see the tables).{never}"""
 
 
-def _zero_shot(config):
+def _zero_shot(config: dict[str, Any]) -> bool:
     return config["labelled_scans"] == 0 and bool(config["taught"])
 
 
-def _kind(config):
-    return config["network"].get("kind", "spvcnn")
+def _network(config: dict[str, Any]) -> type[StudentNetwork]:
+    return load(STUDENTS[config["network"]["kind"]])
 
 
-def _input_and_output(config):
+def _input_and_output(config: dict[str, Any]) -> str:
     network = config["network"]
-    axes = FRAMES[network.get("frame", "cartesian")].items()
+    axes = AXES[network.get("frame", "cartesian")].items()
     volume = ", ".join(
         f"{axis} {low:g} to {high:g} {unit}" for (axis, unit), (low, high) in zip(axes, network["volume"], strict=True)
     )
-    classes = ", ".join(f"{k} {name}" for k, name in enumerate(config["classes"]) if k)
+    classes = ", ".join(f"{k} {name}" for k, name in enumerate(config["classes"]["names"]) if k)
     return f"""## Input and output
 
 - Input: (N, 4) float32, a scan in any order: x, y, z in metres in the LiDAR's own frame (x forward, y left, z up,
   origin at the sensor) and remission (0 to 1), as in SemanticKITTI's `velodyne/*.bin`.
 - Output: (N,) uint8, a training id for every point in that order; 0 (unlabelled) is never predicted.
+  `predict.classes` is the class table: names, raw ids, colours.
 - Classes: {classes}.
 - Volume: {volume}; a point outside gets the label of the nearest place in it.
-- Network: {_minkunet(network) if _kind(config) == "minkunet" else _spvcnn(network)}.
+- Network: {_network(config).describe(network)}.
 """
 
 
-def _spvcnn(network):
-    scales = ", ".join(map(str, network["scales"]))
-    return f"voxels of {network['voxel_size']:g} m, {network['width']} channels, scales {scales}"
-
-
-def _minkunet(network):
-    axes = FRAMES[network["frame"]].items()
-    size = " x ".join(f"{step:g} {unit}" for (_, unit), step in zip(axes, network["voxel_size"], strict=True))
-    parts = [f"MinkUNet, {network['frame']} voxels of {size}", f"channels {', '.join(map(str, network['planes']))}"]
-    if network["embedding"]:
-        parts.append(f"an embedding of {network['embedding']}")
-    if network["adaptation"]:
-        parts.append(f"a domain-adaptation module of {network['adaptation']['layers']} layers")
-    if network["classifier"] == "shared":
-        parts.append("its teacher's classifier")
-    return "; ".join(parts)
-
-
-def _training(config, miou, teacher, points):
+def _training(config: dict[str, Any], miou: dict[str, Any], teacher: str | None, points: dict[str, Any] | None) -> str:
     options = config["settings"]["train_student"]
     return f"""## Training
 
@@ -167,34 +160,32 @@ def _training(config, miou, teacher, points):
 | data set | {miou["dataset"]}, sequences {", ".join(config["trained_on"])} |
 | scans | {config["scans"]:,}, {config["labelled_scans"]:,} of them with labels |
 | classes with labels | {_labelled_classes(config)} |
-| teacher | {_teaching(config, teacher)} |
+| teacher | {_teaching(config, miou, teacher)} |
 | its soft labels | {"; ".join(teacher_lines(points)) if points and config["taught"] else "not measured"} |
-| backbone | {_beginning(config.get("pretrained"))} |
+| backbone | {_beginning(config["pretrained"])} |
 | training | {config["steps"]:,} steps, batch {options["batch"]}, seed {options["seed"]}, on {config["device"]} |
 
 `config.json` holds every setting, `training.jsonl` the losses of every step.
 """
 
 
-def _labelled_classes(config):
-    counts = config.get("labelled_classes")
-    if counts is None:
-        return "not recorded by the version that trained it"
-    known = [f"{name} ({counts[name]:,} points)" for name in config["classes"][1:] if counts.get(name)]
-    unknown = [name for name in config["classes"][1:] if not counts.get(name)]
+def _labelled_classes(config: dict[str, Any]) -> str:
+    counts = config["labelled_classes"]
+    known = [f"{name} ({counts[name]:,} points)" for name in config["classes"]["names"][1:] if counts.get(name)]
+    unknown = [name for name in config["classes"]["names"][1:] if not counts.get(name)]
     return "; none of ".join(filter(None, (", ".join(known), ", ".join(unknown)))) if known else "none"
 
 
-def _beginning(pretrained):
+def _beginning(pretrained: str | None) -> str:
     if not pretrained:
         return "from random weights"
     return f"pre-trained before it saw a label: `{pretrained}`, against an image network's features"
 
 
-def _teaching(config, teacher):
+def _teaching(config: dict[str, Any], miou: dict[str, Any], teacher: str | None) -> str:
     if not config["taught"]:
         return "none: trained from labels alone"
-    if is_oracle(teacher):
+    if is_oracle(miou):
         return (
             f"`{teacher}`, distilled: a diagnostic, the simulator's truth corrupted on purpose, no result of the method"
         )
@@ -204,7 +195,7 @@ def _teaching(config, teacher):
     return f"{said}; nothing else taught it (zero-shot)" if _zero_shot(config) else said
 
 
-def _measured(miou, latency):
+def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
     total, score = latency["phases"]["total"], f"**{100 * miou['miou']:.1f} % mIoU**"
     if unknown_classes(miou):
         known = f"over the {len(miou['known_classes'])} that its teacher knows"
@@ -229,7 +220,7 @@ Device: {latency["device"]}; precision: {latency["precision"]}.
 """
 
 
-def _use(experiment):
+def _use(experiment: str) -> str:
     return f"""## Use
 
     import numpy as np
@@ -245,7 +236,7 @@ Files to files, from this folder alone:
 """
 
 
-def _provenance(config, miou):
+def _provenance(config: dict[str, Any], miou: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
     return f"""## Provenance
 

@@ -7,46 +7,35 @@ a name in .zip, an entry for every directory, and for every scan of the test seq
 import contextlib
 import os
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import CLASSES, RAW_IDS
 from elite_pipeline.errors import InputError
 
-_RAW = np.array(RAW_IDS, dtype="<u4")
+BYTES = 4
+"""Of a label in a file: one uint32."""
+
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of every entry of a zip (the earliest that the format knows), so that the same predictions make the same bytes."""
 
-
-BENCHMARK = [str(number) for number in range(11, 22)]
-"""The sequences that SemanticKITTI's benchmark wants, all of them and no other."""
-
-
-def raw_ids(training_ids):
-    """(N,) uint32 raw SemanticKITTI ids of training ids (N,): what a `.label` file holds, point by point."""
-    return _RAW[training_ids]
+PointCounts = Mapping[str, Mapping[str, int]]
+"""Sequence -> frame -> the number of its points."""
 
 
-def check_classes(config, folder):
-    """Refuse a student (its `config.json`, and where it lies) whose classes have no raw ids."""
-    if list(config["classes"]) != list(CLASSES):
-        raise InputError(
-            f"{folder} predicts {len(config['classes'])} classes that are not SemanticKITTI's, so that they have no raw"
-            " ids. Take the training ids from elite_pipeline.student.model.Predictor, or train on SemanticKITTI's."
-        )
-
-
-def label_name(sequence, frame):
+def label_name(sequence: str, frame: str) -> str:
     """Where the prediction of a scan lies in SemanticKITTI's layout."""
     return f"sequences/{sequence}/predictions/{frame}.label"
 
 
-def label_files(inputs, out):
-    """{label file: scan} (paths), sorted within each input: where the predictions of files and folders of `.bin` go.
+def label_files(inputs: Iterable[Path], out: Path) -> dict[Path, Path]:
+    """{label file: scan}, sorted within each input: where the predictions of files and folders of `.bin` go.
 
     Under the folder `out`, file scan.bin becomes scan.label; run/scan.bin in or below a folder, run/scan.label; and a
     folder with velodyne/ in it is a sequence, whose scans go where `label_name` says. No two scans share one.
+    Raises `InputError` where two would, where an input is or holds no `.bin`, and where `out` is the `labels` folder of
+    a recorded sequence.
     """
     if out.name == "labels" and (out.parent / "velodyne").is_dir():
         raise InputError(f"{out} is where the labels of {out.parent} itself belong. Name another --out.")
@@ -62,8 +51,8 @@ def label_files(inputs, out):
     return scans
 
 
-def _scans_of(given):
-    """[(scan, its place under --out)] of one file or folder."""
+def _scans_of(given: Path) -> list[tuple[Path, Path]]:
+    """[(scan, its place under --out)] of one file or folder. Raises `InputError` where it is or holds no `.bin`."""
     if not given.is_dir():
         if given.suffix != ".bin" or not given.is_file():
             raise InputError(
@@ -81,24 +70,28 @@ def _scans_of(given):
     return [(scan, place / scan.relative_to(folder)) for scan in scans]
 
 
-def write_labels(path, training_ids):
-    """Write the raw ids of training ids (N,) to `path` (`.label`), aside and renamed, replacing what is there."""
+def write_labels(path: Path, raw_ids: np.ndarray) -> None:
+    """Write raw ids (N,) uint32 to `path` (`.label`), aside and renamed, replacing what is there.
+
+    Raises `InputError` where it cannot be written.
+    """
     path = Path(path)
     # Not `.label.partial`: the official evaluation counts every file with ".label" in its name.
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(raw_ids(training_ids).tobytes())
+        partial.write_bytes(raw_ids.tobytes())
         os.replace(partial, path)
     except OSError as error:
         raise _not_written(path, partial, error) from None
 
 
-def write(path, points, predictions):
+def write(path: Path, points: PointCounts, predictions: Iterable[tuple[str, str, np.ndarray]]) -> None:
     """Write a submission to `path` (`.zip`), aside, checked by `validate` and renamed.
 
-    points: {sequence: {frame: number of points}}, all that must be in it. predictions: iterable of (sequence, frame,
-    training ids (N,)), taken one at a time, so that memory does not grow with their number.
+    points: all that must be in it. predictions: (sequence, frame, raw ids (N,) uint32), taken one at a time, so that
+    memory does not grow with their number. Raises `InputError` where `validate` does, and where `path` cannot be
+    written.
     """
     path = Path(path)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -107,8 +100,8 @@ def write(path, points, predictions):
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as out:
             for name in _directories(points):
                 out.writestr(_entry(name, 0o40755), b"")
-            for sequence, frame, training_ids in predictions:
-                out.writestr(_entry(label_name(sequence, frame), 0o100644), raw_ids(training_ids).tobytes())
+            for sequence, frame, raw_ids in predictions:
+                out.writestr(_entry(label_name(sequence, frame), 0o100644), raw_ids.tobytes())
         validate(partial, points)
         os.replace(partial, path)
     except OSError as error:
@@ -118,11 +111,11 @@ def write(path, points, predictions):
         raise
 
 
-def validate(path, points):
+def validate(path: Path, points: PointCounts) -> None:
     """Raise `InputError` at the first thing for which the official validator or evaluation would refuse `path`.
 
-    points: {sequence: {frame: number of points}}. The official validator expects the sequences of `BENCHMARK` and lets
-    files pass that nobody asked for, in which the evaluation then fails; here those of `points` are wanted, no others.
+    The official validator expects the sequences of `semantickitti.BENCHMARK` and lets files pass that nobody asked for,
+    in which the evaluation then fails; here those of `points` are wanted, no others.
     """
     remedy = "Delete it and write it again."
     if Path(path).suffix != ".zip":
@@ -141,10 +134,10 @@ def validate(path, points):
     for name, count in expected.items():
         if name not in sizes:
             raise InputError(f"{path}: {name} is missing. {remedy}")
-        if sizes[name] != count * _RAW.itemsize:
+        if sizes[name] != count * BYTES:
             raise InputError(
                 f"{path}: {name} has {sizes[name]} bytes; the {count} points of its scan need"
-                f" {count * _RAW.itemsize}, one uint32 each. {remedy}"
+                f" {count * BYTES}, one uint32 each. {remedy}"
             )
     if strange := sorted(set(sizes) - set(expected)):
         raise InputError(f"{path}: {strange[0]} is of no scan that was asked for. {remedy}")
@@ -152,14 +145,14 @@ def validate(path, points):
         raise InputError(f"{path}: a file is in it twice. {remedy}")
 
 
-def _directories(sequences):
+def _directories(sequences: Iterable[str]) -> Iterator[str]:
     yield "sequences/"
     for sequence in sequences:
         yield f"sequences/{sequence}/"
         yield f"sequences/{sequence}/predictions/"
 
 
-def _entry(name, mode):
+def _entry(name: str, mode: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _DATE)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # Unix, on every system
@@ -167,7 +160,7 @@ def _entry(name, mode):
     return entry
 
 
-def _not_written(path, partial, error):
+def _not_written(path: Path, partial: Path, error: OSError) -> InputError:
     with contextlib.suppress(OSError):
         partial.unlink()
     return InputError(f"{path}: cannot be written ({error.strerror or error}). Free some space, or write elsewhere.")

@@ -4,15 +4,19 @@ A row is an image patch that points hit: the teacher's feature of it, and the me
 Rows have length 1, since training compares them by cosine.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.grouping import majority, mean
 from elite_pipeline.progress import progress
+from elite_pipeline.recordings.sequence import Recorded
+from elite_pipeline.student.model import Predictor
 
 SCANS = 64
 """Scans that rows are gathered from, spread evenly over the labelled ones: more than enough rows, soon read."""
@@ -39,18 +43,20 @@ class Patches:
     scan: np.ndarray
     """(R,) int64: number of the scan."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.classes)
 
-    def __getitem__(self, rows) -> "Patches":
+    def __getitem__(self, rows: np.ndarray) -> "Patches":
+        """The patches of some rows: their indices, or (R,) bool."""
         return Patches(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def gather(predictor, recordings, stage) -> Patches:
-    """The patches of up to `SCANS` labelled scans of `recordings`, which are `Recorded` with patch features.
+def gather(predictor: Predictor, recordings: Sequence[Recorded], stage: int) -> Patches:
+    """The patches of up to `SCANS` labelled scans of `recordings`, which have patch features.
 
-    predictor: a `Predictor` of a student with an adaptation module. stage: whose feature of the teacher. A patch that
-    two cameras' points hit is two; one whose points are mostly unlabelled is left out. Nothing learns from the labels.
+    predictor: of a student with an adaptation module. stage: whose feature of the teacher. A patch that two cameras'
+    points hit is two; one whose points are mostly unlabelled is left out. Nothing learns from the labels. Raises
+    `InputError` where a scan or a store is damaged.
     """
     scans = [(recorded, f) for recorded in recordings for f in np.flatnonzero(recorded.index.labelled)]
     spread = np.linspace(0, len(scans) - 1, min(SCANS, len(scans))).round().astype(int)
@@ -62,7 +68,7 @@ def gather(predictor, recordings, stage) -> Patches:
 
 
 @torch.inference_mode()
-def _of_scan(predictor, recorded, f, stage, number):
+def _of_scan(predictor: Predictor, recorded: Recorded, f: int, stage: int, number: int) -> Patches:
     answers, labels = recorded.answers(f, features=True), torch.from_numpy(recorded.labels(f))
     pyramid = predictor.voxelise(recorded.points(f))
     output = predictor.student(pyramid)
@@ -73,12 +79,12 @@ def _of_scan(predictor, recorded, f, stage, number):
     before, after = (mean(x.float().cpu()[voxel], of_point, len(patches)) for x in (before, output.features))
     return Patches(
         *(functional.normalize(x).numpy() for x in (answers.patches[patches, stage], before, after)),
-        classes=majority(labels[answers.taught], of_point, len(patches), len(CLASSES)).numpy(),
+        classes=majority(labels[answers.taught], of_point, len(patches), len(predictor.classes)).numpy(),
         scan=np.full(len(patches), number),
     )
 
 
-def balanced(classes, rows, seed):
+def balanced(classes: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """Indices of `rows` of `classes` (R,), fewer if there are not so many: as many of each class as it has, at most."""
     order = np.random.default_rng(seed).permutation(len(classes))
     turn = np.empty(len(classes), dtype=int)
@@ -89,9 +95,9 @@ def balanced(classes, rows, seed):
     return np.sort(order[np.argsort(turn[order], kind="stable")][:rows])
 
 
-def measure(patches: Patches) -> dict:
+def measure(patches: Patches) -> dict[str, dict[str, float]]:
     """{"cka", "separability", "nearest_same_class", "chance"} -> {"before", "after"}, numbers in 0..1."""
-    found = {name: {} for name in ("cka", "separability", "nearest_same_class", "chance")}
+    found: dict[str, dict[str, float]] = {name: {} for name in ("cka", "separability", "nearest_same_class", "chance")}
     for side in SIDES:
         points = getattr(patches, side)
         found["cka"][side] = linear_cka(points, patches.image)
@@ -101,7 +107,7 @@ def measure(patches: Patches) -> dict:
     return found
 
 
-def linear_cka(x, y):
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     """Linear centred kernel alignment of `x` (n, p) and `y` (n, q), whose rows belong together: 0..1.
 
     |Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, X and Y centred (Kornblith et al. 2019, section 3): 1 where one is the
@@ -112,7 +118,7 @@ def linear_cka(x, y):
     return float(alike**2 / max(own * other, np.finfo(float).tiny))
 
 
-def separability(x, y):
+def separability(x: np.ndarray, y: np.ndarray) -> float:
     """Accuracy, cross-validated, at which a linear classifier tells rows of `x` (n, D) from those of `y` (n, D).
 
     0.5: it cannot; 1: the two lie apart. Rows of the same number (patch) are in the same fold, and a fold's features
@@ -129,7 +135,9 @@ def separability(x, y):
     return float(scores.mean())
 
 
-def nearest_same_class(points, image, classes, scan):
+def nearest_same_class(
+    points: np.ndarray, image: np.ndarray, classes: np.ndarray, scan: np.ndarray
+) -> tuple[float, float]:
     """(share, chance): of rows of `points` (n, D) whose nearest of `image` (n, D) in another scan has their class.
 
     Nearest by cosine; all rows have length 1. classes, scan: (n,), of both, with two scans at least. Chance is the
@@ -140,11 +148,12 @@ def nearest_same_class(points, image, classes, scan):
     similarity[scan[:, None] == scan] = -np.inf
     found = classes[similarity.argmax(axis=1)]
     share = (found == classes).mean()
-    chance = np.bincount(found, minlength=len(CLASSES)) @ np.bincount(classes, minlength=len(CLASSES)) / len(found) ** 2
+    most = 1 + max(found.max(), classes.max())
+    chance = np.bincount(found, minlength=most) @ np.bincount(classes, minlength=most) / len(found) ** 2
     return float(share), float(chance)
 
 
-def plane(patches: Patches, perplexity, seed):
+def plane(patches: Patches, perplexity: float, seed: int) -> np.ndarray:
     """(3, R, 2) float32: image, before and after in one t-SNE, so that places may be compared."""
     from sklearn.manifold import TSNE
 
@@ -153,7 +162,7 @@ def plane(patches: Patches, perplexity, seed):
     return places.reshape(3, len(patches), 2)
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """A Markdown table of `result` (the JSON of plot_embedding)."""
     form = {"cka": "{:.3f}", "separability": "{:.1%}", "nearest_same_class": "{:.1%}", "chance": "{:.1%}"}
     names = {

@@ -1,7 +1,8 @@
 """How long a student takes from points in memory to a label for every point, phase by phase, one scan at a time."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ PHASES = ("read", "voxelise", "forward", "scatter_back", "total")
 """`total` is the sum of the three in its middle; `read`, from the file to memory, is outside it."""
 
 
-def measure(predictor: Predictor, readers: Sequence[Callable], *, warmup: int, scans: int):
+def measure(
+    predictor: Predictor, readers: Sequence[Callable[[], np.ndarray]], *, warmup: int, scans: int
+) -> tuple[dict[str, list[float]], list[int]]:
     """Time `scans` scans after `warmup` uncounted ones: ({phase: [ms per scan]}, [points per scan]).
 
     `readers` return the points of one scan each, (N, 4) float32; they are called in turn, as often as needed. The
     device is synchronised at every boundary between phases, so that a phase is charged with its own work.
     """
     samples: dict[str, list[float]] = {phase: [] for phase in PHASES}
-    sizes = []
+    sizes: list[int] = []
     for scan in progress(range(warmup + scans), label="measure_latency", unit="scan"):
         clock = [_now(predictor.device)]
         points = readers[scan % len(readers)]()
@@ -42,7 +45,7 @@ def measure(predictor: Predictor, readers: Sequence[Callable], *, warmup: int, s
     return samples, sizes
 
 
-def summary(samples, sizes):
+def summary(samples: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> dict[str, Any]:
     """The numbers of `results/<experiment>_latency.json` that follow from `measure`'s."""
     budget, total = 1e3 / BUDGET_HZ, np.array(samples["total"])
     phases = {phase: _percentiles(values) for phase, values in samples.items()}
@@ -58,7 +61,7 @@ def summary(samples, sizes):
     }
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """A Markdown table of `result` (the JSON of measure_latency), in ms."""
     rows = [
         f"| {phase} | " + " | ".join(f"{numbers[key]:.1f}" for key in ("p50", "p95", "p99", "max")) + " |"
@@ -78,12 +81,12 @@ the {result["budget_ms"]:.1f} ms of {result["budget_hz"]} Hz.
 """
 
 
-def _percentiles(values):
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
     p50, p95, p99 = np.percentile(values, (50, 95, 99))
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(values))}
 
 
-def _now(device):
+def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -9,11 +9,13 @@ the sequence, and cubes of stuff, drawn anew in each frame. The last quarter are
 """
 
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
-from elite_pipeline.config import STAGES
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.choices import STAGES
+from elite_pipeline.config import Oracle
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
 
 NOTE = (
     "An oracle: the simulated truth, corrupted to a stated accuracy. A diagnostic of what distillation could give;"
@@ -40,8 +42,14 @@ LEAST = 1e-6
 class Corruption:
     """What an oracle of one accuracy and seed takes the points of one sequence for."""
 
-    def __init__(self, settings, sequence, truths):
-        """settings: a `config.Oracle`. sequence: its name, from which, with the seed, all follows that is drawn here.
+    def __init__(
+        self,
+        settings: Oracle,
+        sequence: str,
+        truths: Iterable[tuple[np.ndarray, np.ndarray]],
+        classes: ClassTable,
+    ) -> None:
+        """sequence: its name, from which, with the seed, all follows that is drawn here.
 
         truths: (labels, instances) of the projected points of each frame, in order, all of the sequence: (N,) training
         ids and (N,) ids of things, 0 = none. A label of `IGNORE` is no truth and gets no answer.
@@ -51,9 +59,9 @@ class Corruption:
         self._together = TOGETHER * wrong
         # What is not wrong together must be wrong alone, so often that the shares add up.
         self._alone = (wrong - self._together) / (1 - self._together)
-        counts, things, sizes = np.zeros(len(CLASSES)), [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        counts, things, sizes = np.zeros(len(classes)), [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for labels, instances in truths:
-            counts += np.bincount(labels, minlength=len(CLASSES))
+            counts += np.bincount(labels, minlength=len(classes))
             thing, size = np.unique(_thing(labels, instances), return_counts=True)
             things.append(thing[thing > 0])
             sizes.append(size[thing > 0])
@@ -62,7 +70,7 @@ class Corruption:
         sizes = np.bincount(which, np.concatenate(sizes), minlength=len(self._things))
         self._answers = self._wrong_together(self._things // THINGS, sizes, self._draws("things"))
 
-    def answers(self, frame, points, labels, instances):
+    def answers(self, frame: str, points: np.ndarray, labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
         """(N,) int64 classes answered about N projected points of `frame` (its name), `IGNORE` where the truth is.
 
         points: (N, >=3) float, metres, LiDAR frame. labels, instances: as in `truths`. A point is right with the
@@ -83,19 +91,19 @@ class Corruption:
         answers[alone] = self._other_class(labels[alone], draws)
         return answers
 
-    def _wrong_together(self, classes, sizes, draws):
+    def _wrong_together(self, classes: np.ndarray, sizes: np.ndarray, draws: np.random.Generator) -> np.ndarray:
         """(G,) int64 answers about groups of `sizes` (G,) points, each all of one of `classes` (G,)."""
         wrong, answers = systematic(classes, sizes, self._together, draws), classes.astype(np.int64)
         answers[wrong] = self._other_class(answers[wrong], draws)
         return answers
 
-    def _other_class(self, classes, draws):
+    def _other_class(self, classes: np.ndarray, draws: np.random.Generator) -> np.ndarray:
         """For each of `classes` (N,) another one, (N,) int64, drawn as `mistakes` says."""
         below = np.cumsum(self._mistaken_for[classes], axis=1)
         below /= below[:, -1:]  # exactly 1 at the end, so that nothing is drawn beyond it
         return (draws.random((len(classes), 1)) >= below).sum(axis=1)
 
-    def _draws(self, *names):
+    def _draws(self, *names: str) -> np.random.Generator:
         """Random numbers that depend on seed, sequence and `names` alone, not on what was drawn before."""
         return np.random.default_rng([self.settings.seed, zlib.crc32("/".join((self.sequence, *names)).encode())])
 
@@ -104,13 +112,13 @@ THINGS = 1 << 16
 """Ids of things are below this; the same id of two classes is two things."""
 
 
-def _thing(labels, instances):
+def _thing(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
     """(N,) int64 numbers of things, class * THINGS + id; 0 for stuff and what is ignored."""
     labels, instances = labels.astype(np.int64), instances.astype(np.int64)
     return np.where((labels != IGNORE) & (instances > 0), labels * THINGS + instances, 0)
 
 
-def mistakes(counts):
+def mistakes(counts: np.ndarray) -> np.ndarray:
     """(K, K) float64: how often a class (row) is mistaken for another (column), rows summing to 1.
 
     counts: (K,) points of each class. Proportional to the other class's share of them plus `FLOOR`; never `IGNORE`.
@@ -121,7 +129,7 @@ def mistakes(counts):
     return likely / likely.sum(axis=1, keepdims=True)
 
 
-def systematic(classes, sizes, share, draws):
+def systematic(classes: np.ndarray, sizes: np.ndarray, share: float, draws: np.random.Generator) -> np.ndarray:
     """Which of G groups are drawn: (G,) bool, each with probability `share` < 1.
 
     One in every 1 / `share` in the order of their class and size, from a random start: groups of alike class and size
@@ -134,14 +142,14 @@ def systematic(classes, sizes, share, draws):
     return drawn
 
 
-def logits(answers, accuracy):
+def logits(answers: np.ndarray, accuracy: float, classes: int) -> np.ndarray:
     """(N, S, K) float16 logits of (N,) int64 `answers`, the same in all stages: as sure as the oracle is right.
 
     log(accuracy) for the class that is answered, the rest shared by the other classes but 0; uniform for `IGNORE`.
     """
-    classes = len(CLASSES) - 1
-    of_answer = np.full((len(CLASSES), len(CLASSES)), np.log(max((1 - accuracy) / (classes - 1), LEAST)))
+    others = classes - 2  # without `IGNORE` and the one that is answered
+    of_answer = np.full((classes, classes), np.log(max((1 - accuracy) / others, LEAST)))
     np.fill_diagonal(of_answer, np.log(accuracy))
-    of_answer[IGNORE] = -np.log(classes)
+    of_answer[IGNORE] = -np.log(classes - 1)
     of_answer[:, IGNORE] = NEVER
     return np.repeat(of_answer.astype(np.float16)[answers][:, None], STAGES, axis=1)

@@ -1,14 +1,19 @@
-"""Where the time went: `python -m elite_pipeline.shares demo` prints each stage's share of an experiment's jobs."""
+"""Where the time went: each stage's share of an experiment's jobs.
+
+python -m elite_pipeline.evaluation.stage_times demo
+"""
 
 import csv
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from elite_pipeline import config
+from elite_pipeline.config.reading import COMPARISONS
 
 
-def stage_usage(folder, names):
-    """{stage: (jobs, seconds, peak megabytes)} of the benchmark files `folder/<stage>/<name>...`, name in `names`."""
+def stage_usage(folder: str | Path, names: Container[str]) -> dict[str, tuple[int, float, float]]:
+    """{stage: (jobs, seconds, peak megabytes)} of the job statistics `folder/<stage>/<name>...`, name in `names`."""
     found = {}
     for stage in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         files = [p for p in stage.rglob("*.tsv") if p.relative_to(stage).parts[0].removesuffix(".tsv") in names]
@@ -20,10 +25,10 @@ def stage_usage(folder, names):
     return found
 
 
-def main(experiment):
-    """Print the table, longest stage first."""
-    names = {experiment, config.read(Path("config.yaml")).experiments[experiment].dataset}
-    found = stage_usage("benchmarks", names)
+def main(experiment: str) -> None:
+    """Print the table, longest stage first. Raises `InputError` where `config.yaml` is not valid."""
+    names = {experiment, config.read(Path("config.yaml"), COMPARISONS).experiments[experiment].dataset}
+    found = stage_usage("logs/jobs", names)
     total = sum(seconds for _, seconds, _ in found.values())
     print(f"{'stage':<22}{'jobs':>5}{'seconds':>9}{'share':>8}{'peak MB':>9}")
     for stage, (jobs, seconds, peak) in sorted(found.items(), key=lambda item: -item[1][1]):

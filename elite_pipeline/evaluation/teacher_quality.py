@@ -3,31 +3,36 @@
 A student cannot learn what its teacher does not know.
 """
 
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-from elite_pipeline.evaluation.confusion import Agreement
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.evaluation.confusion import Confusion
 from elite_pipeline.evaluation.soft_labels import predicted_class
 
 
 class Quality:
     """Sums up a teacher's answers about some scans: of each stage, and of the mean of the stages' probabilities."""
 
-    def __init__(self, stages):
+    def __init__(self, stages: int, classes: ClassTable) -> None:
         """`stages`: number of the teacher's stages."""
         self.scans = 0
-        self.stages = [Agreement() for _ in range(stages)]
-        self.mean = Agreement()
+        self.stages = [Confusion(classes) for _ in range(stages)]
+        self.mean = Confusion(classes)
 
-    def add(self, labels, logits):
-        """Count a scan's M answered points: `labels` (M,) training ids and `logits` (M, S, K), both tensors."""
+    def add(self, labels: Tensor, logits: Tensor) -> None:
+        """Count a scan's M answered points: `labels` (M,) training ids and `logits` (M, S, K)."""
         self.scans += 1
-        labels = labels.numpy()
+        truth = labels.numpy()
         for s, agreement in enumerate(self.stages):
-            agreement.add(labels, predicted_class(logits[:, s].numpy()))
-        self.mean.add(labels, predicted_class(logits.softmax(2).mean(1).numpy()))
+            agreement.add(truth, predicted_class(logits[:, s].numpy()))
+        self.mean.add(truth, predicted_class(logits.softmax(2).mean(1).numpy()))
 
-    def summary(self):
+    def summary(self) -> dict[str, Any] | None:
         """{`scans`, `points`, `stages`, `mean`} as JSON values, or None where no point with a label was counted."""
-        points = int(self.mean.confusion[IGNORE + 1 :].sum())
+        points = self.mean.known
         if not points:
             return None
         return {
@@ -38,7 +43,7 @@ class Quality:
         }
 
 
-def _scores(agreement):
+def _scores(agreement: Confusion) -> dict[str, Any]:
     return {"accuracy": agreement.accuracy, "miou": agreement.miou, "iou": agreement.iou}
 
 
@@ -46,7 +51,7 @@ GROUPS = {"all": "all scans", "labelled": "labelled scans", "unlabelled": "unlab
 """Key of a result -> which training scans it is about."""
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """A Markdown table of `result` (the JSON of evaluate_teacher), in percent."""
     found = {title: result[key] for key, title in GROUPS.items() if result[key]}
     scores = [
@@ -56,7 +61,7 @@ def table(result):
     ]
     of_classes = [
         f"| {name} | " + " | ".join(_percent(group["mean"]["iou"].get(name)) for group in found.values()) + " |"
-        for name in CLASSES[IGNORE + 1 :]
+        for name in result["classes"]
         if any(name in group["mean"]["iou"] for group in found.values())
     ]
     sizes = "; ".join(f"{title}: {group['scans']}, {group['points']:,} points" for title, group in found.items())
@@ -70,7 +75,7 @@ that two cameras see counts twice); mIoU over the classes that occur. The labels
 evaluate, and by nothing that learns.
 
 {sizes}.
-{_unknown(result["known_classes"])}
+{_unknown(result)}
 | scans | answer | accuracy, % | mIoU, % | classes |
 |---|---|---:|---:|---:|
 {chr(10).join(scores)}
@@ -83,10 +88,10 @@ IoU of the mean of stages, %:
 """
 
 
-def _unknown(known):
-    unknown = [name for name in CLASSES[IGNORE + 1 :] if name not in known]
+def _unknown(result: Mapping[str, Any]) -> str:
+    unknown = [name for name in result["classes"] if name not in result["known_classes"]]
     return f"\nIt does not know {', '.join(unknown)}: their points count as wrong.\n" if unknown else ""
 
 
-def _percent(share):
+def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"

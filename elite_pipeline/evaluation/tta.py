@@ -4,10 +4,14 @@ The first pass sees the scan as it was recorded, every other one turns it about 
 are summed per point. That is worth 1 to 3 mIoU at a multiple of the latency, so its numbers are kept apart from others.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 import torch
 
 from elite_pipeline.config import Augmentation
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.evaluation import metrics
 from elite_pipeline.student.model import Predictor
 from elite_pipeline.training.augmentation import augment
@@ -16,7 +20,7 @@ MOTION = Augmentation(rotate=True, flip=False, scale=0.0, translate=0.1, drop=0.
 """Of their votes: any angle about z, and metres (standard deviation) along x, y and z as in training; no mirroring."""
 
 
-def passes(points, votes, seed):
+def passes(points: np.ndarray, votes: int, seed: int) -> Iterator[np.ndarray]:
     """`votes` copies of `points` (N, 4) float32, rows in their order: the first unchanged, the others by `MOTION`."""
     generator = torch.Generator().manual_seed(seed)
     yield points
@@ -26,12 +30,12 @@ def passes(points, votes, seed):
 
 
 @torch.inference_mode()
-def summed_logits(predict: Predictor, points, votes, seed) -> torch.Tensor:
+def summed_logits(predict: Predictor, points: np.ndarray, votes: int, seed: int) -> torch.Tensor:
     """(N, K) float32, on the device of `predict`: the logits of every point of `points`, summed over `passes`.
 
     What a pass moves out of the student's volume gets the logits of the nearest place in it, as in a single pass.
     """
-    finest, classes = predict.student.finest, len(predict.config["classes"])
+    finest, classes = predict.student.finest, len(predict.classes)
     total = torch.zeros(len(points), classes, device=predict.device)
     for scan in passes(points, votes, seed):
         pyramid = predict.voxelise(scan)
@@ -40,7 +44,7 @@ def summed_logits(predict: Predictor, points, votes, seed) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def vote(predict: Predictor, points, votes, seed):
+def vote(predict: Predictor, points: np.ndarray, votes: int, seed: int) -> np.ndarray:
     """(N,) uint8 training ids of `points` (N >= 1, 4) float32, as `predict` takes them; one vote is `predict` itself.
 
     The same `seed` moves the scan alike; on a CPU the answer is the same bit for bit.
@@ -50,7 +54,7 @@ def vote(predict: Predictor, points, votes, seed):
     return logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """`metrics.table` of a result with test-time augmentation, which says so in its title and in its text."""
     title, text = metrics.table(result).split("\n", 1)
     passed = f"{result['votes']} passes"

@@ -1,14 +1,18 @@
 """What all figures share: points and labels painted onto images, pictures side by side, the PNG."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from elite_pipeline.datasets.semantickitti import CLASSES, COLOURS, IGNORE
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
 
 DPI = 130
 
@@ -20,7 +24,7 @@ PAINTED_WIDTH = 1241
 """Pixels: about the width of a picture with points on it."""
 
 
-def paint(image, pixel, colours, size=3):
+def paint(image: np.ndarray, pixel: np.ndarray, colours: np.ndarray, size: int = 3) -> np.ndarray:
     """A copy of `image` (H, W, 3) uint8, darkened, with a square of `size` pixels per point.
 
     An image narrower than `PAINTED_WIDTH` is enlarged by a whole factor: points stay small beside what they show.
@@ -36,15 +40,17 @@ def paint(image, pixel, colours, size=3):
     return canvas
 
 
-def overlay(image, labels):
-    """Labels as a wash of colour over the image; unlabelled pixels stay dark."""
+def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """Labels (H, W) as a wash of colour over the image (H, W, 3) uint8; unlabelled pixels stay dark."""
     known = (labels != IGNORE)[..., None]
-    washed = np.where(known, 0.35 * image + 0.65 * COLOURS[labels], 0.3 * image)
+    washed = np.where(known, 0.35 * image + 0.65 * classes.palette[labels], 0.3 * image)
     return washed.astype(np.uint8)
 
 
-def grid(path, lines, classes):
-    """Lines of (name, picture) side by side, and below them the colours of `classes`."""
+def grid(
+    path: Path, lines: Sequence[Sequence[tuple[str, np.ndarray]]], shown: Iterable[int], classes: ClassTable
+) -> None:
+    """Lines of (name, picture (H, W, 3) uint8) side by side, and below them the colours of the training ids `shown`."""
     shape, columns, width = lines[0][0][1].shape, len(lines[0]), 4.6
     figure, axes = plt.subplots(
         len(lines),
@@ -58,18 +64,22 @@ def grid(path, lines, classes):
             axis.imshow(picture)
             axis.set_title(name, fontsize=8, color=INK, loc="left")
             axis.axis("off")
-    legend(figure, classes)
+    legend(figure, shown, classes)
     save(figure, path)
 
 
-def legend(figure, labels):
+def legend(figure: Figure, shown: Iterable[int], classes: ClassTable) -> None:
+    """Below `figure`, the colours and names of the training ids `shown`."""
     handles = [
-        Patch(facecolor=tuple(COLOURS[k] / 255), edgecolor="#666666", label=CLASSES[k]) for k in labels if k != IGNORE
+        Patch(facecolor=tuple(classes.palette[k] / 255), edgecolor="#666666", label=classes.names[k])
+        for k in shown
+        if k != IGNORE
     ]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
 
 
-def save(figure, path):
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` to the PNG `path`, and free it."""
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

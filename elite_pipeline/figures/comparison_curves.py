@@ -1,12 +1,16 @@
 """Panels of a comparison that are curves: over labelled scans, over settings, and over the accuracy of oracles."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from elite_pipeline.comparison.runs import NOTEWORTHY, baselines, difference, is_oracle, pretraining
+from elite_pipeline.comparison.runs import NOTEWORTHY, baselines, difference, pretraining
+from elite_pipeline.evaluation.metrics import is_oracle
 from elite_pipeline.figures.canvas import INK
 from elite_pipeline.figures.comparison_marks import (
     ARMS,
@@ -24,16 +28,25 @@ from elite_pipeline.figures.comparison_marks import (
     line,
 )
 
+Panel = tuple[float, Callable[[Axes], None]]
+"""Its height in inches, and what draws it."""
 
-def curve_panels(experiments, lines):
-    """[(inches, function of an axis)]: mIoU with and without distillation, and the gain. lines: `comparison.curves`."""
+Curves = Mapping[bool, Mapping[int, str]]
+"""What `comparison.runs.curves` found."""
+
+Arms = Mapping[str, Mapping[str, str]]
+"""What `arms` found."""
+
+
+def curve_panels(experiments: Mapping[str, Any], lines: Curves) -> list[Panel]:
+    """mIoU with and without distillation, and the gain."""
     return [
         (4.6, lambda axis: _miou_curves(axis, experiments, lines)),
         (3.0, lambda axis: _gain_curve(axis, experiments, lines)),
     ]
 
 
-def _miou_curves(axis, experiments, lines):
+def _miou_curves(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:
     for distilled, points in lines.items():
         colour = DISTILLED if distilled else WITHOUT
         found = [experiments[label] for label in points.values()]
@@ -57,7 +70,7 @@ def _miou_curves(axis, experiments, lines):
     axis.set_title("mIoU, %: a dot per seed, line and band for mean ± sd", loc="left", fontsize=9.5)
 
 
-def _gain_curve(axis, experiments, lines):
+def _gain_curve(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:
     found = [difference(experiments[lines[True][scans]], experiments[lines[False][scans]]) for scans in lines[True]]
     scans, sds = list(lines[True]), 100 * np.array([d["larger_sd"] or 0 for d in found])
     axis.fill_between(scans, -NOTEWORTHY * sds, NOTEWORTHY * sds, color=NEAR_NOISE, linewidth=0)
@@ -75,7 +88,7 @@ def _gain_curve(axis, experiments, lines):
     legend_below(axis, difference_marks(), 0.28)
 
 
-def _scans_axis(axis, experiments, lines):
+def _scans_axis(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:
     scans = list(lines[True])
     shares = [f"{round(100 * experiments[label]['labelled'], 1):g}" for label in lines[True].values()]
     axis.set_xscale("log")
@@ -90,24 +103,16 @@ def _scans_axis(axis, experiments, lines):
 # Arms in several settings: more than two curves, whose ends may be no numbers. ---------------------------------------
 
 
-def arms(experiments):
-    """{arm: {setting: label}} where all labels are `<arm>, <setting>`: several settings, several arms in each of them.
-
-    None where they are not, and with an oracle, whose colour says that it is one.
-    """
-    split = {label: label.rpartition(", ")[::2] for label in experiments}
-    found: dict = {arm: {} for arm, _ in split.values() if arm}
-    for label, (arm, setting) in split.items():
-        if not arm or is_oracle(experiments[label]):
-            return None
-        found[arm][setting] = label
-    settings = _settings(found)
-    arms_of = [sum(setting in of_arm for of_arm in found.values()) for setting in settings]
-    return found if len(settings) > 1 and min(arms_of) > 1 else None
+def arms(experiments: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """{arm: {setting: label}}: what `figure: arms` draws, in the order in which they first come."""
+    found: dict[str, dict[str, str]] = {}
+    for label, experiment in experiments.items():
+        found.setdefault(experiment["arm"], {})[experiment["setting"]] = label
+    return found
 
 
-def arms_panel(axis, experiments, found):
-    """mIoU of `found` (of `arms`) by setting, arms beside each other; no line, since a setting need be no number."""
+def arms_panel(axis: Axes, experiments: Mapping[str, Any], found: Arms) -> None:
+    """mIoU of `found` by setting, arms beside each other; no line, since a setting need be no number."""
     settings, colours, step = _settings(found), cycle(ARMS), 0.84 / len(found)
     for k, (arm, labels) in enumerate(found.items()):
         alone = not any(pretraining(experiments[x]) or experiments[x]["distilled"] for x in labels.values())
@@ -134,7 +139,7 @@ def arms_panel(axis, experiments, found):
     legend_below(axis, axis.get_legend_handles_labels()[0], 0.1)
 
 
-def _settings(found):
+def _settings(found: Arms) -> list[str]:
     """Settings of all arms, in the order in which they first come."""
     return list(dict.fromkeys(setting for labels in found.values() for setting in labels))
 
@@ -142,7 +147,7 @@ def _settings(found):
 # Oracles: the simulator's answer to what a better teacher would be worth. ---------------------------------------------
 
 
-def oracle_gains(experiments):
+def oracle_gains(experiments: Mapping[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
     """Label -> (labelled scans, gain over the same without distillation), where an oracle taught as few labels.
 
     Empty where no oracle has such a counterpart. Real teachers come along for the same numbers of labelled scans.
@@ -156,7 +161,7 @@ def oracle_gains(experiments):
     return {label: gain for label, gain in found.items() if gain[0] in among}
 
 
-def oracle_panel(axis, experiments, names):
+def oracle_panel(axis: Axes, experiments: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """Gain by distillation over the teacher's accuracy at the points: oracles as a curve, real teachers beside it.
 
     names: label -> text beside its mark, of those experiments that shall have one.
@@ -194,19 +199,19 @@ def oracle_panel(axis, experiments, names):
     legend_below(axis, handles, 0.12)
 
 
-def _oracle_curve(axis, places, scans):
+def _oracle_curve(axis: Axes, places: Sequence[tuple[float, float]], scans: int) -> None:
     axis.plot(*zip(*places, strict=True), "--", color=ORACLE, linewidth=1.2, zorder=1)
     middle = np.mean(places[-2:], axis=0)
     note = {"xytext": (8, -10), "textcoords": "offset points", "fontsize": 8, "color": ORACLE}
     axis.annotate(f"{scans:,} labelled scans", middle, **note)
 
 
-def _name_oracles(axis, places):
+def _name_oracles(axis: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     for name, place in places.items():
         axis.annotate(name, place, xytext=(-7, 5), textcoords="offset points", ha="right", fontsize=8.5, color=ORACLE)
 
 
-def _name_teachers(axis, named):
+def _name_teachers(axis: Axes, named: Iterable[tuple[str, tuple[float, float]]]) -> None:
     """Names in a row along the bottom, a thin line from each to its mark: real teachers are about equally good."""
     named = sorted(named, key=lambda pair: pair[1])
     low, high = axis.get_xlim()

@@ -3,11 +3,16 @@
 All take the JSON of compare_experiments and draw percent.
 """
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from elite_pipeline.comparison.runs import NOTEWORTHY, curves
 from elite_pipeline.figures.canvas import INK, save
-from elite_pipeline.figures.comparison_curves import arms, arms_panel, curve_panels, oracle_gains, oracle_panel
+from elite_pipeline.figures.comparison_curves import Panel, arms, arms_panel, curve_panels, oracle_gains, oracle_panel
 from elite_pipeline.figures.comparison_marks import (
     GRID,
     NEAR_NOISE,
@@ -28,30 +33,30 @@ from elite_pipeline.figures.drives import plt
 WIDTH = 10.0
 """Inches: 1300 pixels."""
 
-BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+BESIDE: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
 """Place of what stands at the right of a row: so many points beside the axis, however wide that is."""
 
 
-def plot_comparison(path, result):
-    """mIoU of the experiments, their paired differences, and (with oracles) the gain over the teacher's accuracy.
+def plot_comparison(path: Path, result: Mapping[str, Any]) -> None:
+    """mIoU of the experiments and their paired differences, as `figure` of the comparison says.
 
-    Curves over labelled scans where the experiments are pairs with and without distillation; by setting where their
-    labels are `<arm>, <setting>`; else a row for each.
+    rows: a row for each experiment; oracles: the same, and the gain over the oracles' accuracy. curves: over labelled
+    scans, with and without distillation. arms: beside each other in each setting.
     """
-    experiments, lines = result["experiments"], curves(result["experiments"])
-    if lines:
-        panels = curve_panels(experiments, lines)
-    elif in_settings := arms(experiments):
-        panels = [(4.8, lambda axis: arms_panel(axis, experiments, in_settings))]
+    panels: list[Panel]
+    experiments, kind = result["experiments"], result["figure"]
+    if kind == "curves":
+        panels = curve_panels(experiments, curves(experiments))
+    elif kind == "arms":
+        panels = [(4.8, lambda axis: arms_panel(axis, experiments, arms(experiments)))]
     else:
         height = row_height(_numbered(experiments), 0.43)
         panels = [(height * len(experiments) + 1.2, lambda axis: _experiment_rows(axis, experiments))]
-    if (differences := result["differences"]) and not lines:
+    if (differences := result["differences"]) and kind != "curves":
         height = row_height(map(difference_name, differences), 0.46)
         panels.append((height * len(differences) + 1.1, lambda axis: _difference_rows(axis, differences)))
-    if oracle_gains(experiments):
-        # Rows are numbered. Of pairs there is one real teacher for each number of labelled scans, which needs no name.
-        names = {} if lines else {label: f"#{k}" for k, label in enumerate(experiments, 1)}
+    if kind == "oracles" and oracle_gains(experiments):
+        names = {label: f"#{k}" for k, label in enumerate(experiments, 1)}
         panels.append((3.8, lambda axis: oracle_panel(axis, experiments, names)))
     heights = [height for height, _ in panels]
     figure, axes = plt.subplots(
@@ -79,7 +84,7 @@ def plot_comparison(path, result):
     save(figure, path)
 
 
-def plot_classes(path, result):
+def plot_classes(path: Path, result: Mapping[str, Any]) -> None:
     """Differences per class as a coloured table; of the experiments themselves where no differences were asked for."""
     validation, experiments = result["validation"], result["experiments"]
     classes = [name for name, points in validation["class_points"].items() if points]
@@ -120,7 +125,7 @@ def plot_classes(path, result):
 # One row for each experiment. ---------------------------------------------------------------------------------------
 
 
-def _experiment_rows(axis, experiments):
+def _experiment_rows(axis: Axes, experiments: Mapping[str, Any]) -> None:
     for row, experiment in enumerate(experiments.values()):
         colour = colour_of(experiment)
         _dots(axis, experiment["miou"], row, colour)
@@ -135,7 +140,7 @@ def _experiment_rows(axis, experiments):
     legend_below(axis, experiment_marks(experiments), 0.03)
 
 
-def _difference_rows(axis, differences):
+def _difference_rows(axis: Axes, differences: Mapping[str, Any]) -> None:
     axis.use_sticky_edges = False
     for row, found in enumerate(differences.values()):
         colour = colour_of_difference(found)
@@ -151,11 +156,11 @@ def _difference_rows(axis, differences):
     legend_below(axis, difference_marks(), 0.03)
 
 
-def _numbered(experiments):
+def _numbered(experiments: Mapping[str, Any]) -> list[str]:
     return [wrapped(f"#{k} {label}") for k, label in enumerate(experiments, 1)]
 
 
-def _name_rows(axis, names):
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
     axis.set_yticks(range(len(names)), names, fontsize=8.5)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
@@ -163,16 +168,16 @@ def _name_rows(axis, names):
     axis.grid(axis="x", **GRID)
 
 
-def _dots(axis, values, row, colour):
+def _dots(axis: Axes, values: Sequence[float], row: int, colour: str) -> None:
     axis.plot(100 * np.array(values), [row] * len(values), "o", color=colour, markersize=5, alpha=0.45, mew=0)
 
 
-def _mean_bar(axis, values, row, colour):
+def _mean_bar(axis: Axes, values: Mapping[str, Any], row: int, colour: str) -> None:
     sd = None if values["sd"] is None else 100 * values["sd"]
     axis.errorbar(100 * values["mean"], row, xerr=sd, fmt="|", markersize=14, capsize=3, **line(colour))
 
 
-def _note(axis, row, number, more=""):
+def _note(axis: Axes, row: int, number: str, more: str = "") -> None:
     axis.annotate(number, (1, row), xytext=(5, 0), fontsize=8.5, color=INK, **BESIDE)
     if more:
         axis.annotate(more, (1, row), xytext=(62, 0), fontsize=8, color="#666666", **BESIDE)

@@ -1,20 +1,40 @@
 """Figures of drives: points over images, labels, predictions. A person would rather look than read numbers."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from elite_pipeline.datasets.semantickitti import COLOURS, IGNORE
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.figures.canvas import INK, grid, legend, overlay, paint, plt, save
 
 RANGE = 50.0
 """Metres from the sensor to the edge of a bird's-eye view."""
 
+LabelRow = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+"""(title, image (H, W, 3) uint8, pixel (M, 2), sparse (M,) uint8, pseudo (H, W) uint8, truth (H, W) uint8).
 
-def plot_projection(path, image, pixel, depth, labels, title):
+All labels are training ids.
+"""
+
+PredictionRow = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+"""(title, points (N, >=3) metres, prediction (N,) uint8, truth (N,) uint8), labels as training ids."""
+
+
+def plot_projection(
+    path: Path,
+    image: np.ndarray,
+    pixel: np.ndarray,
+    depth: np.ndarray,
+    labels: np.ndarray | None,
+    title: str,
+    classes: ClassTable,
+) -> None:
     """LiDAR over image by class and by depth.
 
-    image: (H, W, 3) uint8. pixel: (M, 2) float, depth: (M,) float metres, labels: (M,) uint8 training ids or None, all
-    of visible points.
+    image: (H, W, 3) uint8. pixel: (M, 2) float, depth: (M,) float metres, labels: (M,) uint8 training ids, all of
+    visible points.
     """
     order = np.argsort(-depth)
     pixel, depth = pixel[order], depth[order]
@@ -22,7 +42,7 @@ def plot_projection(path, image, pixel, depth, labels, title):
     shade = np.log(np.clip(depth, 2, 80) / 2) / np.log(40)
     pictures = [(paint(image, pixel, (plt.get_cmap("turbo_r")(shade)[:, :3] * 255).astype(np.uint8)), "depth")]
     if labels is not None:
-        pictures.insert(0, (paint(image, pixel, COLOURS[labels[order]]), "class"))
+        pictures.insert(0, (paint(image, pixel, classes.palette[labels[order]]), "class"))
     height = 11 * image.shape[0] / image.shape[1] + 0.35
     figure, axes = plt.subplots(
         len(pictures), 1, figsize=(11, height * len(pictures) + 0.7), squeeze=False, layout="constrained"
@@ -37,38 +57,31 @@ def plot_projection(path, image, pixel, depth, labels, title):
     bar.set_ticks([2, 5, 10, 20, 40, 80], labels=["2", "5", "10", "20", "40", "80"], fontsize=8)
     bar.minorticks_off()
     if labels is not None:
-        legend(figure, np.unique(labels))
+        legend(figure, np.unique(labels), classes)
     save(figure, path)
 
 
-def plot_labels(path, rows):
-    """Sparse labels, pseudo-labels and dense truth side by side.
-
-    rows: list of (title, image (H, W, 3) uint8, pixel (M, 2), sparse (M,) uint8, pseudo (H, W) uint8, truth (H, W)
-    uint8 or None); all labels are training ids.
-    """
+def plot_labels(path: Path, rows: Sequence[LabelRow], classes: ClassTable) -> None:
+    """Sparse labels, pseudo-labels and dense truth side by side."""
     with_truth = any(row[-1] is not None for row in rows)
     lines, seen = [], set()
     for title, image, pixel, sparse, pseudo, truth in rows:
         known = sparse != IGNORE
         line = [
             (title, image),
-            (f"{known.sum()} sparse labels", paint(image, pixel[known], COLOURS[sparse[known]], size=4)),
-            (f"pseudo-labels ({(pseudo != IGNORE).mean():.0%})", overlay(image, pseudo)),
+            (f"{known.sum()} sparse labels", paint(image, pixel[known], classes.palette[sparse[known]], size=4)),
+            (f"pseudo-labels ({(pseudo != IGNORE).mean():.0%})", overlay(image, pseudo, classes)),
         ]
         seen |= set(np.unique(pseudo)) | set(np.unique(sparse))
         if with_truth:
-            line.append(("dense truth", overlay(image, truth if truth is not None else np.zeros_like(pseudo))))
+            line.append(("dense truth", overlay(image, truth if truth is not None else np.zeros_like(pseudo), classes)))
             seen |= set(np.unique(truth)) if truth is not None else set()
         lines.append(line)
-    grid(path, lines, sorted(seen))
+    grid(path, lines, sorted(seen), classes)
 
 
-def plot_predictions(path, rows):
-    """Bird's-eye view of prediction, truth and errors.
-
-    rows: list of (title, points (N, >=3) metres, prediction (N,) uint8, truth (N,) uint8), labels as training ids.
-    """
+def plot_predictions(path: Path, rows: Sequence[PredictionRow], classes: ClassTable) -> None:
+    """Bird's-eye view of prediction, truth and errors."""
     figure, axes = plt.subplots(len(rows), 3, figsize=(15, 5.2 * len(rows) + 0.6), squeeze=False, layout="constrained")
     seen = set()
     for line, (title, points, prediction, truth) in zip(axes, rows, strict=True):
@@ -81,8 +94,8 @@ def plot_predictions(path, rows):
         # A point is drawn over lower ones; errors are drawn over everything.
         by_error = np.argsort(wrong, kind="stable")
         for axis, colours, drawn, name in (
-            (line[0], COLOURS[prediction], order, f"{title}: prediction"),
-            (line[1], COLOURS[truth], order, "truth"),
+            (line[0], classes.palette[prediction], order, f"{title}: prediction"),
+            (line[1], classes.palette[truth], order, "truth"),
             (line[2], errors, by_error, f"errors (red): {agreement:.1%} of evaluated points agree"),
         ):
             # Forward (x) is up, left (y) is left.
@@ -94,5 +107,5 @@ def plot_predictions(path, rows):
         seen |= set(np.unique(prediction)) | set(np.unique(truth))
     line[0].plot([-RANGE + 4, -RANGE + 14], [-RANGE + 4] * 2, color="white", linewidth=2)
     line[0].text(-RANGE + 9, -RANGE + 6, "10 m", color="white", fontsize=8, ha="center")
-    legend(figure, sorted(seen))
+    legend(figure, sorted(seen), classes)
     save(figure, path)

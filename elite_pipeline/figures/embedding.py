@@ -1,14 +1,19 @@
 """Figure of 2D features and 3D features before and after the domain-adaptation module, in one plane."""
 
-import numpy as np
-from matplotlib.lines import Line2D
+from pathlib import Path
+from typing import Any
 
-from elite_pipeline.datasets.semantickitti import CLASSES, COLOURS
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
+
+from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.figures.canvas import INK, save
 from elite_pipeline.figures.drives import plt
 
 MODALITIES = {"2D, of the image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
-"""Colours of the modalities, in the order of `embedding.plane`."""
+"""Colours of the modalities, in the order of `evaluation.embedding.plane`."""
 
 OTHERS = "#dddddd"
 
@@ -20,10 +25,12 @@ MEANING = (
 )
 
 
-def plot_embedding(path, result, places, classes):
+def plot_embedding(
+    path: Path, result: dict[str, Any], places: np.ndarray, classes: np.ndarray, table: ClassTable
+) -> None:
     """By modality, and each modality by class, with the numbers of `result` (the JSON of plot_embedding).
 
-    places: (3, R, 2) of `embedding.plane`. classes: (R,) int training ids.
+    places: (3, R, 2) of `evaluation.embedding.plane`. classes: (R,) int training ids.
     """
     figure, axes = plt.subplots(2, 2, figsize=(11, 12.9), layout="constrained")
     axes, rng = axes.ravel(), np.random.default_rng(0)
@@ -40,7 +47,7 @@ def plot_embedding(path, result, places, classes):
     )
     for k, axis in enumerate(axes[1:]):
         axis.scatter(*np.delete(places, k, axis=0).reshape(-1, 2).T, color=OTHERS, s=5, linewidths=0)
-        _scatter(axis, places[k], COLOURS[classes] / 255, rng, edgecolors="#666666", linewidths=0.25)
+        _scatter(axis, places[k], table.palette[classes] / 255, rng, edgecolors="#666666", linewidths=0.25)
     numbers = ["features of the teacher", _numbers(result, "before"), _numbers(result, "after")]
     titles = ["2D and 3D\nby modality", *map("{}, by class\n{}".format, MODALITIES, numbers)]
     # Square limits for panels that are about square: distances are the same along both axes.
@@ -58,7 +65,7 @@ def plot_embedding(path, result, places, classes):
         color=INK,
     )
     legend = figure.legend(
-        handles=[_mark(tuple(COLOURS[k] / 255), CLASSES[k]) for k in np.unique(classes)],
+        handles=[_mark(tuple(table.palette[k] / 255), table.names[k]) for k in np.unique(classes)],
         title=MEANING,
         title_fontsize=8.5,
         alignment="left",
@@ -73,13 +80,13 @@ def plot_embedding(path, result, places, classes):
     save(figure, path)
 
 
-def _scatter(axis, places, colours, rng, **options):
+def _scatter(axis: Axes, places: np.ndarray, colours: np.ndarray, rng: np.random.Generator, **options: Any) -> None:
     # In random order, so that no class or modality covers the others.
     order = rng.permutation(len(places))
     axis.scatter(*places[order].T, c=colours[order], s=11, **{"linewidths": 0} | options)
 
 
-def _numbers(result, side):
+def _numbers(result: dict[str, Any], side: str) -> str:
     share = {key: f"{100 * result[key][side]:.0f} %" for key in ("separability", "nearest_same_class", "chance")}
     return (
         f"CKA {result['cka'][side]:.2f}, told from 2D {share['separability']},"
@@ -87,5 +94,5 @@ def _numbers(result, side):
     )
 
 
-def _mark(colour, name):
+def _mark(colour: ColorType, name: str) -> Line2D:
     return Line2D([], [], marker="o", linestyle="", color=colour, mec="#666666", mew=0.4, markersize=6, label=name)

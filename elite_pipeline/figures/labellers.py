@@ -1,12 +1,17 @@
 """Figures of how labellers compare: curves over the share of points, and the default one's worst images."""
 
-import numpy as np
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from elite_pipeline.datasets.semantickitti import COLOURS, IGNORE
-from elite_pipeline.evaluation.confusion import Agreement
+import numpy as np
+from matplotlib.axes import Axes
+
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
+from elite_pipeline.evaluation.confusion import Confusion
 from elite_pipeline.figures.canvas import INK, grid, overlay, paint, save
 from elite_pipeline.figures.drives import plt
-from elite_pipeline.labellers.sparse import EMPTY
+from elite_pipeline.labellers.painting import EMPTY
 
 LABELLERS = {"default": "#1f6fb4", "paper": "#cc6600", "nearest": "#555555"}
 """Colour of a labeller's curves."""
@@ -15,7 +20,7 @@ WRONG = np.array([(0, 0, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)], np
 """Colour of what no labeller has wrong, only default, only nearest, both."""
 
 
-def plot_curves(path, result):
+def plot_curves(path: Path, result: dict[str, Any]) -> None:
     """The labellers of a `<dataset>_pseudo_labels.json` at each share of points, and how far their confidence holds."""
     shares = sorted(result["by_density"], key=float)
     at = [100 * float(share) for share in shares]
@@ -56,7 +61,7 @@ def plot_curves(path, result):
     save(figure, path)
 
 
-def _plot_reliability(axis, by_density):
+def _plot_reliability(axis: Axes, by_density: dict[str, Any]) -> None:
     """Accuracy over confidence; bins with hardly a pixel are left out."""
     axis.plot([0, 100], [0, 100], color="#bbbbbb", linewidth=1)
     for name in ("default", "paper"):
@@ -70,43 +75,50 @@ def _plot_reliability(axis, by_density):
     axis.legend(fontsize=8, frameon=False)
 
 
-def plot_worst(path, rows):
+def plot_worst(path: Path, rows: Sequence[dict[str, Any]], classes: ClassTable) -> None:
     """What the labellers made of an image, where they are wrong, and whether the default one knew.
 
-    rows: of `teacher.comparison.read_gallery`; each takes two lines of four pictures.
+    rows: of `labellers.benchmark.read_gallery`; each takes two lines of four pictures.
     """
     lines, seen = [], set()
     for row in rows:
         image, sparse, reference = row["image"], row["sparse"], row["reference"]
         known = np.where(sparse == EMPTY, IGNORE, sparse)
-        truth = ("dense truth", overlay(image, reference)) if row["dense"] else ("held out", _dots(image, reference))
+        truth = (
+            ("dense truth", overlay(image, reference, classes))
+            if row["dense"]
+            else ("held out", _dots(image, reference, classes))
+        )
         lines.append(
             [
                 (f"{row['title']}, {float(row['share']):.0%} of the points", image),
-                (f"{np.count_nonzero(known)} sparse labels", _dots(image, known)),
+                (f"{np.count_nonzero(known)} sparse labels", _dots(image, known, classes)),
                 truth,
                 ("wrong: default in red, nearest in blue, both in white", _errors(row)),
             ]
         )
-        made = [(_accuracy(name, row), overlay(image, row[name])) for name in ("paper", "default", "nearest")]
+        made = [
+            (_accuracy(name, row, classes), overlay(image, row[name], classes))
+            for name in ("paper", "default", "nearest")
+        ]
         lines.append([*made, ("confidence of default", row["confidence"][..., None].repeat(3, axis=2))])
         seen.update(*(np.unique(row[name]) for name in ("reference", "paper", "default", "nearest")))
-    grid(path, lines, sorted(seen))
+    grid(path, lines, sorted(seen), classes)
 
 
-def _accuracy(name, row):
-    agreement = Agreement()
-    agreement.add(row["reference"], row[name])
-    return f"{name}: {agreement.accuracy:.1%} right of the {agreement.coverage:.0%} covered"
+def _accuracy(name: str, row: dict[str, Any], classes: ClassTable) -> str:
+    confusion = Confusion(classes)
+    confusion.add(row["reference"], row[name])
+    return f"{name}: {confusion.accuracy:.1%} right of the {confusion.coverage:.0%} covered"
 
 
-def _dots(image, labels):
+def _dots(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:
     """A dot for each labelled pixel of `labels` (H, W)."""
     row, column = np.nonzero(labels)
-    return paint(image, np.stack([column, row], 1) + 0.5, COLOURS[labels[row, column]], size=4)
+    return paint(image, np.stack([column, row], 1) + 0.5, classes.palette[labels[row, column]], size=4)
 
 
-def _errors(row):
+def _errors(row: dict[str, Any]) -> np.ndarray:
     """The image with wrong labels in colours of `WRONG`; dots where the reference is sparse."""
     default, nearest = (
         (row["reference"] != IGNORE) & (row[name] != IGNORE) & (row[name] != row["reference"])

@@ -1,27 +1,29 @@
 """Figures of an experiment's two results."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import CLASSES, COLOURS
 from elite_pipeline.figures.canvas import INK, plt, save
 
 
-def plot_miou(path, result):
+def plot_miou(path: Path, result: dict[str, Any]) -> None:
     """IoU per class as bars, and the confusion matrix, of a `<experiment>_miou.json`."""
-    classes = CLASSES[1:]
-    confusion = np.array(result["confusion"], dtype=float)
-    present = confusion[:, 1:].sum(axis=0)
+    classes = list(result["iou"])
+    confusion = np.array(result["confusion"], dtype=float)[1:]
+    present = confusion.sum(axis=1)
     figure, (bars, matrix) = plt.subplots(1, 2, figsize=(14.5, 6.2), width_ratios=[1, 1.25], layout="constrained")
     values = [100 * result["iou"][name] for name in classes]
-    bars.barh(classes, values, color=COLOURS[1:] / 255, edgecolor="#666666", linewidth=0.5)
+    bars.barh(classes, values, color=[result["colours"][name] for name in classes], edgecolor="#666666", linewidth=0.5)
     for row, (value, points) in enumerate(zip(values, present, strict=True)):
         bars.text(value + 1, row, f"{value:.1f}" if points else "no points", va="center", fontsize=8, color=INK)
     bars.axvline(100 * result["miou"], color=INK, linestyle="--", linewidth=1)
     bars.set(xlim=(0, 108), xlabel="IoU, %")
     bars.invert_yaxis()
     bars.set_title(f"{result['experiment']}: mIoU {100 * result['miou']:.1f} %, {result['scans']} scans", loc="left")
-    # Rows of the figure: truth. Each adds to 100 % over the predictions.
-    share = (confusion[1:, 1:] / np.maximum(confusion[:, 1:].sum(axis=0), 1)).T
+    # Each row adds to 100 % over the predictions.
+    share = confusion[:, 1:] / np.maximum(present, 1)[:, None]
     picture = matrix.imshow(share, cmap="Blues", vmin=0, vmax=1)
     matrix.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
     matrix.set_yticks(range(len(classes)), classes, fontsize=8)
@@ -35,7 +37,7 @@ def plot_miou(path, result):
     save(figure, path)
 
 
-def plot_latency(path, result):
+def plot_latency(path: Path, result: dict[str, Any]) -> None:
     """Distribution of each phase's latency of a `<experiment>_latency.json`, against the budget."""
     phases = [name for name in ("read", "voxelise", "forward", "scatter_back", "total") if name in result["phases"]]
     figure, axis = plt.subplots(figsize=(10, 4.2), layout="constrained")

@@ -4,17 +4,26 @@ The bar is a trivial one: the nearest labelled pixel, out to where it covers jus
 borders, in gaps without points, and where few points are labelled.
 """
 
+import json
 import os
 import time
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-from elite_pipeline.evaluation.confusion import Agreement
-from elite_pipeline.labellers.sparse import CERTAIN, EMPTY, PseudoLabels, paint
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
+from elite_pipeline.evaluation.confusion import Confusion
+from elite_pipeline.labellers.painting import CERTAIN, EMPTY, Labeller, PseudoLabels, paint
 from elite_pipeline.planes import nearest_of
+
+if TYPE_CHECKING:
+    from elite_pipeline.recordings.camera_views import CameraView
+
+Made = Mapping[str, tuple[PseudoLabels, float]]
+"""Name of a labeller -> what it made of a view, and in how many seconds."""
 
 LABELLERS = {"paper": "paper", "default": "regions"}
 """Name in the results -> labeller of the configuration."""
@@ -29,33 +38,35 @@ WORST = {1.0: 2, 0.05: 2}
 """Share of points -> how many of its worst views are kept for the gallery."""
 
 
-def split(view, seed, held_out):
+def split(view: "CameraView", seed: int, held_out: float | None) -> tuple[np.ndarray, np.ndarray]:
     """The points that labellers may see, in random order, and what their labels are scored against.
 
-    view: `views.View` with labels. held_out: share of the points to score against, or None to use the dense truth.
+    view: one with labels. held_out: share of the points to score against, or None to use the dense truth.
     Returns (shown, reference): indices of points, and (H, W) uint8 training ids, `IGNORE` where nothing is known. A
     pixel on which a point is shown is no test.
     """
     # The same for a view whatever other views there are.
     order = np.random.default_rng([seed, zlib.crc32(view.title.encode())]).permutation(len(view.pixel))
     if held_out is None:
-        return order, view.truth
+        return order, view.truth  # pyright: ignore[reportReturnType]
     hidden, shown = np.split(order, [round(held_out * len(order))])
     reference, seen = _painted(view, hidden)[0], _painted(view, shown)[0]
     return shown, np.where((reference == EMPTY) | (seen != EMPTY), IGNORE, reference)
 
 
-def thinned(view, shown, share):
-    """(sparse, instances) of `pseudo_labels.paint` from a `share` of the points `shown`; smaller shares are subsets."""
+def thinned(view: "CameraView", shown: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(sparse, instances) of `painting.paint` from a `share` of the points `shown`; smaller shares are subsets."""
     return _painted(view, shown[: max(1, round(share * len(shown)))])
 
 
-def _painted(view, points):
+def _painted(view: "CameraView", points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    assert view.labels is not None
+    assert view.instances is not None
     pixel, depth, label, instance = (v[points] for v in (view.pixel, view.depth, view.labels, view.instances))
     return paint(pixel, depth, label, instance, view.image.shape[:2])
 
 
-def nearest_covering(sparse, scored, pixels):
+def nearest_covering(sparse: np.ndarray, scored: np.ndarray, pixels: int) -> PseudoLabels:
     """Labels of the nearest labelled pixel, out to the distance within which they cover `pixels` of the `scored` ones.
 
     sparse: (H, W) uint8 of `paint`. scored: (H, W) bool. Of pixels at the last distance the first in reading order are
@@ -74,11 +85,14 @@ def nearest_covering(sparse, scored, pixels):
     return PseudoLabels(label, confidence.astype(np.uint8))
 
 
-def compare(labellers, points, image, reference):
-    """{name: (`PseudoLabels`, seconds)} of each of `labellers` ({name: function as `build_labeller` returns}) alone.
+def compare(
+    labellers: Mapping[str, Labeller], points: tuple[np.ndarray, np.ndarray], image: np.ndarray, reference: np.ndarray
+) -> dict[str, tuple[PseudoLabels, float]]:
+    """What each of `labellers` makes of a view, timed alone.
 
     Beside them `nearest` at the coverage of `default`, and `nearest at paper` at that of `paper`. points: (sparse,
-    instances) of `paint`. The image is in memory before the clock starts; SAM's encoder is timed.
+    instances) of `paint`. image: (H, W, 3) uint8. reference: of `split`. The image is in memory before the clock
+    starts; SAM's encoder is timed.
     """
     sparse, instances = points
     made = {name: _timed(label, sparse, instances, lambda: image) for name, label in labellers.items()}
@@ -89,7 +103,7 @@ def compare(labellers, points, image, reference):
     return made
 
 
-def _timed(function, *arguments):
+def _timed(function: Callable[..., PseudoLabels], *arguments: Any) -> tuple[PseudoLabels, float]:
     start = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - start
@@ -98,8 +112,8 @@ def _timed(function, *arguments):
 class Score:
     """Sums up what one labeller makes of views."""
 
-    def __init__(self):
-        self.agreement = Agreement()
+    def __init__(self, classes: ClassTable) -> None:
+        self.confusion = Confusion(classes)
         self.covered = np.zeros(BINS, np.int64)
         """Scored pixels by confidence, and how many of them are right."""
         self.right = np.zeros(BINS, np.int64)
@@ -108,11 +122,11 @@ class Score:
         self.frames = self.prompts = self.decoder_calls = 0
         self.seconds = 0.0
 
-    def add(self, reference, made, seconds):
-        """Count one view: reference (H, W), its `PseudoLabels`. Returns its accuracy where covered; NaN for nothing."""
-        view = Agreement()
+    def add(self, reference: np.ndarray, made: PseudoLabels, seconds: float) -> float:
+        """Count one view; reference: of `split`. Returns the accuracy where it is covered; NaN for nothing."""
+        view = Confusion(self.confusion.classes)
         view.add(reference, made.label)
-        self.agreement.confusion += view.confusion
+        self.confusion.counts += view.counts
         labelled = made.label != IGNORE
         self.outside += np.bincount(labelled[reference == IGNORE], minlength=2)
         covered = labelled & (reference != IGNORE)
@@ -126,13 +140,12 @@ class Score:
         self.seconds += seconds
         return view.accuracy
 
-    def summary(self, dense):
+    def summary(self, dense: bool) -> dict[str, Any]:
         """JSON values; None where nothing is covered.
 
         dense: whether the reference is. Only then labels on what it leaves out, such as the sky, are wrong.
         """
-        agreement = self.agreement
-        values = {name: getattr(agreement, name) for name in ("coverage", "accuracy", "miou", "miou_of_all")}
+        values = {name: getattr(self.confusion, name) for name in ("coverage", "accuracy", "miou", "miou_of_all")}
         return {
             **{name: _number(value) for name, value in values.items()},
             "labelled_outside": float(self.outside[1] / max(1, self.outside.sum())) if dense else None,
@@ -140,7 +153,7 @@ class Score:
             "decoder_calls_per_frame": self.decoder_calls / self.frames,
             "seconds_per_frame": self.seconds / self.frames,
             "frames": self.frames,
-            "iou": agreement.iou,
+            "iou": self.confusion.iou,
             "reliability": [
                 {
                     "confidence": [k / BINS, (k + 1) / BINS],
@@ -155,17 +168,17 @@ class Score:
 class LabellerComparison:
     """Sums up what `compare` finds at one share of the points."""
 
-    def __init__(self):
-        self.scores = {name: Score() for name in (*LABELLERS, "nearest", "nearest at paper")}
-        self.per_frame = []
+    def __init__(self, classes: ClassTable) -> None:
+        self.scores = {name: Score(classes) for name in (*LABELLERS, "nearest", "nearest at paper")}
+        self.per_frame: list[dict[str, Any]] = []
 
-    def add(self, title, reference, made):
+    def add(self, title: str, reference: np.ndarray, made: Made) -> float:
         """Count one view; returns by how much `default` is more accurate than `nearest` in it, or NaN."""
         accuracy = {name: self.scores[name].add(reference, *made[name]) for name in self.scores}
         self.per_frame.append({"view": title} | {name: _number(value) for name, value in accuracy.items()})
         return accuracy["default"] - accuracy["nearest"]
 
-    def summary(self, dense):
+    def summary(self, dense: bool) -> dict[str, Any]:
         """JSON values: the labellers, default against nearest view by view, and all views. dense: as of `Score`."""
         labellers = {name: score.summary(dense) for name, score in self.scores.items()}
         for name in ("paper", "default", "nearest"):
@@ -187,10 +200,13 @@ class LabellerComparison:
 class Gallery:
     """The views in which `default` does worst against `nearest`: `WORST` of each share."""
 
-    def __init__(self):
-        self.rows = {share: [] for share in WORST}
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
+        self.rows: dict[float, list[tuple[float, dict[str, Any]]]] = {share: [] for share in WORST}
 
-    def add(self, gain, share, view, sparse, reference, made):
+    def add(
+        self, gain: float, share: float, view: "CameraView", sparse: np.ndarray, reference: np.ndarray, made: Made
+    ) -> None:
         """Keep the pictures of this view if it is among the worst. gain: of `LabellerComparison.add`."""
         if share not in WORST or np.isnan(gain):
             return
@@ -200,10 +216,11 @@ class Gallery:
         row |= {"confidence": made["default"][0].confidence, **labels}
         self.rows[share] = sorted([*self.rows[share], (gain, row)], key=lambda item: item[0])[: WORST[share]]
 
-    def save(self, path):
+    def save(self, path: Path) -> None:
         """Write the rows to the .npz file `path`, aside first."""
         rows = [row for kept in self.rows.values() for _, row in kept]
         arrays = {f"{k}.{name}": value for k, row in enumerate(rows) for name, value in row.items()}
+        arrays["classes"] = np.array(json.dumps(self.classes.to_json()))
         partial = Path(path).with_suffix(".partial")
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -211,19 +228,23 @@ class Gallery:
         os.replace(partial, path)
 
 
-def read_gallery(path):
-    """The rows that a `Gallery` saved: dicts of title, share, image (H, W, 3) uint8, and (H, W) uint8 training ids:
-    sparse (of `paint`), reference (`dense` or at points), paper, default with its confidence, nearest.
+def read_gallery(path: Path) -> tuple[list[dict[str, Any]], ClassTable]:
+    """What a `Gallery` saved: (rows, class table).
+
+    A row has title, share, image (H, W, 3) uint8, and (H, W) uint8 training ids: sparse (of `paint`), reference
+    (`dense` or at points), paper, default with its confidence, nearest. Raises `InputError` where the class table is
+    damaged.
     """
-    rows = {}
+    rows: dict[int, dict[str, Any]] = {}
     with np.load(path) as file:
-        for key in file.files:
+        classes = ClassTable.from_json(json.loads(str(file["classes"])), path)
+        for key in set(file.files) - {"classes"}:
             k, _, name = key.partition(".")
             rows.setdefault(int(k), {})[name] = file[key]
-    return [rows[k] for k in sorted(rows)]
+    return [rows[k] for k in sorted(rows)], classes
 
 
-def table(result):
+def table(result: Mapping[str, Any]) -> str:
     """Markdown tables of `result` (the JSON of evaluate_pseudo_labels)."""
     rows = [
         f"| {float(share):.0%} | {name} | " + " | ".join(_cells(values)) + " |"
@@ -237,7 +258,7 @@ def table(result):
     iou = {name: values["iou"] for name, values in result["labellers"].items()}
     classes = [
         f"| {name} | " + " | ".join(_percent(values.get(name)) for values in iou.values()) + " |"
-        for name in CLASSES
+        for name in result["classes"]
         if any(name in values for values in iou.values())
     ]
     held_out = "" if result["held_out"] is None else f" ({result['held_out']:.0%} of the points)"
@@ -270,17 +291,17 @@ IoU of each class where covered, all points shown, %:
 """
 
 
-def _cells(values):
+def _cells(values: Mapping[str, Any]) -> list[str]:
     """The cells of one labeller: percentages, then counts and seconds per image."""
     shares = [_percent(values[name]) for name in ("coverage", "accuracy", "miou", "miou_of_all", "labelled_outside")]
     counts = [f"{values[f'{name}_per_frame']:.0f}" for name in ("prompts", "decoder_calls")]
     return [*shares, *counts, f"{values['seconds_per_frame']:.3f}"]
 
 
-def _percent(value, form=".1f"):
+def _percent(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None else f"{100 * value:{form}}"
 
 
-def _number(value):
+def _number(value: float) -> float | None:
     """`value`, or None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(value)

@@ -7,16 +7,22 @@ a mask, from points of its label, are as they are, and all others are stretched:
 their edges.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
-from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.labellers.sparse import CERTAIN, EMPTY, PseudoLabels
+from elite_pipeline.config import RegionsLabeller
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.labellers.painting import CERTAIN, EMPTY, PseudoLabels
 from elite_pipeline.planes import border, bounds, connected, distance_to, nearest_of
+
+if TYPE_CHECKING:
+    from elite_pipeline.sam.prompts import PromptableSam
+    from elite_pipeline.sam.view import View
 
 DOUBT = 0.4
 """Chance that a label is wrong far from its point and close to another label. Least squares over two simulated drives
@@ -37,11 +43,18 @@ class Region:
     """Points of neighbours with other labels that prompt SAM as what the region is not."""
 
 
-def spread(sam, view, image, sparse, instances, settings):
+def spread(
+    sam: "PromptableSam",
+    view: "View",
+    image: Callable[[], np.ndarray],
+    sparse: np.ndarray,
+    instances: np.ndarray,
+    settings: RegionsLabeller,
+) -> PseudoLabels:
     """`PseudoLabels` of one image.
 
-    sam: a `prompts.PromptableSam`. view: a `sam.View`. image: a function that returns the (H, W, 3) uint8 image.
-    sparse, instances: of `pseudo_labels.paint`. settings: a `config.RegionsLabeller`.
+    image: returns the (H, W, 3) uint8 image. sparse, instances: of `paint`. Raises `InputError` where the image
+    is damaged or too large for SAM, or where the machine lacks SAM's precision.
     """
     regions = find_regions(sparse, instances, settings)
     masks = region_masks(sam, view, image(), sparse, regions, settings.purity) if regions else ()
@@ -50,7 +63,7 @@ def spread(sam, view, image, sparse, instances, settings):
     return PseudoLabels(label, confidence, prompts, len(regions))
 
 
-def find_regions(sparse, instances, settings):
+def find_regions(sparse: np.ndarray, instances: np.ndarray, settings: RegionsLabeller) -> list[Region]:
     """The `settings.regions` regions with the most points, each with at most `inside` and `outside` prompts."""
     empty = sparse == EMPTY
     if empty.all():
@@ -72,7 +85,7 @@ def find_regions(sparse, instances, settings):
         mask = piece[box] == k
         depth = distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
         corner = [side.start for side in box]
-        around = ndimage.binary_dilation(mask) & ~mask & ~np.isin(label[box], [IGNORE, label[tuple(own[0])]])
+        around = ndimage.binary_dilation(mask) & ~mask & ~np.isin(label[box], [IGNORE, int(label[tuple(own[0])])])
         others = np.unique(np.stack([row[box][around], column[box][around]], 1), axis=0)
         regions.append(
             Region(
@@ -85,7 +98,7 @@ def find_regions(sparse, instances, settings):
     return regions
 
 
-def _pieces(label, instance):
+def _pieces(label: np.ndarray, instance: np.ndarray) -> np.ndarray:
     """(H, W) numbers of connected pieces of one label, and of instances, from 1 on; 0 where the label is `IGNORE`."""
     key = label.astype(np.int64) << 16 | instance
     piece, found = np.zeros(label.shape, np.int32), 0
@@ -98,7 +111,7 @@ def _pieces(label, instance):
     return piece
 
 
-def _scattered(points, count, first=0):
+def _scattered(points: np.ndarray, count: int, first: int = 0) -> np.ndarray:
     """At most `count` of `points` (n, 2), each the farthest from those before it; `first`: where to start."""
     if not len(points):
         return points
@@ -110,11 +123,22 @@ def _scattered(points, count, first=0):
     return points[chosen[:count]]
 
 
-def region_masks(sam, view, image, sparse, regions, purity, *, batch=32):
-    """(label, mask) of the regions for which SAM has a mask; mask: (H, W) bool.
+def region_masks(
+    sam: "PromptableSam",
+    view: "View",
+    image: np.ndarray,
+    sparse: np.ndarray,
+    regions: Sequence[Region],
+    purity: float,
+    *,
+    batch: int = 32,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(label, mask) of the regions for which SAM has a mask; image: (H, W, 3) uint8; mask: (H, W) bool.
 
     Of the three masks of a region the one is taken that scores highest in squared purity (share of its label among the
     labelled pixels inside) times the share of the region's points inside; less pure ones than `purity` are dropped.
+
+    Raises `InputError` where the image is too large for SAM, or where the machine lacks SAM's precision.
     """
     import torch
     from torch.nn import functional as F
@@ -149,10 +173,10 @@ def region_masks(sam, view, image, sparse, regions, purity, *, batch=32):
                 yield region.label, mask.cpu().numpy()
 
 
-def _batches(regions, most):
+def _batches(regions: Sequence[Region], most: int) -> Iterator[list[Region]]:
     """Lists of at most `most` regions with equally many prompts: padding would be prompts too, to SAM's decoder."""
 
-    def count(region):
+    def count(region: Region) -> int:
         return len(region.inside) + len(region.outside)
 
     for _, same in groupby(sorted(regions, key=count), count):
@@ -160,7 +184,7 @@ def _batches(regions, most):
             yield some
 
 
-def _prompts(regions, view, size):
+def _prompts(regions: Sequence[Region], view: "View", size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Clicks (N, P, 2) float32, pixels of the view, and what they say, (N, P) int64, as `PromptableSam.masks` wants."""
     both = np.stack([np.concatenate([region.inside, region.outside]) for region in regions])
     clicks = view.pixels(both[..., ::-1].reshape(-1, 2).astype(np.float32) + 0.5, size).reshape(both.shape)
@@ -168,14 +192,16 @@ def _prompts(regions, view, size):
     return clicks, inside.astype(np.int64)
 
 
-def nearest_through(masks, sparse, detour, radius):
+def nearest_through(
+    masks: Iterable[tuple[int, np.ndarray]], sparse: np.ndarray, detour: float, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Every pixel takes the nearest label; distances count `detour` times unless pixel and point lie in a mask of the
     point's label.
 
-    masks: iterable of (label, (H, W) bool). sparse: (H, W) of `pseudo_labels.paint`. radius: pixels, beyond which
-    nothing is known without a mask. Returns label and confidence, (H, W) uint8. The confidence is the chance of being
-    right, 1 - `DOUBT` (d / (b + d))^2 for the distance d to the point that won and the distance b to the nearest pixel
-    with another label.
+    masks: (label, (H, W) bool) each. sparse: (H, W) of `painting.paint`. radius: pixels, beyond which nothing is known
+    without a mask. Returns label and confidence, (H, W) uint8. The confidence is the chance of being right,
+    1 - `DOUBT` (d / (b + d))^2 for the distance d to the point that won and the distance b to the nearest pixel with
+    another label.
     """
     empty = sparse == EMPTY
     if empty.all():

@@ -3,26 +3,45 @@
 Source: the paper's section on pseudo-labels, and the `amg.py` of its released code.
 """
 
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.labellers.sparse import EMPTY, PseudoLabels, vote
+from elite_pipeline.config import PaperLabeller
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.labellers.painting import EMPTY, PseudoLabels, vote
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from elite_pipeline.sam.prompts import PromptableSam
+    from elite_pipeline.sam.view import View
 
 
-def spread(sam, view, image, sparse, instances, settings):
+def spread(
+    sam: "PromptableSam",
+    view: "View",
+    image: Callable[[], np.ndarray],
+    sparse: np.ndarray,
+    instances: np.ndarray,
+    settings: PaperLabeller,
+) -> PseudoLabels:
     """`PseudoLabels` of the masks of all prompts, the last vote to the mask of highest predicted IoU.
 
-    Parameters as `sam_masks`.
+    Parameters and errors as of `sam_masks`.
     """
     masks, _, prompts = sam_masks(sam, view, image, sparse, instances, settings)
     voted = vote(sparse, masks)
     return PseudoLabels(voted.label, voted.confidence, prompts, prompts)
 
 
-def grid_prompts(sparse, instances, cells, pixels_per_cell):
+def grid_prompts(
+    sparse: np.ndarray, instances: np.ndarray, cells: tuple[int, ...], pixels_per_cell: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The prompts of SAM-PLG: the sparse image nearest-resized to the grid of SAM's mask prompts.
 
-    cells: (rows, columns) of the grid, which may reach beyond the image. pixels_per_cell: of the image, a float.
+    cells: (rows, columns) of the grid, which may reach beyond the image. pixels_per_cell: of the image.
     Returns (grid, grid_instances): `cells` uint8 and uint16. Every cell with a label that is neither `EMPTY` nor
     `IGNORE` is one point prompt; see `mask_prompts` for what it says about the other cells.
     """
@@ -34,7 +53,7 @@ def grid_prompts(sparse, instances, cells, pixels_per_cell):
     return grid, grid_instances
 
 
-def mask_prompts(grid, grid_instances, prompts):
+def mask_prompts(grid: np.ndarray, grid_instances: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """Dense prompts: per point prompt, what the labelled cells say about its object.
 
     grid, grid_instances: of `grid_prompts`. prompts: (B, 2) int (row, column) cells.
@@ -49,12 +68,20 @@ def mask_prompts(grid, grid_instances, prompts):
     return np.where(other, -16, np.where(thing, 16 * (same & (grid_instances == instance)), same)).astype(np.float32)
 
 
-def sam_masks(sam, view, image, sparse, instances, settings):
+def sam_masks(
+    sam: "PromptableSam",
+    view: "View",
+    image: Callable[[], np.ndarray],
+    sparse: np.ndarray,
+    instances: np.ndarray,
+    settings: PaperLabeller,
+) -> tuple[Iterator[np.ndarray], np.ndarray, int]:
     """Masks that SAM makes when every labelled cell prompts it, filtered as SAM's automatic mask generator does.
 
-    sam: a `prompts.PromptableSam`. view: a `sam.View`. image: a function that returns the (H, W, 3) uint8 image.
-    sparse, instances: of `paint`. settings: a `config.PaperLabeller`. Returns (masks, predicted_iou, prompts), the
-    first two by ascending predicted IoU: an iterator of (H, W) bool, an (M,) float32 array, and the number of prompts.
+    image: returns the (H, W, 3) uint8 image. sparse, instances: of `paint`. Returns (masks, predicted_iou, prompts),
+    the first two by ascending predicted IoU: (H, W) bool each, (M,) float32, and the number of prompts.
+
+    Raises `InputError` where the image is damaged or too large for SAM, or where the machine lacks SAM's precision.
     """
     import torch
     from torchvision.ops import batched_nms
@@ -72,6 +99,7 @@ def sam_masks(sam, view, image, sparse, instances, settings):
         batch = prompts[start : start + settings.prompts_per_batch]
         clicks = torch.as_tensor((batch[:, ::-1] + 0.5) * stride, dtype=torch.float32, device=sam.device)
         dense = torch.as_tensor(mask_prompts(grid, grid_instances, batch), device=sam.device)[:, None]
+        assert embedding is not None
         low, predicted = sam.masks(embedding, clicks, mask_prompts=dense)
         # A few prompts at a time: 128 prompts make 384 masks, 0.7 GB of float32 at a KITTI image's size.
         for logits, score in zip(low.split(8), predicted.split(8), strict=True):
@@ -87,7 +115,7 @@ def sam_masks(sam, view, image, sparse, instances, settings):
     return masks, score.numpy()[kept], len(prompts)
 
 
-def _filter(logits, predicted, settings):
+def _filter(logits: "Tensor", predicted: "Tensor", settings: PaperLabeller) -> "tuple[Tensor, Tensor, Tensor]":
     """The non-empty masks (M, H, W) bool that pass, their predicted IoU (M,) and boxes (M, 4) in pixels."""
     from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 

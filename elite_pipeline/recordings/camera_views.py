@@ -1,11 +1,13 @@
 """Camera views of a data set with what is known in them: for figures and comparisons."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from elite_pipeline.datasets import open_recording
+from elite_pipeline.datasets import Recording
 from elite_pipeline.recordings import index
 from elite_pipeline.store import Projection
 
@@ -31,35 +33,41 @@ class CameraView:
     """(H, W) uint8 training ids, or None where the data set has no dense truth."""
 
 
-def labelled_views(sequences, frames, projections):
+def labelled_views(data: Path, frames: Sequence[Path], projections: Sequence[Path]) -> Iterator[CameraView]:
     """The `CameraView` of every frame of each sequence, camera by camera, where there is an image.
 
-    sequences: folders. frames, projections: their indices and projection stores, in the same order.
+    data: folder of the data set. frames, projections: indices and projection stores of sequences, in the same order.
+    Raises `InputError` where one of them, or a file of the data set, cannot be read.
     """
-    for load, _ in _views(sequences, frames, projections):
+    for load, _ in _views(data, frames, projections):
         yield load()
 
 
-def spread_views(sequences, frames, projections, count):
+def spread_views(
+    data: Path, frames: Sequence[Path], projections: Sequence[Path], count: int
+) -> list[Callable[[], CameraView]]:
     """At most `count` functions that load one `CameraView` with labels each, evenly spread over all there are.
 
-    Parameters as `labelled_views`.
+    Parameters as `labelled_views`. Raises `InputError` as it does, and so do the functions.
     """
-    loads = [load for load, labelled in _views(sequences, frames, projections) if labelled]
+    loads = [load for load, labelled in _views(data, frames, projections) if labelled]
     return [loads[k] for k in np.linspace(0, len(loads) - 1, min(count, len(loads))).round().astype(int)]
 
 
-def _views(sequences, frames, projections):
+def _views(
+    data: Path, frames: Sequence[Path], projections: Sequence[Path]
+) -> Iterator[tuple[Callable[[], CameraView], bool]]:
     """(function that loads a `CameraView`, whether it has labels) of every image."""
-    for folder, frames_path, projection_path in zip(sequences, frames, projections, strict=True):
-        recording, known, projection = open_recording(folder), index.read(frames_path), Projection(projection_path)
+    for frames_path, projection_path in zip(frames, projections, strict=True):
+        known, projection = index.read(frames_path), Projection(projection_path)
+        recording = known.source.open(data)
         for f in range(len(known.frames)):
             for c, camera in enumerate(projection.cameras):
                 if known.sizes[camera][f].any():
                     yield partial(_view, f, c, recording, known, projection), known.labelled[f]
 
 
-def _view(f, c, recording, known, projection):
+def _view(f: int, c: int, recording: Recording, known: index.Index, projection: Projection) -> CameraView:
     frame, camera = known.frames[f], projection.cameras[c]
     rows = projection.rows(f, c)
     visible = projection.read("visible", rows)

@@ -1,27 +1,56 @@
 """The index of a sequence: every file checked once, one row per frame, kept as Parquet.
 
-Checksums of points, labels, instances, images and calibration are in it, so that stages which depend on the index see
-any change.
+It says whose frames these are: the format, the class table and the cameras, so that whoever reads it can open the
+recording. Checksums of points, labels, instances, images and calibration are in it, so that stages which depend on the
+index see any change.
 """
 
+import json
 import os
 import zlib
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets import Recording, open_recording
+from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
+
+FORMAT, FORMAT_VERSION = "elite_pipeline.index", 1
+ABOUT = b"elite_pipeline"
+"""Key of the Parquet file's own metadata under which `Source` lies."""
+
+Value = TypeVar("Value")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is indexed."""
+
+    format: str
+    sequence: str
+    classes: ClassTable
+    cameras: dict[str, str]
+    """Camera -> what its calibration is called in the format."""
+
+    def open(self, root: Path) -> Recording:
+        """The recording, of the data set whose files lie below `root`."""
+        return open_recording(root, self.sequence, self.format, self.classes, self.cameras)
 
 
 @dataclass(frozen=True)
 class Index:
     """What is known of the frames of one sequence."""
 
+    source: Source
     frames: list[str]
     points: np.ndarray
     """(F,) int64, points of each scan."""
@@ -32,118 +61,144 @@ class Index:
     sizes: dict[str, np.ndarray]
     """Camera -> (F, 2) int32, (height, width) of its image in pixels; (0, 0) where it took none."""
 
+    @property
+    def classes(self) -> ClassTable:
+        """The class table of the labels."""
+        return self.source.classes
 
-def check(recording, cameras, *, labels, images, missing_images):
+    @property
+    def sequence(self) -> str:
+        """The sequence's name."""
+        return self.source.sequence
+
+
+def check(recording: Recording, *, labels: bool, images: bool, missing_images: bool) -> tuple[list[Row], list[str]]:
     """Read every file of a sequence once.
 
-    recording: a `datasets.Recording`. cameras: {image folder: projection matrix}. labels, images: whether every scan
-    needs them. missing_images: whether single images may be missing even so.
+    labels, images: whether every scan needs them. missing_images: whether single images may be missing even so.
     Returns (rows, faults): one dict per frame for `write`, and a list of sentences that name file, fault and remedy.
     """
-    faults = []
+    faults: list[str] = []
     frames = recording.frames()
     if not frames:
-        faults.append(f"{recording.folder}: holds no velodyne/*.bin. Put or link the sequence there.")
-    calibration = {}
-    if images:
-        for camera, matrix in cameras.items():
-            calibrated = _collect(faults, recording.camera, camera, matrix)
-            calibration[camera] = calibrated.crc32() if calibrated else 0
-            if frames and not any(recording.has_image(frame, camera) for frame in frames):
-                faults.append(f"{recording.folder / camera}: no image of any scan. Copy them, or name another camera.")
+        faults.append(f"{recording.scan_path('*').parent}: holds no scan. Put or link the sequence there.")
+    for camera in recording.cameras if images and frames else ():
+        if not any(recording.has_image(frame, camera) for frame in frames):
+            folder = recording.image_path(frames[0], camera).parent
+            faults.append(f"{folder}: no image of any scan. Copy them, or name another camera.")
     rows = [
-        _check_frame(recording, frame, calibration, labels, missing_images, faults)
+        _check_frame(recording, frame, labels, images, missing_images, faults)
         for frame in progress(frames, label=f"index_frames {recording.sequence}")
     ]
-    return rows, faults
+    # A fault of the whole sequence, such as one of its calibration, was met in every frame.
+    return rows, list(dict.fromkeys([*faults, *_wrong_sizes(recording, rows)]))
 
 
-def _check_frame(recording, frame, calibration, labels, missing_images, faults):
+def _check_frame(
+    recording: Recording, frame: str, labels: bool, images: bool, missing_images: bool, faults: list[str]
+) -> Row:
     row = {
         "frame": frame,
         "points": 0,
         "labelled": False,
         "crc32": 0,
         "labels_crc32": 0,
-        "class_points": [0] * len(CLASSES),
+        "class_points": [0] * len(recording.classes),
     }
     points = _collect(faults, recording.points, frame)
     if points is not None:
         row["points"] = len(points)
-        row["crc32"] = zlib.crc32(points)
+        row["crc32"] = zlib.crc32(points.data)
         if bad := int((~np.isfinite(points)).any(axis=1).sum()):
             faults.append(
                 f"{recording.scan_path(frame)}: {bad} of {len(points)} points are NaN or infinite."
                 " Remove them together with their labels, or record the scan again."
             )
         if recording.has_labels(frame):
-            labels = _collect(faults, recording.labels, frame, len(points))
-            row["labelled"] = labels is not None
-            if labels is not None:
+            found = _collect(faults, recording.labels, frame, len(points))
+            row["labelled"] = found is not None
+            if found is not None:
                 instances = recording.instances(frame, len(points))
-                row["labels_crc32"] = zlib.crc32(instances, zlib.crc32(labels))
-                row["class_points"] = np.bincount(labels, minlength=len(CLASSES)).tolist()
+                row["labels_crc32"] = zlib.crc32(instances.data, zlib.crc32(found.data))
+                row["class_points"] = np.bincount(found, minlength=len(recording.classes)).tolist()
         elif labels:
             faults.append(f"{recording.label_path(frame)}: missing. Copy it, or take the sequence out of the split.")
-    for camera, calibration_crc32 in calibration.items():
+    for camera in recording.cameras if images else ():
         height, width, checksum = 0, 0, 0
         if recording.has_image(frame, camera):
             image = _collect(faults, recording.image, frame, camera)
             if image is not None:
                 height, width = image.shape[:2]
-                checksum = zlib.crc32(image)
+                checksum = zlib.crc32(image.data)
         elif not missing_images:
             faults.append(
                 f"{recording.image_path(frame, camera)}: missing. Copy it, or set the data set's missing_images: true."
             )
+        calibrated = _collect(faults, recording.camera, camera, frame)
         row[f"{camera}_height"], row[f"{camera}_width"], row[f"{camera}_crc32"] = height, width, checksum
-        row[f"{camera}_calibration_crc32"] = calibration_crc32
+        row[f"{camera}_calibration_crc32"] = calibrated.crc32() if calibrated else 0
     return row
 
 
-def wrong_sizes(rows, cameras, folder):
+def _wrong_sizes(recording: Recording, rows: list[Row]) -> list[str]:
     """Faults: images whose size differs from the one that most images of the same camera in the sequence have."""
     faults = []
-    for camera in cameras:
+    for camera in recording.cameras:
         sizes = {r["frame"]: (r[f"{camera}_height"], r[f"{camera}_width"]) for r in rows if r.get(f"{camera}_height")}
-        usual = max(set(sizes.values()), key=list(sizes.values()).count, default=None)
+        # Of equally many, the size of the first image.
+        usual = Counter(sizes.values()).most_common(1)
         faults += [
-            f"{folder / camera / frame}.png: {width} x {height} pixels, where the sequence's other images have"
-            f" {usual[1]} x {usual[0]}. It is of another camera or was rescaled: copy the original."
+            f"{recording.image_path(frame, camera)}: {width} x {height} pixels, where the sequence's other images have"
+            f" {usual[0][0][1]} x {usual[0][0][0]}. It is of another camera or was rescaled: copy the original."
             for frame, (height, width) in sizes.items()
-            if usual and (height, width) != usual
+            if (height, width) != usual[0][0]
         ]
     return faults
 
 
-def write(path, rows):
+def write(path: Path, rows: list[Row], source: Source) -> None:
     """Write the rows of `check` to the Parquet file `path`, aside first."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "source": {
+            "format": source.format,
+            "sequence": source.sequence,
+            "classes": source.classes.to_json(),
+            "cameras": source.cameras,
+        },
+    }
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({ABOUT: json.dumps(about)})
     partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.Table.from_pylist(rows), partial)
+    pq.write_table(table, partial)
     os.replace(partial, path)
 
 
-def with_labels_of(path, frames, out):
-    """Write to `out` the index in `path` in which only `frames` are labelled."""
-    table = _table(path)
+def with_labels_of(path: Path, frames: Collection[str], out: Path) -> None:
+    """Write to `out` the index in `path` in which only `frames` are labelled.
+
+    Raises `InputError` where `path` is no readable index.
+    """
+    table, source = _table(path)
     rows = table.to_pylist()
     for row in rows:
         if row["frame"] not in frames:
-            row.update(labelled=False, class_points=[0] * len(CLASSES))
-    write(out, rows)
+            row.update(labelled=False, class_points=[0] * len(source.classes))
+    write(out, rows, source)
 
 
-def read(path):
-    """The `Index` in the Parquet file `path`."""
-    table = _table(path)
+def read(path: Path) -> Index:
+    """The `Index` in the Parquet file `path`; raises `InputError` where that is no readable index."""
+    table, source = _table(path)
     cameras = [name.removesuffix("_height") for name in table.column_names if name.endswith("_height")]
     return Index(
+        source=source,
         frames=table["frame"].to_pylist(),
         points=table["points"].to_numpy(),
         labelled=table["labelled"].to_numpy(),
-        class_points=np.array(table["class_points"].to_pylist(), dtype=np.int64).reshape(-1, len(CLASSES)),
+        class_points=np.array(table["class_points"].to_pylist(), dtype=np.int64).reshape(-1, len(source.classes)),
         sizes={
             camera: np.stack([table[f"{camera}_height"], table[f"{camera}_width"]], axis=1).astype(np.int32)
             for camera in cameras
@@ -151,16 +206,29 @@ def read(path):
     )
 
 
-def _table(path):
+def read_all(paths: list[Path]) -> list[Index]:
+    """The indices in `paths`; raises `InputError` where one is unreadable or has another class table than the first."""
+    indices = [read(path) for path in paths]
+    for path, index in zip(paths, indices, strict=True):
+        indices[0].classes.check_same(index.classes, paths[0], path)
+    return indices
+
+
+def _table(path: Path) -> tuple[pa.Table, Source]:
+    again = "Delete it and run snakemake again."
     try:
         table = pq.read_table(path)
         table["class_points"]
-    except (FileNotFoundError, KeyError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is no readable index ({error}). Delete it and run snakemake again.") from None
-    return table
+        about = json.loads((table.schema.metadata or {})[ABOUT])
+    except (FileNotFoundError, KeyError, pa.ArrowInvalid, ValueError) as error:
+        raise InputError(f"{path} is no readable index ({error}). {again}") from None
+    if (about.get("format"), about.get("format_version")) != (FORMAT, FORMAT_VERSION):
+        raise InputError(f"{path} was written by another version of elite_pipeline. {again}")
+    source = about["source"]
+    return table, Source(**{**source, "classes": ClassTable.from_json(source["classes"], path)})
 
 
-def _collect(faults, function, *arguments):
+def _collect(faults: list[str], function: Callable[..., Value], *arguments: Any) -> Value | None:
     """`function(*arguments)`, or None with the fault's sentence added to `faults`."""
     try:
         return function(*arguments)

@@ -17,6 +17,7 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
     `interval`: every k-th of all labelled scans, sorted by sequence and frame, as in the literature on few labels (with
     `labelled: 0.1`, every tenth, beginning with the first). `classes`: a random subset of as many, a function of the
     seed, in which each next scan is one that shows most of the classes that are still missing.
+    Raises `InputError` where no scan is labelled, or where `settings` list scans that are not there.
     """
     if isinstance(settings.labelled, dict):
         return _listed(indices, settings.labelled)
@@ -37,7 +38,7 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
     return result
 
 
-def _covering(shown, count, rng):
+def _covering(shown: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
     """`count` rows of `shown` (N, K) bool: the next one always shows most of what is missing; equals, at random."""
     left = rng.permutation(len(shown))
     missing, chosen = np.ones(shown.shape[1], dtype=bool), []
@@ -49,7 +50,8 @@ def _covering(shown, count, rng):
     return chosen
 
 
-def _listed(indices, listed):
+def _listed(indices: dict[str, Index], listed: dict[str, list[str]]) -> dict[str, set[str]]:
+    """`listed`, sequence -> frames, as sets. Raises `InputError` where one is not among the labelled."""
     if strange := sorted(set(listed) - set(indices)):
         raise InputError(f"labelled names sequences {', '.join(strange)}, which are not in train")
     for sequence, frames in listed.items():

@@ -1,16 +1,22 @@
 """LiDAR points in camera images: pixels, depth, and which points the camera really sees."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from elite_pipeline.datasets import Camera
 
 REFERENCE_WIDTH = 1241
 """Pixels: the width of a KITTI image, for which the cell of the z-buffer is given."""
 
 
-def project(points, camera, size, min_depth):
+def project(
+    points: np.ndarray, camera: Camera, size: Sequence[int], min_depth: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points of a scan that fall into an image.
 
-    points: (N, >=3) float, metres, LiDAR frame. camera: `datasets.Camera`. size: (height, width) of the image, pixels.
-    min_depth: metres along the camera's z axis below which a point is left out.
+    points: (N, >=3) float, metres, LiDAR frame. size: (height, width) of the image, pixels. min_depth: metres along the
+    camera's z axis below which a point is left out.
     Returns (point, pixel, depth): (M,) uint32 indices into `points`, (M, 2) float32 (u right, v down) with
     0 <= u < width and 0 <= v < height, (M,) float32 metres along the camera's z axis. Equal to KITTI's
     `P @ Tr @ x` with the full P, whose fourth column is part of `camera_from_lidar` (see `datasets.Camera`).
@@ -28,12 +34,12 @@ def project(points, camera, size, min_depth):
     return ahead[inside].astype(np.uint32), np.stack([u[inside], v[inside]], axis=1), depth[inside]
 
 
-def _row(coefficients, x, y, z):
+def _row(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     a, b, c, d = coefficients
     return a * x + b * y + c * z + d
 
 
-def visible(pixel, depth, size, cell, tolerance):
+def visible(pixel: np.ndarray, depth: np.ndarray, size: Sequence[int], cell: float, tolerance: float) -> np.ndarray:
     """Which projected points no nearer surface hides, by a z-buffer.
 
     LiDAR points are sparse in an image, so a near surface is a net, and a far point shows through its meshes. Each

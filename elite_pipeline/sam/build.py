@@ -1,6 +1,7 @@
 """SAM built from `segment_anything`'s modules; its checkpoints are verified."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
@@ -9,7 +10,7 @@ from elite_pipeline.sam.prompts import PromptableSam
 from elite_pipeline.sam.state import load_state, read_state
 from elite_pipeline.sam.tiny import TinySam
 from elite_pipeline.sam.view import PIXEL_MEAN, PIXEL_STD
-from elite_pipeline.sam.vit import ImageEncoder
+from elite_pipeline.sam.vit import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,20 @@ ARCHITECTURES = {
 }
 
 
-def build_image_encoder(encoder, checkpoint=None, sha256=None):
-    """The image encoder of `build_sam`, for `teacher.encoders`."""
+def build_image_encoder(
+    encoder: str, checkpoint: str | Path | None = None, sha256: str | None = None
+) -> VisionTransformer:
+    """The image encoder of `build_sam`, for `teacher.encoders`. Raises `InputError` where `build_sam` does."""
     return build_sam(encoder, checkpoint, sha256).image_encoder
 
 
-def build_sam(encoder, checkpoint=None, sha256=None):
+def build_sam(encoder: str, checkpoint: str | Path | None = None, sha256: str | None = None) -> PromptableSam:
     """SAM in eval mode with the weights of `checkpoint`, whose every key is accounted for.
 
     `encoder`: `vit_b`, `vit_l` or `vit_h` with the file that Meta published, or `sam_tiny`, whose weights ship with the
     package (`checkpoint` None). `sha256`: of the file, checked unless None.
+
+    Raises `InputError` where the checkpoint is missing, of another sha256, or not of this encoder.
     """
     sam = untrained_sam(encoder)
     path = verified(encoder, PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint, sha256)
@@ -50,14 +55,14 @@ def build_sam(encoder, checkpoint=None, sha256=None):
     return sam.eval()
 
 
-def untrained_sam(encoder):
+def untrained_sam(encoder: str) -> PromptableSam:
     """SAM of an architecture with random weights: what `build_sam` fills, and a control to measure against."""
     if encoder == "sam_tiny":
         return TinySam()
     a = ARCHITECTURES[encoder]
     side = a.image_size // a.patch
     return PromptableSam(
-        image_encoder=ImageEncoder(
+        image_encoder=VisionTransformer(
             dim=a.dim,
             depth=a.depth,
             heads=a.heads,

@@ -2,17 +2,20 @@
 
 import os
 import pickle
+from collections.abc import Mapping
+from pathlib import Path
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from elite_pipeline.errors import InputError
 
 
-def read_state(path):
+def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of a `.safetensors` or `.pth` file, also where the latter holds it under "state_dict", as training
-    code does; a `.pth` that would run code is refused."""
+    code does. Raises `InputError` where the file holds none, or would run code."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -26,8 +29,11 @@ def read_state(path):
     return state
 
 
-def load_state(module, state, path, encoder):
-    """Fill `module` with `state`, read from `path`; an `InputError` that names every fault if it is of no `encoder`."""
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path, encoder: str) -> None:
+    """Fill `module` with `state`, read from `path`.
+
+    Raises `InputError` that names the faults where the state is of another module than `encoder`.
+    """
     expected = module.state_dict()
     faults = [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
     faults += [f"unexpected {key}" for key in sorted(state.keys() - expected.keys())]
@@ -42,8 +48,8 @@ def load_state(module, state, path, encoder):
     module.load_state_dict(state)
 
 
-def save_sam(sam, path, metadata):
-    """Write `sam`'s weights in float16, with `metadata` (str -> str) in the file's header."""
+def save_sam(sam: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write `sam`'s weights in float16, with `metadata` in the file's header."""
     weights = sam.state_dict().items()
     state = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in weights}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ whose finer maps are handed out beside the tokens, and a clicked region is found
 decoder says how good such a mask is; trained for minutes, its own masks and corrections were measurably worse.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 
 from elite_pipeline.planes import connected
 from elite_pipeline.sam.prompts import Embedding, PromptableSam, batched
-from elite_pipeline.sam.vit import ImageEncoder
+from elite_pipeline.sam.vit import VisionTransformer
 
 DIM, DEPTH, HEADS, PATCH = 160, 4, 5, 16
 WIDTHS = (24, 40, 80)
@@ -36,14 +38,16 @@ SHARPNESS = 10.0
 class ResidualBlock(nn.Sequential):
     """x + f(x) for f = BN(conv(GELU(BN(conv(x))))), 3 x 3, then GELU."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__(*_convolution(channels, channels), nn.GELU(), *_convolution(channels, channels))
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return F.gelu(input + super().forward(input))
 
 
-def _convolution(channels_in, channels, *, kernel=3, stride=1):
+def _convolution(
+    channels_in: int, channels: int, *, kernel: int = 3, stride: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     return (
         nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(channels),
@@ -53,7 +57,7 @@ def _convolution(channels_in, channels, *, kernel=3, stride=1):
 class FeaturePyramid(nn.Module):
     """Images (B, 3, h, w) -> maps at strides 4, 8 and 16 with 40, 80 and `DIM` channels."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         half, quarter, eighth = WIDTHS
         self.quarter = nn.Sequential(
@@ -72,13 +76,13 @@ class FeaturePyramid(nn.Module):
         )
         self.proj = nn.Conv2d(eighth, DIM, 3, 2, 1)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         quarter = self.quarter(images)
         eighth = self.eighth(quarter)
         return quarter, eighth, self.proj(eighth)
 
 
-class TinyEncoder(ImageEncoder):
+class TinyEncoder(VisionTransformer):
     """SAM's ViT behind a convolutional pyramid, with the map at stride 4 in which both meet handed out.
 
     Every one of its four stages is the tokens of one block beside the *same* fine map: a stage's own 2D head teaches
@@ -87,7 +91,7 @@ class TinyEncoder(ImageEncoder):
 
     pos_embed: nn.Parameter
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(
             dim=DIM,
             depth=DEPTH,
@@ -111,7 +115,7 @@ class TinyEncoder(ImageEncoder):
         self.fuse_quarter = nn.Sequential(*_convolution(FUSED, FUSED), nn.GELU())
         self.region = nn.Linear(FUSED, REGION)
 
-    def maps(self, images):
+    def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Prepared `images` (B, 3, h, w) -> the pyramid at strides 4 and 8, and all blocks' tokens (B, DIM, ...)."""
         quarter, eighth, x = self.patch_embed(images)
         x = x.permute(0, 2, 3, 1)
@@ -122,33 +126,33 @@ class TinyEncoder(ImageEncoder):
             tokens.append(x.permute(0, 3, 1, 2))
         return quarter, eighth, tokens
 
-    def positions(self, rows, columns):
+    def positions(self, rows: int, columns: int) -> torch.Tensor:
         """(1, rows, columns, DIM): stretched over the view, since a street's layout scales with the image."""
         if (rows, columns) == GRID:
             return self.pos_embed
         grid = self.pos_embed.permute(0, 3, 1, 2)
         return F.interpolate(grid, (rows, columns), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
-    def stages(self, images):
+    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
         quarter, eighth, tokens = self.maps(images)
         fine = F.pixel_unshuffle(self.fused(quarter, eighth, tokens), 2)
         return [torch.cat([_double(block), fine], 1) for block in tokens]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.neck(self.maps(x)[2][-1])
 
-    def fused(self, quarter, eighth, tokens):
+    def fused(self, quarter: torch.Tensor, eighth: torch.Tensor, tokens: Sequence[torch.Tensor]) -> torch.Tensor:
         """What `maps` returns -> (B, FUSED, h / 4, w / 4)."""
         x = _double(self.from_tokens(torch.cat([tokens[1], tokens[3]], 1)))
         x = _double(self.fuse_eighth(x + self.from_eighth(eighth)))
         return self.fuse_quarter(x + self.from_quarter(quarter))
 
-    def regions(self, fused):
+    def regions(self, fused: torch.Tensor) -> torch.Tensor:
         """Fused features (..., FUSED) -> unit vectors (..., REGION) that agree inside a region."""
         return F.normalize(self.region(fused), dim=-1)
 
 
-def _double(x):
+def _double(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -157,7 +161,7 @@ class TinySam(PromptableSam):
 
     image_encoder: TinyEncoder
 
-    def __init__(self):
+    def __init__(self) -> None:
         side = LONGEST_SIDE // PATCH
         super().__init__(
             image_encoder=TinyEncoder(),
@@ -172,32 +176,46 @@ class TinySam(PromptableSam):
         self.iou_line = nn.Parameter(torch.tensor([[1.0] * 3, [0.0] * 3]), requires_grad=False)
 
     @torch.no_grad()
-    def embed(self, view):
+    def embed(self, view: torch.Tensor) -> Embedding:
         encoder = self.image_encoder
         quarter, eighth, tokens = encoder.maps(view[None])
         regions = encoder.regions(encoder.fused(quarter, eighth, tokens).permute(0, 2, 3, 1))
         return Embedding(encoder.neck(tokens[-1]), regions[0].permute(2, 0, 1))
 
     @torch.no_grad()
-    def masks(self, embedding, clicks, inside=None, mask_prompts=None):
+    def masks(
+        self,
+        embedding: Embedding,
+        clicks: torch.Tensor,
+        inside: torch.Tensor | None = None,
+        mask_prompts: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `PromptableSam.masks`, but only connected pieces with a click on them: likeness alone finds every car."""
         clicks, inside = batched(clicks, inside)
         logits, iou = self.decode(embedding, clicks, inside, mask_prompts)
         slope, offset = self.iou_line
         return clicked_pieces(logits, clicks / (PATCH // 4), inside), slope * iou + offset
 
-    def decode(self, embedding, clicks, inside, mask_prompts):
-        """Mask logits (N, 3, h, w) and the predicted IoU (N, 3), with gradients; see `masks`."""
+    def decode(
+        self, embedding: Embedding, clicks: torch.Tensor, inside: torch.Tensor, mask_prompts: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mask logits (N, 3, h, w) and the predicted IoU (N, 3), with gradients; see `masks`.
+
+        Raises `InputError` where `PromptableSam.masks` does.
+        """
         masks, _, iou = self.decode_both(embedding, clicks, inside, mask_prompts)
         return masks, iou
 
-    def decode_both(self, embedding, clicks, inside, mask_prompts):
+    def decode_both(
+        self, embedding: Embedding, clicks: torch.Tensor, inside: torch.Tensor, mask_prompts: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits of the masks, those that the decoder would put in their place, and the predicted IoU.
 
         Logits are `SHARPNESS * (cosine - threshold)`, to which given `mask_prompts` are added. The cosine is that to
         the likest click inside; where a click outside is likelier than the threshold, its cosine takes the threshold's
-        place. The second mask is the decoder's mask prompt.
+        place. The second mask is the decoder's mask prompt. Raises `InputError` where `PromptableSam.masks` does.
         """
+        assert embedding.regions is not None
         own, other = similarity(embedding.regions, clicks, inside)
         masks = SHARPNESS * (own[:, None] - torch.maximum(other[:, None], self.thresholds[:, None, None]))
         if mask_prompts is not None:
@@ -205,7 +223,7 @@ class TinySam(PromptableSam):
         return masks, *super().decode(embedding, clicks, inside, masks[:, 1:2])
 
 
-def similarity(regions, clicks, inside):
+def similarity(regions: torch.Tensor, clicks: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines of `regions` (E, h, w) to their likest value at clicks.
 
     `clicks`: (N, P, 2) pixels of a view whose every 4 x 4 are a cell of `regions`; `inside` as in `masks`. Returns two
@@ -219,17 +237,17 @@ def similarity(regions, clicks, inside):
     return cosine.where(mask == 1, -1).amax(1), cosine.where(mask == 0, -1).amax(1)
 
 
-def clicked_pieces(logits, clicks, inside):
+def clicked_pieces(logits: torch.Tensor, clicks: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Mask `logits` (N, M, h, w) with the connected pieces that no click inside touches turned to -`SHARPNESS`.
 
     `clicks`: (N, P, 2), cells of the mask; `inside` as in `masks`.
     """
     column, row = clicks.long().cpu().unbind(-1)
     row, column = row.clamp(0, logits.shape[2] - 1).numpy(), column.clamp(0, logits.shape[3] - 1).numpy()
-    masks, inside = (logits > 0).cpu().numpy(), inside.cpu().numpy()
+    masks, on_object = (logits > 0).cpu().numpy(), inside.cpu().numpy()
     dropped = np.empty_like(masks)
     for n, candidates in enumerate(masks):
-        at = row[n][inside[n] == 1], column[n][inside[n] == 1]
+        at = row[n][on_object[n] == 1], column[n][on_object[n] == 1]
         for m, mask in enumerate(candidates):
             pieces, count = connected(mask)
             untouched = np.ones(count + 1, bool)

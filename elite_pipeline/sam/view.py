@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.sam.prompts import Embedding
+from elite_pipeline.sam.prompts import Embedding, PromptableSam
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 
@@ -32,17 +32,17 @@ class View:
     precision: str = "32-true"
     """One of `PRECISIONS`, at which `autocast` has the encoder run."""
 
-    def size(self, height, width):
+    def size(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of the scaled image, without padding."""
         scale = self.longest_side / max(height, width)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
-    def padded(self, height, width):
+    def padded(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of what `prepare` returns."""
         rows, columns = self.size(height, width)
         return -(-rows // self.patch) * self.patch, -(-columns // self.patch) * self.patch
 
-    def pixels(self, pixel, image_size):
+    def pixels(self, pixel: np.ndarray, image_size: tuple[int, ...]) -> np.ndarray:
         """Points of the image in the view.
 
         `pixel`: (N, 2) float32, (u right, v down), where pixel k of the image covers [k, k + 1).
@@ -52,7 +52,7 @@ class View:
         rows, columns = self.size(height, width)
         return pixel * np.array([columns / width, rows / height], np.float32)
 
-    def prepare(self, image):
+    def prepare(self, image: np.ndarray) -> torch.Tensor:
         """`image` (height, width, 3) uint8 RGB -> (3, *padded) float32, normalised, zero where padded."""
         height, width = image.shape[:2]
         size = self.size(height, width)
@@ -63,8 +63,8 @@ class View:
         rows, columns = self.padded(height, width)
         return F.pad(x, (0, columns - size[1], 0, rows - size[0]))
 
-    def autocast(self, device):
-        """Context for running an encoder on `device` (`cpu`, `cuda`); refused where that lacks the precision."""
+    def autocast(self, device: str | torch.device) -> torch.autocast:
+        """Context for running an encoder on `device`. Raises `InputError` where that lacks the precision."""
         kind = torch.device(device).type
         if self.precision not in (possible := _precisions(kind)):
             raise InputError(
@@ -74,7 +74,7 @@ class View:
         return torch.autocast(kind, PRECISIONS[self.precision], enabled=self.precision != "32-true")
 
 
-def _precisions(kind):
+def _precisions(kind: str) -> list[str]:
     """Those of `PRECISIONS` that a kind of device computes in by itself; others it would only imitate, slowly."""
     if kind == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -85,14 +85,17 @@ def _precisions(kind):
 
 
 @torch.no_grad()
-def embed(sam, view, image):
-    """`image` (H, W, 3) uint8 RGB -> float32 `Embedding` by `sam`, a `PromptableSam`, at the precision of `view`."""
+def embed(sam: PromptableSam, view: View, image: np.ndarray) -> Embedding:
+    """`image` (H, W, 3) uint8 RGB -> float32 `Embedding` by `sam`, at the precision of `view`.
+
+    Raises `InputError` where the device of `sam` lacks that precision, or where the view is too large for its encoder.
+    """
     with view.autocast(sam.device):
         found = sam.embed(view.prepare(image).to(sam.device))
     return Embedding(found.image.float(), None if found.regions is None else found.regions.float())
 
 
-def normalise(images):
+def normalise(images: torch.Tensor) -> torch.Tensor:
     """RGB (B, 3, h, w), 0..255 -> mean 0 and deviation 1 over ImageNet."""
     mean, std = (images.new_tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
     return (images - mean) / std

@@ -1,5 +1,6 @@
 """SAM's image encoder on images of any rectangular size: `segment_anything`'s modules without the square padding."""
 
+from collections.abc import Collection
 from functools import partial
 
 import torch
@@ -21,13 +22,13 @@ class RectangularAttention(Attention):
     tables over the smaller grid instead, which is another network.
     """
 
-    def __init__(self, dim, heads, *, size, window, relative_positions):
+    def __init__(self, dim: int, heads: int, *, size: int, window: int, relative_positions: bool) -> None:
         """`size`: largest side of the grid in patches; `window`: side of the windows in patches, 0 for none."""
         side = window or size
         super().__init__(dim, heads, use_rel_pos=relative_positions, input_size=(side, side))
         self.window = window
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, h, w, C) -> (B, h, w, C)."""
         h, w = x.shape[1:3]
         qkv = self.qkv(x)
@@ -41,7 +42,7 @@ class RectangularAttention(Attention):
         windows, grid = window_partition(filled, self.window)
         return self.proj(window_unpartition(self.attend(windows), self.window, grid, (h, w)))
 
-    def attend(self, qkv):
+    def attend(self, qkv: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values (B, h, w, 3 C) -> what each token took from the others (B, h, w, C)."""
         b, h, w, _ = qkv.shape
         q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, hw, C / heads)
@@ -55,19 +56,31 @@ class RectangularAttention(Attention):
         return x.transpose(1, 2).reshape(b, h, w, -1)
 
 
-def _offsets(table, size):
+def _offsets(table: torch.Tensor, size: int) -> torch.Tensor:
     """(size, size, C): for every two of `size` places, the row of `table` (2 n - 1, C) that belongs to their offset."""
     place = torch.arange(size, device=table.device)
     return table[place[:, None] - place[None, :] + len(table) // 2]
 
 
-class ImageEncoder(ImageEncoderViT):
+class VisionTransformer(ImageEncoderViT):
     """`ImageEncoderViT` with the same parameters for images whose sides are any multiples of the patch.
 
     Its stages, which a student is taught from, are the outputs of the blocks with global attention.
     """
 
-    def __init__(self, *, dim, depth, heads, stage_blocks, image_size, patch, window, neck, relative_positions):
+    def __init__(
+        self,
+        *,
+        dim: int,
+        depth: int,
+        heads: int,
+        stage_blocks: Collection[int],
+        image_size: int,
+        patch: int,
+        window: int,
+        neck: int,
+        relative_positions: bool,
+    ) -> None:
         """`image_size`: largest side in pixels; `window`: side in patches of the attention of all but `stage_blocks`;
         `neck`: channels that `forward` returns."""
         super().__init__(
@@ -95,17 +108,26 @@ class ImageEncoder(ImageEncoderViT):
         self.channels = (dim,) * len(self.stage_blocks)
         self.strides = (patch,) * len(self.stage_blocks)
 
-    def stages(self, images):
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
+    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+
+        Raises `InputError` where the images are larger than the table of positions.
+        """
         outputs = self.tokens(images)
         return [outputs[i].permute(0, 3, 1, 2) for i in self.stage_blocks]
 
-    def forward(self, x):
-        """Prepared images (B, 3, h, w) -> image embeddings (B, neck, h / patch, w / patch) for SAM's mask decoder."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Prepared images (B, 3, h, w) -> image embeddings (B, neck, h / patch, w / patch) for SAM's mask decoder.
+
+        Raises `InputError` where the images are larger than the table of positions.
+        """
         return self.neck(self.tokens(x)[-1].permute(0, 3, 1, 2))
 
-    def tokens(self, images):
-        """The outputs (B, h / patch, w / patch, dim) of all blocks."""
+    def tokens(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The outputs (B, h / patch, w / patch, dim) of all blocks.
+
+        Raises `InputError` where the images are larger than the table of positions.
+        """
         x = self.patch_embed(images)
         x = x + self.positions(*x.shape[1:3])
         outputs = []
@@ -114,8 +136,11 @@ class ImageEncoder(ImageEncoderViT):
             outputs.append(x)
         return outputs
 
-    def positions(self, rows, columns):
-        """Position embeddings (1, rows, columns, dim): the top left corner, since SAM pads at the bottom and right."""
+    def positions(self, rows: int, columns: int) -> torch.Tensor:
+        """Position embeddings (1, rows, columns, dim): the top left corner, since SAM pads at the bottom and right.
+
+        Raises `InputError` where the table of positions has fewer rows or columns.
+        """
         assert self.pos_embed is not None
         limit = self.pos_embed.shape[1]
         if max(rows, columns) > limit:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from elite_pipeline.planes import border
 from elite_pipeline.sam.view import normalise
+from elite_pipeline.sam_pretraining.rendered_views import Views
 
 NEAR = 6
 """Pixels, in each direction, within which a pixel at a border is compared with another one."""
@@ -36,11 +37,12 @@ class DenseBatch:
     border: torch.Tensor
     """(B, P) float32: 1 where another region touches the pixel."""
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "DenseBatch":
+        """The batch on `device`."""
         return DenseBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(DenseBatch)})
 
 
-def sample(views, rng, count, *, pixels, halve):
+def sample(views: Views, rng: np.random.Generator, count: int, *, pixels: int, halve: bool) -> DenseBatch:
     """`DenseBatch` of `count` views, flipped and colour-jittered at random; `halve`: images at half the size.
 
     The first half of the `pixels` is spread evenly; the third quarter lies on borders of regions, where thin things
@@ -75,7 +77,7 @@ def sample(views, rng, count, *, pixels, halve):
     )
 
 
-def _spread(rng, borders, pixels):
+def _spread(rng: np.random.Generator, borders: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (pixels,) each, as `sample` says."""
     height, width = borders.shape
     candidates = np.flatnonzero(borders)
@@ -88,7 +90,7 @@ def _spread(rng, borders, pixels):
     return rows, np.concatenate([columns, np.clip(columns[pixels // 2 :] + near[1], 0, width - 1)])
 
 
-def jitter(images, rng):
+def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """RGB `images` (B, 3, h, w), 0..255, with each image's brightness, contrast, saturation and hues changed."""
     brightness, contrast, saturation = torch.from_numpy(rng.uniform(0.7, 1.3, (3, len(images), 1, 1, 1))).float()
     tint = torch.from_numpy(rng.uniform(0.92, 1.08, (len(images), 3, 1, 1))).float()

@@ -5,15 +5,21 @@ the encoder frozen, what knows how well a click's mask fits (`masks.py`). Every 
 so that a run that was killed ends in the same weights.
 """
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
-from elite_pipeline.sam.tiny import FUSED, SHARPNESS, TinySam
-from elite_pipeline.sam_pretraining.batches import sample
+from elite_pipeline.config import PretrainSam
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.sam.tiny import FUSED, SHARPNESS, TinyEncoder, TinySam
+from elite_pipeline.sam_pretraining.batches import DenseBatch, sample
 from elite_pipeline.sam_pretraining.fitting import fit
 from elite_pipeline.sam_pretraining.masks import calibrate_iou, calibrate_thresholds, train_masks
+from elite_pipeline.sam_pretraining.rendered_views import Views
+from elite_pipeline.simulation.raw_ids import simulated_classes
 
 PIXELS = 2048
 """Pixels of each image at which the loss is taken."""
@@ -26,18 +32,18 @@ WEIGHTS = {"material": 1.0, "normal": 1.0, "depth": 0.5, "size": 1.0, "border": 
 class Tasks(nn.Module):
     """What the fused features are trained to tell at a pixel; left behind after pre-training."""
 
-    def __init__(self, materials, *, names):
-        """`materials`: how many; `names`: whether the 19 class names are told too, for a control."""
+    def __init__(self, materials: int, *, names: int | None) -> None:
+        """`materials`: how many; `names`: how many classes are told too, for a control; None for none."""
         super().__init__()
         self.material = nn.Linear(FUSED, materials)
         self.normal = nn.Linear(FUSED, 3)
         self.log_depth = nn.Linear(FUSED, 1)
         self.size = nn.Linear(FUSED, 3)
         self.border = nn.Linear(FUSED, 1)
-        self.names = nn.Linear(FUSED, len(CLASSES)) if names else None
+        self.names = nn.Linear(FUSED, names) if names else None
 
-    def losses(self, encoder, batch):
-        """Name -> scalar loss of `encoder` (`TinyEncoder`) on `batch` (`batches.Batch`)."""
+    def losses(self, encoder: TinyEncoder, batch: DenseBatch) -> dict[str, torch.Tensor]:
+        """Name -> scalar loss of `encoder` on `batch`."""
         with torch.autocast(batch.images.device.type, torch.bfloat16):
             fused = encoder.fused(*encoder.maps(batch.images))
         # Linear heads commute with the interpolation, so they are applied to the sampled pixels only.
@@ -63,7 +69,7 @@ class Tasks(nn.Module):
         return losses
 
 
-def _pair_loss(regions, region):
+def _pair_loss(regions: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """Binary cross entropy of "same region" for pairs of pixels: many far apart, and those that `sample` put near.
 
     `regions`: (B, P, E) unit vectors; `region`: (B, P). Same and different pairs weigh the same.
@@ -79,24 +85,28 @@ def _pair_loss(regions, region):
     return far + near
 
 
-def _same_loss(cosine, same):
+def _same_loss(cosine: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
     same = same.float()
     share = same.mean()
     weight = same / share.clamp(min=1e-6) + (1 - same) / (1 - share).clamp(min=1e-6)
     return F.binary_cross_entropy_with_logits(SHARPNESS * (cosine - 0.5), same, weight) / 2
 
 
-def pretrain(views, held_out, settings, run, *, device="cpu"):
-    """`TinySam` trained on `views` (`views.Views`) as `settings` (`config.PretrainSam`) say, calibrated on `held_out`.
+def pretrain(
+    views: Views, held_out: Views, settings: PretrainSam, run: Path, *, device: str | torch.device = "cpu"
+) -> TinySam:
+    """`TinySam` trained on `views` as `settings` say, calibrated on `held_out`.
 
     Checkpoints lie in the folder `run`, from which an interrupted run goes on.
     """
     torch.manual_seed(settings.seed)
     sam = TinySam().to(device)
-    tasks = Tasks(int(views.material.max()) + 1, names=settings.class_names).to(device)
+    tasks = Tasks(int(views.material.max()) + 1, names=len(simulated_classes()) if settings.class_names else None).to(
+        device
+    )
     encoder = sam.image_encoder
 
-    def loss(step, rng):
+    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
         low = step < settings.low_resolution_steps
         batch = sample(views, rng, settings.batch * (2 if low else 1), pixels=PIXELS, halve=low)
         losses = tasks.losses(encoder, batch.to(device))

@@ -2,11 +2,15 @@
 
 import math
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from elite_pipeline.config import PretrainSam
 from elite_pipeline.progress import progress
 
 CHECKPOINT_EVERY = 100
@@ -17,7 +21,16 @@ MASKS_ONLY = {"mask_steps", "calibration_worlds"}
 """Settings that say nothing about the encoder, on which masks may be trained again."""
 
 
-def fit(module, loss, settings, *, steps, checkpoint, label, learning_rate=None):
+def fit(
+    module: nn.Module,
+    loss: Callable[[int, np.random.Generator], torch.Tensor],
+    settings: PretrainSam,
+    *,
+    steps: int,
+    checkpoint: Path,
+    label: str,
+    learning_rate: float | None = None,
+) -> None:
     """Train what requires a gradient in `module` for `steps` AdamW steps at a cosine rate, after a linear warm-up.
 
     `loss(step, rng)` returns the scalar to descend. State is kept in `checkpoint`, from which an interrupted run with
@@ -53,7 +66,7 @@ def fit(module, loss, settings, *, steps, checkpoint, label, learning_rate=None)
     bar.close()
 
 
-def _resume(checkpoint, identity, module, optimiser):
+def _resume(checkpoint: Path, identity: dict[str, Any], module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     """The step to go on from: 0 where `checkpoint` is missing or of other settings."""
     if not checkpoint.exists():
         return 0
@@ -66,7 +79,7 @@ def _resume(checkpoint, identity, module, optimiser):
     return state["step"]
 
 
-def _save(path, state):
+def _save(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(state, partial)

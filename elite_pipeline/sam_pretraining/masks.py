@@ -1,15 +1,20 @@
 """Masks for clicks on a frozen encoder: their thresholds, how good they are, and training the decoder to know that."""
 
+from pathlib import Path
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elite_pipeline.sam.prompts import Embedding, batched
-from elite_pipeline.sam.tiny import clicked_pieces, similarity
+from elite_pipeline.config import PretrainSam
+from elite_pipeline.sam.prompts import Embedding, PromptableSam, batched
+from elite_pipeline.sam.tiny import TinySam, clicked_pieces, similarity
 from elite_pipeline.sam.view import normalise
 from elite_pipeline.sam_pretraining.batches import jitter
 from elite_pipeline.sam_pretraining.fitting import fit
+from elite_pipeline.sam_pretraining.rendered_views import Views
 
 CLICKS = 16
 """Prompts per image in training."""
@@ -23,13 +28,13 @@ SMALLEST = 12
 """Pixels of the smallest region, at half the image's size, that is clicked."""
 
 
-def train_masks(sam, views, settings, run):
-    """Train `sam`'s (`TinySam`) neck, prompt encoder and mask decoder to predict how well its masks of `views` fit."""
+def train_masks(sam: TinySam, views: Views, settings: PretrainSam, run: Path) -> None:
+    """Train `sam`'s neck, prompt encoder and mask decoder to predict how well its masks of `views` fit."""
     encoder = sam.image_encoder
     trained = nn.ModuleDict({"neck": encoder.neck, "prompts": sam.prompt_encoder, "decoder": sam.mask_decoder})
     sam.eval()
 
-    def loss(step, rng):
+    def loss(step: int, rng: np.random.Generator) -> torch.Tensor:
         index = rng.integers(len(views), size=IMAGES)
         images = torch.from_numpy(views.rgb[index]).permute(0, 3, 1, 2).float()
         images = normalise(jitter(images, rng)).to(sam.device)
@@ -64,7 +69,7 @@ def train_masks(sam, views, settings, run):
 
 
 @torch.no_grad()
-def calibrate_thresholds(sam, views, seed):
+def calibrate_thresholds(sam: TinySam, views: Views, seed: int) -> None:
     """Set the three cosines at which `sam`'s masks start to those whose best mask fits best on `views`."""
     rng = np.random.default_rng(seed)
     grid = torch.arange(0.2, 0.96, 0.05, device=sam.device)
@@ -73,7 +78,9 @@ def calibrate_thresholds(sam, views, seed):
         clicks, truth = (torch.from_numpy(x).to(sam.device) for x in draw_clicks(views.region[i], rng, CLICKS, cell=4))
         clicks, inside = batched(clicks)
         image = normalise(torch.from_numpy(views.rgb[i]).permute(2, 0, 1)[None].float()).to(sam.device)
-        cosine, _ = similarity(sam.embed(image[0]).regions, clicks, inside)
+        regions = sam.embed(image[0]).regions
+        assert regions is not None
+        cosine, _ = similarity(regions, clicks, inside)
         masks = clicked_pieces(cosine[:, None] - grid[:, None, None], clicks / 4, inside) > 0
         found.append(mask_iou(masks, truth[:, None] > 0.5))
     found = torch.cat(found)  # (clicks, thresholds)
@@ -83,7 +90,7 @@ def calibrate_thresholds(sam, views, seed):
 
 
 @torch.no_grad()
-def calibrate_iou(sam, views, seed):
+def calibrate_iou(sam: TinySam, views: Views, seed: int) -> None:
     """Set the line, one per mask, from what `sam`'s decoder predicts of its IoU to what it is, by least squares."""
     rng = np.random.default_rng(seed)
     sam.iou_line.copy_(torch.tensor([[1.0] * 3, [0.0] * 3]))
@@ -95,11 +102,18 @@ def calibrate_iou(sam, views, seed):
     sam.iou_line.copy_(torch.from_numpy(np.stack([slope, found.mean(0) - slope * predicted.mean(0)])))
 
 
-def draw_clicks(region, rng, count, *, cell, over="regions"):
+def draw_clicks(
+    region: np.ndarray,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    cell: int,
+    over: Literal["regions", "pixels"] = "regions",
+) -> tuple[np.ndarray, np.ndarray]:
     """`count` clicks spread evenly over the regions, small ones as often as large ones, or over their pixels.
 
-    `region`: (H, W) integers. `over`: "regions" or "pixels". `cell`: pixels per side of a cell of the returned masks,
-    which hold the region at each cell's middle. Returns clicks (count, 2) float32, (u, v) pixels, and masks
+    `region`: (H, W) integers. `cell`: pixels per side of a cell of the returned masks, which hold the region at each
+    cell's middle. `over`: what the clicks are spread over. Returns clicks (count, 2) float32, (u, v) pixels, and masks
     (count, H / cell, W / cell) float32.
     """
     ids, sizes = np.unique(region[1::2, 1::2], return_counts=True)
@@ -113,7 +127,7 @@ def draw_clicks(region, rng, count, *, cell, over="regions"):
     return clicks, (coarse[None] == chosen[:, None, None]).astype(np.float32)
 
 
-def more_clicks(region, clicks, rng):
+def more_clicks(region: np.ndarray, clicks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Up to `MOST_CLICKS` clicks inside, the first given, and as many outside near the region.
 
     `region`: (H, W); `clicks`: (N, 2) pixels. Returns (N, P, 2) float32 and (N, P) int64: see `PromptableSam.masks`.
@@ -135,7 +149,7 @@ def more_clicks(region, clicks, rng):
     return every, inside
 
 
-def draw_hints(truth, rng):
+def draw_hints(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mask prompts (N, 1, h, w) such as SAM-PLG makes of sparse labels, for masks `truth` (N, h, w).
 
     A few cells are known: +1 or +16 inside, -16 outside, as in `sam_plg.mask_prompts`; the rest is 0.
@@ -145,7 +159,7 @@ def draw_hints(truth, rng):
     return np.where(known, np.where(truth > 0.5, inside, np.float32(-16)), np.float32(0))[:, None]
 
 
-def _mask_loss(logits, truth):
+def _mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """The best of three masks must fit: balanced cross entropy and Dice. `logits`, `truth`: (N, 3, h, w).
 
     Inside and outside of a mask weigh the same, so that a pole counts as much as a road.
@@ -158,13 +172,21 @@ def _mask_loss(logits, truth):
     return (balanced + dice).min(1).values.mean()
 
 
-def mask_iou(masks, truth):
+def mask_iou(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """IoU over the last two axes of bool `masks` and `truth`."""
     return (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1)).clamp(min=1)
 
 
 @torch.no_grad()
-def score_clicks(sam, image, region, rng, count, *, over="regions"):
+def score_clicks(
+    sam: PromptableSam,
+    image: np.ndarray,
+    region: np.ndarray,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    over: Literal["regions", "pixels"] = "regions",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How well `sam`'s masks fit one view (no jitter) for `count` clicks; scored at half the image's size.
 
     `image`: (H, W, 3) uint8; `region`: (H, W). Returns the IoU (count, 3) of each mask, the predicted IoU (count, 3)

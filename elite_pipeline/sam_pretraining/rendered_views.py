@@ -1,13 +1,20 @@
 """Views of random simulated places, rendered once into a folder. Without torch, so that renderers start quickly."""
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from elite_pipeline.progress import progress
+from elite_pipeline.simulation.raw_ids import simulated_classes
+
+if TYPE_CHECKING:
+    from elite_pipeline.simulation import RenderedView
 
 
 @dataclass(frozen=True)
@@ -31,20 +38,22 @@ class Views:
     semantic: np.ndarray
     """(N, H, W) uint8 training ids: for the control that is trained with class names, and for nothing else."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rgb)
 
-    def __getitem__(self, some):
+    def __getitem__(self, some: slice) -> "Views":
         """The views of a slice."""
         return Views(**{field.name: getattr(self, field.name)[some] for field in fields(Views)})
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, ...]:
         """(H, W)."""
         return self.rgb.shape[1:3]
 
 
-def render(folder, *, worlds, views_per_world, height, width, seed, processes):
+def render(
+    folder: Path, *, worlds: int, views_per_world: int, height: int, width: int, seed: int, processes: int
+) -> Views:
     """`Views` of the worlds with seeds `seed` .. `seed + worlds - 1`; those that lie in `folder` already are read."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
@@ -59,13 +68,13 @@ def render(folder, *, worlds, views_per_world, height, width, seed, processes):
     return read([job[0] for job in jobs])
 
 
-def read(paths):
+def read(paths: Iterable[Path]) -> Views:
     """`Views` of files that `render` wrote, in order."""
     files = [np.load(path) for path in paths]
     return Views(**{field.name: np.concatenate([file[field.name] for file in files]) for field in fields(Views)})
 
 
-def _render_world(job):
+def _render_world(job: tuple[Path, int, int, int, int]) -> None:
     path, seed, count, height, width = job
     from elite_pipeline.simulation import random_views
 
@@ -75,8 +84,8 @@ def _render_world(job):
     os.replace(partial, path)
 
 
-def pack(views):
-    """`Views` of simulated views (`elite_pipeline.simulation.View`)."""
+def pack(views: "Iterable[RenderedView]") -> Views:
+    """`Views` of simulated ones."""
     views = list(views)
     return Views(
         rgb=np.stack([view.rgb for view in views]),
@@ -86,5 +95,5 @@ def pack(views):
         region=np.stack([view.region for view in views]),
         height=np.stack([view.height.astype(np.float16) for view in views]),
         extent=np.stack([view.extent.astype(np.float16) for view in views]),
-        semantic=np.stack([view.semantic for view in views]),
+        semantic=np.stack([simulated_classes().of_raw(view.semantic) for view in views]),
     )

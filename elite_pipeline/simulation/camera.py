@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import training_ids
 from elite_pipeline.simulation.light import Light
 from elite_pipeline.simulation.materials import textured
+from elite_pipeline.simulation.raw_ids import simulated_classes
 from elite_pipeline.simulation.scene import Scene, Surfaces
 
 SOFTNESS = 0.12
@@ -84,7 +84,7 @@ def photograph(scene: Scene, camera: Pinhole, world_from_camera: np.ndarray, rng
         semantic=spread(hits.semantic),
         instance=spread(scene.world.instance[hits.object]),
         material=spread(hits.material),
-        part=spread(hits.object.astype(np.int64) * 32 + training_ids(hits.semantic) + 1),
+        part=spread(hits.object.astype(np.int64) * 32 + simulated_classes().of_raw(hits.semantic) + 1),
     )
 
 

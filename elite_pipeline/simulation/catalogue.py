@@ -30,7 +30,7 @@ _VARIANTS = {vehicles.car: 14, people.person: 8, people.pedestrian: 12, people.b
 class Catalogue:
     """Draws meshes for one world; makes a new variant until a kind has enough of them."""
 
-    def __init__(self, rng: np.random.Generator, palette: Palette):
+    def __init__(self, rng: np.random.Generator, palette: Palette) -> None:
         self.rng, self.palette = rng, palette
         self._variants: dict[Maker, list[Mesh]] = {}
 

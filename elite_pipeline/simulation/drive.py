@@ -1,7 +1,9 @@
 """A simulated sequence on disk, in SemanticKITTI's layout, with the truth that no real data set has beside it."""
 
 import json
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,9 @@ TOLERANCE = 0.05
 
 def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.random.Generator]:
     """The place that (seed, sequence) names, and the generator of its sensors' noise."""
-    seeds = np.random.SeedSequence([settings.seed, int(sequence)]).spawn(2)
+    # A sequence of two digits is the place of that number; other names have numbers beyond.
+    number = int(sequence) if re.fullmatch("[0-9]{2}", sequence) else 100 + zlib.crc32(sequence.encode())
+    seeds = np.random.SeedSequence([settings.seed, number]).spawn(2)
     length = settings.frames * settings.spacing
     world = build_world(np.random.default_rng(seeds[0]), DRIVE_RANGES, length, length / EGO_SPEED)
     return world, np.random.default_rng(seeds[1])

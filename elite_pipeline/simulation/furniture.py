@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from elite_pipeline.simulation.mesh import Mesh, ball, box, join, leaves, surface, tube
+from elite_pipeline.simulation.mesh import Mesh, Vector, ball, box, join, leaves, surface, tube
 from elite_pipeline.simulation.palette import Palette, colour
 
 FENCE, VEGETATION, TRUNK, POLE, SIGN, OTHER_OBJECT = 51, 70, 71, 80, 81, 99
@@ -13,7 +13,9 @@ def _sphere(rng: np.random.Generator, count: int) -> np.ndarray:
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def _clump(rng, centre, radii, count, size, tint) -> list[Mesh]:
+def _clump(
+    rng: np.random.Generator, centre: Vector, radii: Vector, count: int, size: float, tint: Vector
+) -> list[Mesh]:
     """Leaves over an ellipsoid, and a dark core that fills it."""
     outward = _sphere(rng, count)
     points = np.asarray(centre) + outward * np.asarray(radii) * rng.uniform(0.8, 1.08, (count, 1))

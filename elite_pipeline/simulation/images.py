@@ -6,6 +6,7 @@ import shutil
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,29 @@ from PIL import Image
 
 from elite_pipeline import sources
 from elite_pipeline.config import SimulateImages
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.datasets.classes import IGNORE, RAW_IDS, UNKNOWN, ClassTable
+from elite_pipeline.errors import InputError
 from elite_pipeline.marker import MARKER, refuse_recordings
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import versions
 from elite_pipeline.resume import sole_writer
 
 
-def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, processes: int = 1) -> None:
+def write_images(
+    folder: Path, settings: SimulateImages, unknown: list[str], classes: ClassTable, *, processes: int = 1
+) -> None:
     """Render the worlds with seeds `settings.seed` .. `+ worlds - 1` into `folder`, which appears when it is whole.
 
-    World w, view v become `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids), N = w * views
-    per world + v; classes named in `unknown` are labelled `IGNORE`. A killed run goes on after its last whole world.
-    Raises `InputError` where `folder`, or the one beside it in which the images are written, was not simulated.
+    World w, view v become `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids of `classes`),
+    N = w * views per world + v; classes named in `unknown` are labelled `IGNORE`. A killed run goes on after its last
+    whole world.
+    Raises `InputError` where `folder`, or the one beside it in which the images are written, was not simulated, and
+    where another process writes there.
     """
     partial = folder.with_name(folder.name + ".partial")
     for place in (folder, partial):
         refuse_recordings(place, "simulate_images")
-    made_of = {"settings": settings.model_dump(mode="json"), "unknown": sorted(unknown)}
+    made_of = {"settings": settings.model_dump(mode="json"), "unknown": sorted(unknown), "classes": classes.to_json()}
     about = json.dumps({**made_of, "versions": versions(), "code": sources.digest("simulate_images")}, indent=2) + "\n"
     with sole_writer(partial):
         if not (partial / MARKER).exists() or (partial / MARKER).read_text() != about:
@@ -41,7 +47,7 @@ def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, 
         for kind in ("images", "labels"):
             (partial / kind).mkdir(exist_ok=True)
         worlds = [w for w in range(settings.worlds) if not _last_label(partial, settings, w).exists()]
-        jobs = [(partial, settings, unknown, w) for w in worlds]
+        jobs = [(partial, settings, unknown, classes, w) for w in worlds]
         with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as pool:
             rendered = (pool.map if processes > 1 else map)(_render_world, jobs)
             done, total = settings.worlds - len(jobs), settings.worlds
@@ -51,35 +57,41 @@ def write_images(folder: Path, settings: SimulateImages, unknown: list[str], *, 
         os.rename(partial, folder)
 
 
-def _last_label(folder, settings, world):
+def _last_label(folder: Path, settings: SimulateImages, world: int) -> Path:
     """What is written last of a world, so that the world is whole where it exists."""
     return folder / "labels" / f"{(world + 1) * settings.views_per_world - 1:06d}.png"
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """In a worker: a pool's processes outlive a parent that was killed, and wait for work for ever."""
 
-    def wait(parent):
+    def wait(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, args=[parent_process()], daemon=True).start()
 
 
-def _render_world(job):
-    folder, settings, unknown, world = job
+def _render_world(job: tuple[Path, SimulateImages, list[str], ClassTable, int]) -> None:
+    """Write one world's images and labels. job: (folder, settings, unknown, classes, number of the world)."""
+    folder, settings, unknown, classes, world = job
     from elite_pipeline.simulation import random_views
 
-    shown = np.arange(len(CLASSES), dtype=np.uint8)
-    shown[[CLASSES.index(name) for name in unknown]] = IGNORE
+    shown = classes.of_raw(np.arange(RAW_IDS))
+    shown[np.isin(shown, np.flatnonzero(classes.known(unknown)))] = IGNORE
     count = settings.views_per_world
     views = random_views(settings.seed + world, count, settings.image_width, settings.image_height)
     for number, view in enumerate(views, start=world * count):
+        if unknown_raw := sorted(set(view.semantic[shown[view.semantic] == UNKNOWN].tolist())):
+            raise InputError(
+                f"the class table {classes.name} lacks the raw ids {unknown_raw}, with which the simulator labels: add"
+                " them to its learning_map, or write classes: semantickitti"
+            )
         _save(view.rgb, folder / "images" / f"{number:06d}.png")
         _save(shown[view.semantic], folder / "labels" / f"{number:06d}.png")
 
 
-def _save(pixels, path):
+def _save(pixels: np.ndarray, path: Path) -> None:
     """Write a PNG aside and rename it: one that exists is whole."""
     partial = path.with_suffix(".partial")
     Image.fromarray(pixels).save(partial, format="PNG", compress_level=3)

@@ -7,6 +7,8 @@ import numpy as np
 from elite_pipeline.simulation import buildings, furniture
 from elite_pipeline.simulation.catalogue import Maker
 from elite_pipeline.simulation.ground import GRASS, OTHER, PARKING, REACH, SIDEWALK, SOIL
+from elite_pipeline.simulation.mesh import Mesh
+from elite_pipeline.simulation.palette import Palette
 from elite_pipeline.simulation.site import Site
 from elite_pipeline.simulation.traffic import deck
 
@@ -58,7 +60,9 @@ def _house(site: Site, side: int, s: float, d: float, width: float, depth: float
 
 def _barrier(site: Site, side: int, low: float, high: float, d: float) -> None:
     """A hedge or a fence along the street, in short straight pieces that follow its bends."""
-    maker: Callable = furniture.hedge if site.rng.random() < 0.4 else furniture.fence
+    maker: Callable[[np.random.Generator, Palette, float], Mesh] = (
+        furniture.hedge if site.rng.random() < 0.4 else furniture.fence
+    )
     seed, pieces = int(site.rng.integers(1 << 32)), max(1, round((high - low) / 6))
     piece = (high - low) / pieces
     for index in range(pieces):

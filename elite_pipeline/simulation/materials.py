@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 
 from elite_pipeline.simulation.patterns import courses, noise, sharp
 
-Texture = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray | float]]
-"""(uv (N, 2) metres, footprint (N,) metres per pixel, tint (N, 3), detail (N, 4)) -> albedo (N, 3), gloss (N,)."""
+Look = tuple[np.ndarray, np.ndarray | float]
+"""Albedo (N, 3), and gloss (N,) or one for all."""
+
+Texture = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Look]
+"""(uv (N, 2) metres, footprint (N,) metres per pixel, tint (N, 3), detail (N, 4)) -> look."""
 
 
 @dataclass(frozen=True)
@@ -26,115 +30,115 @@ class Material:
     roughness: float = 0.0
 
 
-def _plain(uv, footprint, tint, detail):
+def _plain(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint * (0.96 + 0.08 * noise(uv, 0.6, footprint)[:, None]), 0.03
 
 
-def _sky(uv, footprint, tint, detail):
+def _sky(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> NoReturn:
     raise AssertionError("the sky is no surface")
 
 
-def _asphalt(uv, footprint, tint, detail):
+def _asphalt(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     patch, grain = noise(uv, 7.0, footprint, soft=True), noise(uv, 0.9, footprint)
     crack = sharp(0.022 - np.abs(noise(uv, 19.0, footprint, soft=True) - 0.5), 0.02)
     tone = (0.72 + 0.5 * patch) * (0.8 + 0.4 * grain) * (1 - 0.25 * crack * (footprint < 0.04))
     return tint * tone[:, None], 0.05
 
 
-def _marking(uv, footprint, tint, detail):
+def _marking(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     worn = sharp(noise(uv, 0.7, footprint) - 0.22, 0.12)
     return tint * (0.55 + 0.45 * worn)[:, None], 0.04
 
 
-def _pavers(uv, footprint, tint, detail):
+def _pavers(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv, (0.22, 0.11), 0.008, footprint)
     tone = (0.85 + 0.3 * own) * (1 - 0.4 * joint) * (0.8 + 0.4 * noise(uv, 4.0, footprint, soft=True))
     return tint * tone[:, None], 0.02
 
 
-def _slabs(uv, footprint, tint, detail):
+def _slabs(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv, (0.8, 0.5), 0.014, footprint)
     tone = (0.92 + 0.16 * own) * (1 - 0.45 * joint) * (0.8 + 0.4 * noise(uv, 3.0, footprint))
     return tint * tone[:, None], 0.02
 
 
-def _cobbles(uv, footprint, tint, detail):
+def _cobbles(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv + 0.02 * noise(uv, 1.3, footprint)[:, None], (0.14, 0.12), 0.014, footprint)
     return tint * ((0.7 + 0.55 * own) * (1 - 0.5 * joint))[:, None], 0.05
 
 
-def _grass(uv, footprint, tint, detail):
+def _grass(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     patch, blade = noise(uv, 9.0, footprint, soft=True), noise(uv, 0.5, footprint)
     tone = (0.62 + 0.5 * blade) * (0.8 + 0.4 * patch)
     dry = sharp(patch - 0.62, 0.2)[:, None] * np.array([0.35, 0.12, 0.0], np.float32)
     return tint * tone[:, None] * (1 + dry), 0.0
 
 
-def _soil(uv, footprint, tint, detail):
+def _soil(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     tone = (0.55 + 0.6 * noise(uv, 5.0, footprint, soft=True)) * (0.75 + 0.5 * noise(uv, 1.2, footprint))
     return tint * tone[:, None], 0.0
 
 
-def _gravel(uv, footprint, tint, detail):
+def _gravel(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     stone = noise(uv, 0.35, footprint)
     return tint * (0.45 + 1.05 * stone * (0.8 + 0.4 * noise(uv, 6.0, footprint, soft=True)))[:, None], 0.0
 
 
-def _concrete(uv, footprint, tint, detail):
+def _concrete(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     streak = noise(uv * np.array([1.0, 0.12], np.float32), 2.0, footprint)
     joint, _ = courses(uv, (2.5, 1.2), 0.015, footprint)
     return tint * ((0.82 + 0.3 * streak) * (1 - 0.3 * joint))[:, None], 0.02
 
 
-def _bricks(uv, footprint, tint, detail):
+def _bricks(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv, (0.25, 0.09), 0.012, footprint)
     brick = tint * (0.78 + 0.44 * own)[:, None]
     mortar = 0.5 * tint + 0.24
     return brick + (mortar - brick) * joint[:, None], 0.01
 
 
-def _stonework(uv, footprint, tint, detail):
+def _stonework(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv + 0.06 * noise(uv, 2.4, footprint)[:, None], (0.55, 0.28), 0.03, footprint)
     tone = (0.7 + 0.5 * own) * (1 - 0.5 * joint) * (0.8 + 0.4 * noise(uv, 1.0, footprint))
     return tint * tone[:, None], 0.01
 
 
-def _roof(uv, footprint, tint, detail):
+def _roof(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv, (0.3, 0.34), 0.035, footprint)
     return tint * ((0.85 + 0.3 * own) * (1 - 0.45 * joint))[:, None], 0.03
 
 
-def _glass(uv, footprint, tint, detail):
+def _glass(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint * 0.45, 0.6
 
 
-def _planks(uv, footprint, tint, detail):
+def _planks(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     joint, own = courses(uv, (0.14, 50.0), 0.016, footprint)
     vein = noise(uv * np.array([1.0, 0.08], np.float32), 0.4, footprint)
     return tint * ((0.75 + 0.35 * own) * (0.85 + 0.3 * vein) * (1 - 0.6 * joint))[:, None], 0.02
 
 
-def _bark(uv, footprint, tint, detail):
+def _bark(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     ridge = noise(uv * np.array([1.0, 0.25], np.float32), 0.8, footprint)
     return tint * (0.5 + ridge)[:, None], 0.0
 
 
-def _foliage(uv, footprint, tint, detail):
+def _foliage(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint * (0.75 + 0.5 * noise(uv, 0.6, footprint))[:, None], 0.02
 
 
-def _lacquer(uv, footprint, tint, detail):
+def _lacquer(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint, 0.16
 
 
-def _cloth(uv, footprint, tint, detail):
+def _cloth(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint * (0.85 + 0.3 * noise(uv, 1.5, footprint))[:, None], 0.0
 
 
 def _facade(wall: Texture) -> Texture:
     """Windows in `wall`; `detail` is (bay, storey, window width, window height), metres, bays from u = 0."""
 
-    def texture(uv, footprint, tint, detail):
+    def texture(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
         albedo, gloss = wall(uv, footprint, tint, detail)
         bay, storey, width, height = np.maximum(detail.T, 0.1)
         column, row = np.floor(uv[:, 0] / bay), np.floor(uv[:, 1] / storey)
@@ -159,7 +163,7 @@ def _facade(wall: Texture) -> Texture:
     return texture
 
 
-def _sign(uv, footprint, tint, detail):
+def _sign(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     """A sign's face: uv are -1..1 over the plate; a light border around the tint, and a bar or a dot."""
     radius = np.maximum(np.abs(uv[:, 0]), np.abs(uv[:, 1]))
     border = sharp(radius - 0.82, 0.05)
@@ -168,7 +172,7 @@ def _sign(uv, footprint, tint, detail):
     return tint + (np.array([0.85, 0.85, 0.83], np.float32) - tint) * light, 0.05
 
 
-def _lamp(uv, footprint, tint, detail):
+def _lamp(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
     return tint * 1.3, 0.2
 
 

@@ -1,6 +1,7 @@
 """Rays against a world at one instant: what they hit, and what lies there."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Surfaces:
     ground: np.ndarray
 
 
-def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int):
+def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int) -> Any:
+    """An `open3d.t.geometry.RaycastingScene`. Raises `InputError` where Open3D lacks a system library."""
     open3d = import_open3d()
     caster = open3d.t.geometry.RaycastingScene(nthreads=threads)
     caster.add_triangles(
@@ -47,9 +49,12 @@ def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int):
 
 
 class Scene:
-    """A world's geometry in Embree, as of one instant: what stands still, and what moves, in a caster each."""
+    """A world's geometry in Embree, as of one instant: what stands still, and what moves, in a caster each.
 
-    def __init__(self, world: World, *, threads: int = 1):
+    Raises `InputError` where Open3D lacks a system library.
+    """
+
+    def __init__(self, world: World, *, threads: int = 1) -> None:
         self.world, self.threads = world, threads
         self._standing = _raycaster(world.standing.vertices, world.standing.triangles, threads)
         self._first = len(world.standing.triangles) + np.cumsum([0, *(len(m.mesh.triangles) for m in world.movers)])
@@ -66,7 +71,8 @@ class Scene:
         self._moving = _raycaster(np.concatenate(vertices), np.concatenate(triangles), self.threads)
         self._moving_triangle = np.concatenate([np.arange(self._first[i], self._first[i + 1]) for i in near])
 
-    def _rays(self, origins: np.ndarray, directions: np.ndarray):
+    def _rays(self, origins: np.ndarray, directions: np.ndarray) -> Any:
+        """An `open3d.core.Tensor` (N, 6) float32 of rays."""
         open3d = import_open3d()
         rays = np.empty((len(directions), 6), np.float32)
         rays[:, :3], rays[:, 3:] = origins, directions
@@ -89,7 +95,16 @@ class Scene:
         origins = origins if origins.ndim == 1 else origins[ray]
         return self._surfaces(ray, origins, directions[ray], distance[ray], triangle[ray], corner[ray], normal[ray])
 
-    def _surfaces(self, ray, origins, directions, distance, triangle, corner, normal) -> Surfaces:
+    def _surfaces(
+        self,
+        ray: np.ndarray,
+        origins: np.ndarray,
+        directions: np.ndarray,
+        distance: np.ndarray,
+        triangle: np.ndarray,
+        corner: np.ndarray,
+        normal: np.ndarray,
+    ) -> Surfaces:
         world = self.world
         normal = normal * -np.sign(np.einsum("ij,ij->i", normal, directions))[:, None]
         corners, second, third = world.uv[triangle], corner[:, :1], corner[:, 1:]

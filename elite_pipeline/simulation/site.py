@@ -48,7 +48,7 @@ class Mover:
 class Site:
     """A world under construction: what has been put up so far."""
 
-    def __init__(self, catalogue: Catalogue, road: Centreline, ground: Ground):
+    def __init__(self, catalogue: Catalogue, road: Centreline, ground: Ground) -> None:
         self.rng, self.palette = catalogue.rng, catalogue.palette
         self.catalogue, self.road, self.ground = catalogue, road, ground
         self.meshes: list[Mesh] = []

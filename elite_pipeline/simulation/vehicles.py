@@ -79,7 +79,7 @@ def car(rng: np.random.Generator, palette: Palette) -> Mesh:
     base = (tail, hood + 0.08, 0.93 * half, belt - 0.01)
     roof = (tail + (0.42, 0.6, 0.3, 0.18)[kind], hood - (0.62, 0.7, 0.65, 0.6)[kind], 0.74 * half, height - 0.05)
 
-    def outline(x0, x1, y, z):
+    def outline(x0: float, x1: float, y: float, z: float) -> list[tuple[float, float, float]]:
         return [(x0, -y, z), (x1, -0.94 * y, z), (x1, 0.94 * y, z), (x0, y, z)]
 
     cap = (roof[0] + 0.1, roof[1] - 0.12, roof[2] - 0.08, height)
@@ -111,7 +111,7 @@ def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
     cab_paint, body_paint = palette.paint(rng), palette.paint(rng)
     cab_height, cab_rear = min(height - 0.2, rng.uniform(2.3, 2.7)), front - 1.9
 
-    def ring(x0, x1, z):
+    def ring(x0: float, x1: float, z: float) -> list[tuple[float, float, float]]:
         return [(x0, -half * 0.97, z), (x1, -half * 0.93, z), (x1, half * 0.93, z), (x0, half * 0.97, z)]
 
     parts = [

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from elite_pipeline.datasets.semantickitti import training_ids
 from elite_pipeline.simulation.camera import Photograph, Pinhole, photograph
 from elite_pipeline.simulation.ranges import RANDOM_RANGES, Ranges
 from elite_pipeline.simulation.road import Centreline
@@ -29,7 +28,7 @@ class RenderedView:
     depth: (H, W) float32, metres along the camera's z. region: (H, W) uint16, class-agnostic regions from 1 on: a whole
     thing, a part of an object that is of one class, a connected piece of one ground class. height: (H, W) float32,
     metres above the road nearby. extent: (H, W, 2) float32, of the pixel's region as far as it is seen: its highest
-    point above the road and its length along the ground, metres. semantic: (H, W) uint8 training ids.
+    point above the road and its length along the ground, metres. semantic: (H, W) uint16 raw ids.
     """
 
     rgb: np.ndarray
@@ -105,7 +104,7 @@ def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, r
         region=region,
         height=height,
         extent=_extent(region, points[..., :2], height),
-        semantic=training_ids(picture.semantic),
+        semantic=picture.semantic,
     )
 
 

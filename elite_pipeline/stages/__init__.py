@@ -1,18 +1,60 @@
-"""One module per rule of the DAG, with its name. A stage parses, reads, calls and writes; the maths lives elsewhere."""
+"""One module per rule of the DAG, with its name. A stage parses, reads, calls and writes; the maths lives elsewhere.
+
+A `main` raises `InputError` where the settings or a file are at fault; `errors.run` shows its message.
+"""
 
 import argparse
+from pathlib import Path
 
 from elite_pipeline.config.validation import Model, unflatten, validate
 
+STORES = {
+    "frames": "index (Parquet), from index_frames or select_labels",
+    "selected": "index in which only the labels that students use are marked (Parquet), from select_labels",
+    "projection": "projection store (Zarr), from project_points",
+    "pseudo-labels": "pseudo-label store (Zarr), from label_images",
+    "targets": "targets store (Zarr), from cache_teacher",
+    "superpixels": "superpixel store (Zarr), from segment_images",
+}
+"""Option -> the file of a sequence that it names."""
 
-def parser(description):
+
+def parser(description: str | None) -> argparse.ArgumentParser:
     """An argument parser that also takes the stage's settings as `dotted.key=json` words."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("settings", nargs="*", metavar="key=json", help="settings, as in config.yaml")
     return result
 
 
-def parse(stage, settings_model: type[Model], argv=None) -> tuple[argparse.Namespace, Model]:
-    """(arguments, settings): `argv` parsed by `stage` (a `parser`), its settings validated as `settings_model`."""
+def add_data(stage: argparse.ArgumentParser) -> None:
+    """Add `--data`: where the recordings are."""
+    stage.add_argument("--data", type=Path, required=True, help="data/<dataset>, the folder of the recordings")
+
+
+def add_sequence(stage: argparse.ArgumentParser, *stores: str) -> None:
+    """Add `--data` and an option for each of `stores` (of `STORES`): the files of one sequence."""
+    add_data(stage)
+    for name in stores:
+        stage.add_argument(f"--{name}", type=Path, required=True, help=f"the sequence's {STORES[name]}")
+
+
+def add_sequences(stage: argparse.ArgumentParser, *stores: str, optional: tuple[str, ...] = ()) -> None:
+    """Add `--data` and an option for each of `stores`: the files of several sequences, in one order.
+
+    Those of `optional` may be left out, or name nothing.
+    """
+    add_data(stage)
+    for name in (*stores, *optional):
+        needed = {"nargs": "+", "required": True} if name in stores else {"nargs": "*", "default": []}
+        stage.add_argument(f"--{name}", type=Path, help=f"each sequence's {STORES[name]}", **needed)
+
+
+def parse(
+    stage: argparse.ArgumentParser, settings_model: type[Model], argv: list[str] | None = None
+) -> tuple[argparse.Namespace, Model]:
+    """(arguments, settings): `argv` parsed by `stage` (a `parser`), its settings validated as `settings_model`.
+
+    Raises `InputError` where settings are not valid.
+    """
     arguments = stage.parse_intermixed_args(argv)
     return arguments, validate(settings_model, unflatten(arguments.settings), stage.prog)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from elite_pipeline.config import TeacherToCache
 from elite_pipeline.errors import run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequence, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, ask the teacher, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
-    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    add_sequence(stage, "frames", "projection")
     stage.add_argument("--adapter", type=Path, required=True, help="from tune_teacher or tune_image_teacher")
     stage.add_argument("--out", type=Path, required=True, help="targets store to write")
     args, settings = parse(stage, TeacherToCache, argv)
@@ -23,9 +22,7 @@ def main(argv=None):
     import torch
 
     from elite_pipeline import store
-    from elite_pipeline.datasets import open_recording
-    from elite_pipeline.datasets.semantickitti import CLASSES
-    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.evaluation.soft_labels import class_mass, predicted_class
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings import index
@@ -33,15 +30,16 @@ def main(argv=None):
     from elite_pipeline.teacher import storage, targets
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
+    recording = frames.source.open(args.data)
     projection = store.Projection(args.projection)
-    teacher, view = storage.load(args.adapter, settings)
+    classes = frames.classes
+    teacher, view = storage.load(args.adapter, settings, classes)
     teacher.to(device)
     channels, rule = teacher.feature_channels, settings.cache_teacher
     logits, features = "logits" in rule.targets, "features" in rule.targets
-    agreements = [Agreement() for _ in channels] if logits else []
-    classifier, known = targets.shared_classifier(teacher)
+    agreements = [Confusion(classes) for _ in channels] if logits else []
+    classifier, known = targets.shared_classifier(teacher, classes)
 
     with store.create(
         args.out,
@@ -51,25 +49,25 @@ def main(argv=None):
         provenance=provenance(settings, args.frames, args.projection, args.adapter / "teacher.json"),
         origin=origin("cache_teacher", network=settings, files=[args.adapter / "heads.safetensors"]),
         cameras=projection.cameras,
-        classes=list(CLASSES),
+        classes=classes.to_json(),
         stages=len(channels),
         quantisation=targets.quantisation(teacher),
         **known,
     ) as out:
         arrays = {}
         if logits:
-            arrays["logits"] = out.rows("logits", (len(channels), len(CLASSES)), np.float16)
+            arrays["logits"] = out.rows("logits", (len(channels), len(classes)), np.float16)
         if features:
             arrays["patch_index"] = out.rows("patch_index", (), np.uint16)
             arrays["patch_feature"] = out.rows("patch_feature", (len(channels), max(channels)), np.int8)
             arrays["point_patch"] = out.rows("point_patch", (), np.uint16)
         patches = np.zeros(len(projection.offsets), dtype=np.int64)
-        mass = np.zeros((len(channels), len(CLASSES)))
+        mass = np.zeros((len(channels), len(classes)))
         seen = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
         seen = [(f, c) for f, c in seen if projection.rows(f, c).start < projection.rows(f, c).stop]
         # Resumed at a batch and not at an image: what an image is batched with may change its last bits.
         batches = [seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)]
-        out.keep(patches=patches, mass=mass, **{f"agreement_{s}": a.confusion for s, a in enumerate(agreements)})
+        out.keep(patches=patches, mass=mass, **{f"agreement_{s}": a.counts for s, a in enumerate(agreements)})
         for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
             images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]

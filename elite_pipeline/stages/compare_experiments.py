@@ -8,21 +8,20 @@ from typing import Any
 
 from pydantic import Field
 
-from elite_pipeline.config import ComparisonSettings
-from elite_pipeline.config.validation import Section
+from elite_pipeline.config import Compared, ComparisonSettings, Oracle
 from elite_pipeline.config.values import Name
 from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
 
 
-class ComparedExperiment(Section):
-    """An experiment, and what its results do not say of it. labeller: of the images that its teacher was tuned on."""
+class ComparedExperiment(Compared):
+    """A compared experiment spelt out. oracle: if its teacher is one. labeller: of the teacher's training images."""
 
-    experiment: Name
     dataset: Name
     teacher: Name | None
     student: Name
     pretraining: Name | None = None
+    oracle: Oracle | None = None
     labeller: str | None
 
 
@@ -35,7 +34,7 @@ class CompareExperiments(ComparisonSettings):
     experiments: dict[str, ComparedExperiment] = Field(min_length=2)  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read and compare, write."""
     stage = parser(__doc__)
     stage.add_argument("--results", type=Path, nargs="+", required=True, help="mIoU of each experiment and seed")

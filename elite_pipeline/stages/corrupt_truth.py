@@ -8,32 +8,29 @@ from pathlib import Path
 
 from elite_pipeline.config import Oracle
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequence, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, corrupt, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, required=True, help="the index of all its labels, from index_frames")
-    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    add_sequence(stage, "frames", "projection")
     stage.add_argument("--out", type=Path, required=True, help="targets store to write")
     args, settings = parse(stage, Oracle, argv)
 
     import numpy as np
 
     from elite_pipeline import store
-    from elite_pipeline.config import STAGES
-    from elite_pipeline.datasets.semantickitti import CLASSES
+    from elite_pipeline.choices import STAGES
     from elite_pipeline.evaluation import oracle
-    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.evaluation.soft_labels import class_mass
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings.sequence import Recorded
     from elite_pipeline.resume import origin
 
-    recorded, projection = Recorded(args.sequence_folder, args.frames), store.Projection(args.projection)
-    frames, sequence = recorded.index.frames, recorded.recording.sequence
+    recorded, projection = Recorded(args.data, args.frames), store.Projection(args.projection)
+    frames, sequence = recorded.index.frames, recorded.index.sequence
     if projection.frames != frames:
         raise InputError(f"{args.projection} holds other frames than {args.frames}. Delete it and run snakemake again.")
     if unlabelled := [frame for frame, known in zip(frames, recorded.index.labelled, strict=True) if not known]:
@@ -42,8 +39,11 @@ def main(argv=None):
             " an oracle needs dense truth. Use it on a simulated data set, or on one with missing_labels: false."
         )
 
-    def truth(f):
-        """(labels, instances) of the projected points of frame index `f`."""
+    def truth(f: int) -> tuple[np.ndarray, np.ndarray]:
+        """(labels, instances) of the projected points of frame index `f`.
+
+        Raises `InputError` where one of them is not in the scan.
+        """
         point = projection.read("point", projection.frame_rows(f))
         if len(point) and point.max() >= recorded.index.points[f]:
             raise InputError(
@@ -51,8 +51,9 @@ def main(argv=None):
             )
         return recorded.labels(f)[point], recorded.instances(f)[point]
 
-    corruption = oracle.Corruption(settings, sequence, map(truth, range(len(frames))))
-    agreement, mass = Agreement(), np.zeros((STAGES, len(CLASSES)))
+    classes = recorded.index.classes
+    corruption = oracle.Corruption(settings, sequence, map(truth, range(len(frames))), classes)
+    agreement, mass = Confusion(classes), np.zeros((STAGES, len(classes)))
     with store.create(
         args.out,
         "targets",
@@ -61,18 +62,18 @@ def main(argv=None):
         provenance=provenance(settings, args.frames, args.projection),
         origin=origin("corrupt_truth"),
         cameras=projection.cameras,
-        classes=list(CLASSES),
+        classes=classes.to_json(),
         stages=STAGES,
         oracle=settings.model_dump(mode="json"),
         note=oracle.NOTE,
     ) as out:
-        rows = out.rows("logits", (STAGES, len(CLASSES)), np.float16)
-        out.keep(mass=mass, agreement=agreement.confusion)
+        rows = out.rows("logits", (STAGES, len(classes)), np.float16)
+        out.keep(mass=mass, agreement=agreement.counts)
         for f in out.steps(list(range(len(frames))), label=f"corrupt_truth {sequence}"):
             labels, instances = truth(f)
             point, visible = (projection.read(name, projection.frame_rows(f)) for name in ("point", "visible"))
             answers = corruption.answers(frames[f], recorded.points(f)[point], labels, instances)
-            logits = oracle.logits(answers, settings.accuracy)
+            logits = oracle.logits(answers, settings.accuracy, len(classes))
             rows.append(logits)
             mass += class_mass(logits[visible])
             agreement.add(labels[visible], answers[visible])

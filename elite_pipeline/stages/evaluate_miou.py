@@ -8,27 +8,28 @@ Writes --out (JSON) and the same name with .md: a table of the classes.
 
 from pathlib import Path
 
+from elite_pipeline.config import Oracle
 from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Count, Name
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
 class ExperimentToEvaluate(Section):
-    """teacher: of the experiment, if it has one. votes: passes; None: the single pass of the protocol."""
+    """teacher: of the experiment, if it has one. oracle: if that teacher is one. votes: passes; None: a single one."""
 
     teacher: Name | None = None
+    oracle: Oracle | None = None
     votes: Count | None = None
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, predict, count, write."""
     stage = parser(__doc__)
     stage.add_argument("--experiment", required=True)
     stage.add_argument("--dataset", required=True)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
+    add_sequences(stage, "frames")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_tta.json")
     arguments, settings = parse(stage, ExperimentToEvaluate, argv)
 
@@ -38,6 +39,7 @@ def main(argv=None):
 
     from elite_pipeline import provenance
     from elite_pipeline.evaluation import metrics, tta
+    from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
@@ -46,41 +48,46 @@ def main(argv=None):
 
     began = time.perf_counter()
     predict = Predictor.load(arguments.model)
-    trained, classes = predict.config, predict.config["classes"]
-    known = trained.get("known_classes", classes[1:])
-    recordings = open_recorded(arguments.sequences, arguments.frames)
+    trained, classes = predict.config, predict.classes
+    known = trained["known_classes"]
+    recordings = open_recorded(arguments.data, arguments.frames)
     scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
     if not scans:
-        raise InputError(f"no scan of {', '.join(map(str, arguments.sequences))} has labels: there is nothing to score")
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: there is nothing to score")
+    for path, recorded in zip(arguments.frames, recordings, strict=True):
+        classes.check_same(recorded.index.classes, arguments.model, path)
+    confusion = Confusion(classes)
     for number, (recorded, f) in enumerate(progress(scans, label="evaluate_miou")):
         points = recorded.points(f)
         labels = tta.vote(predict, points, settings.votes, seed=number) if settings.votes else predict(points)
-        confusion += metrics.confusion(labels, recorded.labels(f), len(classes))
-    iou = dict(zip(classes[1:], metrics.class_iou(confusion)[1:].tolist(), strict=True))
+        confusion.add(recorded.labels(f), labels)
+    counts = confusion.counts
+    iou = dict(zip(classes.evaluated, metrics.class_iou(counts)[1:].tolist(), strict=True))
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
         "split": "val",
-        "sequences": [folder.name for folder in arguments.sequences],
-        "miou": metrics.mean_iou(confusion),
+        "sequences": [recorded.index.sequence for recorded in recordings],
+        "miou": metrics.mean_iou(counts),
         "known_classes": known,
-        "miou_known": metrics.mean_iou(confusion, [classes.index(name) for name in known]),
+        "miou_known": metrics.mean_iou(counts, np.flatnonzero(classes.known(known))),
         "iou": iou,
-        "confusion": confusion.tolist(),
-        "points": int(confusion.sum()),
+        "confusion": counts.tolist(),
+        "colours": dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True)),
+        "points": int(counts.sum()),
         "scans": len(scans),
         "tta": settings.votes is not None,
         "votes": settings.votes or 1,
         "trained_on": trained["trained_on"],
-        "training_scans": trained.get("training_scans", trained.get("scans")),
+        "training_scans": trained["training_scans"],
         "labelled_scans": trained["labelled_scans"],
-        "labelled_classes": trained.get("labelled_classes"),
-        "taught": trained.get("taught"),
+        "labelled_classes": trained["labelled_classes"],
+        "taught": trained["taught"],
         "teacher": settings.teacher,
-        "zero_shot": trained["labelled_scans"] == 0 and bool(trained.get("taught")),
-        "pretrained": trained.get("pretrained"),
-        "steps": trained.get("steps"),
+        "oracle": settings.oracle and settings.oracle.model_dump(mode="json"),
+        "zero_shot": trained["labelled_scans"] == 0 and trained["taught"],
+        "pretrained": trained["pretrained"],
+        "steps": trained["steps"],
         "weights_sha256": weights_sha256(arguments.model),
         "parameters": parameters(predict.student),
         "config": trained["settings"],

@@ -9,18 +9,16 @@ image that does not count: with SAM's encoder, without reading the image.
 from pathlib import Path
 
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, label, count, write."""
     from elite_pipeline.config import LabelImages, LabellersToEvaluate
 
     stage = parser(__doc__)
     stage.add_argument("--dataset", required=True)
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
-    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
+    add_sequences(stage, "frames", "projection")
     stage.add_argument("--gallery", type=Path, required=True, help="NPZ to write")
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
     args, settings = parse(stage, LabellersToEvaluate, argv)
@@ -34,20 +32,26 @@ def main(argv=None):
     from elite_pipeline.labellers import benchmark
     from elite_pipeline.labellers.choice import build_labeller
     from elite_pipeline.progress import progress
+    from elite_pipeline.recordings import index
     from elite_pipeline.recordings.camera_views import spread_views
     from elite_pipeline.results import write
 
     began = time.perf_counter()
-    views = spread_views(args.sequences, args.frames, args.projection, settings.frames)
+    indices = index.read_all(args.frames)
+    classes = indices[0].classes
+    views = spread_views(args.data, args.frames, args.projection, settings.frames)
     if not views:
-        raise InputError(f"no frame of {', '.join(map(str, args.sequences))} has both an image and labels")
+        raise InputError(f"no frame of {', '.join(map(str, args.frames))} has both an image and labels")
     held_out = None if all(load().truth is not None for load in views) else settings.held_out
     sections = {"sam": settings.sam, "paper": settings.paper, "regions": settings.regions}
     labellers = {
         name: build_labeller(LabelImages.model_validate({"labeller": labeller, **sections}))
         for name, labeller in benchmark.LABELLERS.items()
     }
-    found, gallery = {share: benchmark.LabellerComparison() for share in benchmark.SHARES}, benchmark.Gallery()
+    found, gallery = (
+        {share: benchmark.LabellerComparison(classes) for share in benchmark.SHARES},
+        benchmark.Gallery(classes),
+    )
     for k, load in enumerate(progress(views, label=f"evaluate_pseudo_labels {args.dataset}")):
         view = load()
         shown, reference = benchmark.split(view, settings.seed, held_out)
@@ -62,9 +66,10 @@ def main(argv=None):
     result = {
         "dataset": args.dataset,
         "split": "train",
-        "sequences": [folder.name for folder in args.sequences],
+        "sequences": [known.sequence for known in indices],
         "reference": "dense truth" if held_out is None else "held-out points",
         "held_out": held_out,
+        "classes": classes.evaluated,
         "frames": len(views),
         "labellers": by_density["1"]["labellers"],
         "by_density": by_density,

@@ -9,33 +9,28 @@ from pathlib import Path
 
 from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, compare, write."""
     stage = parser(__doc__)
     stage.add_argument("--dataset", required=True)
     stage.add_argument("--teacher", required=True, help="its name, or an oracle's")
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of all their labels, in order")
-    stage.add_argument("--selected", type=Path, nargs="+", required=True, help="indices of the labels that are used")
-    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
-    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="their targets stores")
+    add_sequences(stage, "frames", "selected", "projection", "targets")
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
     args, _ = parse(stage, Section, argv)
 
     import torch
 
     from elite_pipeline import provenance, store
-    from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
     from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, table
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings import index
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
 
-    sequences = open_recorded(args.sequences, args.frames, args.projection, args.targets)
+    sequences = open_recorded(args.data, args.frames, args.projection, args.targets)
     if len(args.selected) != len(args.frames):
         raise InputError(f"--selected names {len(args.selected)} files for {len(args.frames)} --frames: give one each")
     selected = [index.read(path) for path in args.selected]
@@ -58,7 +53,8 @@ def main(argv=None):
         for f, known in enumerate(recorded.index.labelled)
         if known
     ]
-    found = {group: Quality(*stages) for group in GROUPS}
+    classes = sequences[0].index.classes
+    found = {group: Quality(sequences[0].stages or 0, classes) for group in GROUPS}
     for recorded, f, group in progress(scans, label=f"evaluate_teacher {args.teacher}"):
         answers = recorded.answers(f)
         labels = torch.from_numpy(recorded.labels(f))[answers.taught]
@@ -67,7 +63,7 @@ def main(argv=None):
     summaries = {group: quality.summary() for group, quality in found.items()}
     if summaries["all"] is None:
         raise InputError(
-            f"no visible point of {', '.join(map(str, args.sequences))} has a label: there is nothing to score."
+            f"no visible point of {', '.join(map(str, args.frames))} has a label: there is nothing to score."
             " Copy labels of some training scans."
         )
     attributes = store.open_store(args.targets[0], "targets").attrs
@@ -76,9 +72,10 @@ def main(argv=None):
         "teacher": args.teacher,
         "oracle": attributes.get("oracle"),
         "note": attributes.get("note"),
-        "known_classes": attributes.get("known_classes", list(CLASSES[IGNORE + 1 :])),
+        "classes": classes.evaluated,
+        "known_classes": attributes.get("known_classes", classes.evaluated),
         "split": "train",
-        "sequences": [folder.name for folder in args.sequences],
+        "sequences": [recorded.index.sequence for recorded in sequences],
         **summaries,
         "versions": provenance.versions(),
         "commit": provenance.commit(),

@@ -4,35 +4,37 @@ from pathlib import Path
 
 from elite_pipeline.config import IndexFrames
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_data, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, check, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
+    add_data(stage)
+    stage.add_argument("--sequence", required=True, help="the sequence's name")
     stage.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     args, settings = parse(stage, IndexFrames, argv)
 
-    from elite_pipeline.datasets import open_recording
+    from elite_pipeline.datasets.classes import class_table
     from elite_pipeline.recordings import index
 
-    recording = open_recording(args.sequence_folder)
+    classes = class_table(settings.classes)
+    source = index.Source(settings.format, args.sequence, classes, dict(sorted(settings.cameras.items())))
     rows, faults = index.check(
-        recording,
-        settings.cameras,
+        source.open(args.data),
         labels=settings.labels,
         images=settings.images,
         missing_images=settings.missing_images,
     )
-    faults += index.wrong_sizes(rows, settings.cameras, args.sequence_folder)
+    place = f"{args.data}, sequence {args.sequence}"
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        raise InputError(f"{args.sequence_folder} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listed}")
-    index.write(args.out, rows)
+        raise InputError(f"{place}, has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listed}")
+    index.write(args.out, rows, source)
     points = sum(row["points"] for row in rows)
-    images = sum(bool(row.get(f"{camera}_height")) for row in rows for camera in settings.cameras)
+    images = sum(bool(row.get(f"{camera}_height")) for row in rows for camera in source.cameras)
     labelled = sum(row["labelled"] for row in rows)
-    print(f"{args.sequence_folder}: {len(rows)} scans, {points} points, {labelled} scans labelled, {images} images")
+    print(f"{place}: {len(rows)} scans, {points} points, {labelled} scans labelled, {images} images")
 
 
 if __name__ == "__main__":

@@ -4,35 +4,33 @@ from pathlib import Path
 
 from elite_pipeline.config import LabelImages
 from elite_pipeline.errors import run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequence, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, label, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
-    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    add_sequence(stage, "frames", "projection")
     stage.add_argument("--out", type=Path, required=True, help="pseudo-label store to write")
     args, settings = parse(stage, LabelImages, argv)
 
     import numpy as np
 
     from elite_pipeline import store
-    from elite_pipeline.datasets import open_recording
-    from elite_pipeline.evaluation.confusion import Agreement
+    from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.labellers.choice import build_labeller
-    from elite_pipeline.labellers.sparse import paint
+    from elite_pipeline.labellers.painting import paint
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings import index
     from elite_pipeline.resume import origin
 
-    recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
+    recording = frames.source.open(args.data)
     projection = store.Projection(args.projection)
     largest = tuple(np.max([frames.sizes[camera].max(axis=0) for camera in projection.cameras], axis=0))
     # Where labels are few, most sequences have none: SAM is loaded only for those that do.
     label_image = build_labeller(settings) if frames.labelled.any() else None
-    against_truth = Agreement()
+    against_truth = Confusion(frames.classes)
 
     with store.create(
         args.out,
@@ -42,11 +40,12 @@ def main(argv=None):
         provenance=provenance(settings, args.frames, args.projection),
         origin=origin("label_images", network=settings.sam),
         cameras=projection.cameras,
+        classes=frames.classes.to_json(),
         image_sizes=projection.image_sizes,
     ) as out:
         shape = (len(projection.cameras), *largest)
         arrays = [out.rows(name, shape, np.uint8, compress=True) for name in ("label", "confidence")]
-        out.keep(against_truth=against_truth.confusion)
+        out.keep(against_truth=against_truth.counts)
         for f, frame in out.steps(list(enumerate(frames.frames)), label=f"label_images {recording.sequence}"):
             dense = np.zeros((2, 1, len(projection.cameras), *largest), dtype=np.uint8)
             for c, camera in enumerate(projection.cameras):
@@ -68,7 +67,7 @@ def main(argv=None):
             for rows, values in zip(arrays, dense, strict=True):
                 rows.append(values)
     print(f"{args.out}: {len(frames.frames)} frames labelled by '{settings.labeller}'")
-    if against_truth.confusion.any():
+    if against_truth.known:
         print(f"against the dense truth: {against_truth}")
 
 

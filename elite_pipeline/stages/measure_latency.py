@@ -7,17 +7,16 @@ CPU and says so in `device`.
 from pathlib import Path
 
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, time, write."""
     from elite_pipeline.config import MeasureLatency
 
     stage = parser(__doc__)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="sequence folders")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet), in that order")
+    add_sequences(stage, "frames")
     stage.add_argument("--threads", type=int, help="CPU threads (default: as many as the process may use)")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_latency.json")
     arguments, settings = parse(stage, MeasureLatency, argv)
@@ -38,7 +37,7 @@ def main(argv=None):
         raise InputError("measure_latency.precision 16-true needs a GPU, and there is none: write 32-true")
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     predictor = Predictor.load(arguments.model, half=half)
-    recordings = open_recorded(arguments.sequences, arguments.frames)
+    recordings = open_recorded(arguments.data, arguments.frames)
     readers = [partial(recorded.points, f) for recorded in recordings for f in range(len(recorded.index.frames))]
     samples, sizes = latency.measure(predictor, readers, warmup=settings.warmup, scans=settings.scans)
     result = {

@@ -8,7 +8,7 @@ from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, draw."""
     stage = parser(__doc__)
     stage.add_argument("--result", type=Path, required=True, help="results/<comparison>_comparison.json")

@@ -7,30 +7,26 @@ Rows are image patches of labelled scans; labels choose and score them, and noth
 from pathlib import Path
 
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 ROWS = 100
 """Fewest patches that say anything."""
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, measure, draw, write."""
     from elite_pipeline.config import PlotEmbedding
 
     stage = parser(__doc__)
     stage.add_argument("--experiment", required=True)
     stage.add_argument("--model", type=Path, required=True, help="models/<experiment>")
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
-    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
-    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="the teacher's answers there")
+    add_sequences(stage, "frames", "projection", "targets")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_embedding.json")
     arguments, settings = parse(stage, PlotEmbedding, argv)
 
     import numpy as np
 
     from elite_pipeline import provenance
-    from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.evaluation import embedding
     from elite_pipeline.figures.embedding import plot_embedding
     from elite_pipeline.recordings.sequence import open_recorded
@@ -44,7 +40,7 @@ def main(argv=None):
             f"{arguments.model}: this student has no domain-adaptation module to look at. Give it one with"
             " students.<name>.network.adaptation (and .embedding) in config.yaml, and train it again."
         )
-    recordings = open_recorded(arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
+    recordings = open_recorded(arguments.data, arguments.frames, arguments.projection, arguments.targets)
     of_teacher = trained["settings"]["losses"]["stages"][-1]
     for path, recorded in zip(arguments.targets, recordings, strict=True):
         if not recorded.feature_channels:
@@ -60,24 +56,27 @@ def main(argv=None):
             f"{', '.join(map(str, arguments.frames))}: fewer than two scans are labelled, but features are compared"
             " across scans. Give an index with labels, such as that of the validation sequences."
         )
-    patches = embedding.gather(Predictor.load(arguments.model), recordings, of_teacher)
+    predictor = Predictor.load(arguments.model)
+    classes = predictor.classes
+    classes.check_same(recordings[0].index.classes, arguments.model, arguments.frames[0])
+    patches = embedding.gather(predictor, recordings, of_teacher)
     patches = patches[embedding.balanced(patches.classes, settings.points, settings.seed)]
     if len(patches) < ROWS or len(np.unique(patches.scan)) < 2 or settings.perplexity >= 3 * len(patches):
         raise InputError(
-            f"{', '.join(map(str, arguments.sequences))}: {len(patches)} patches with labels in"
+            f"{', '.join(map(str, arguments.frames))}: {len(patches)} patches with labels in"
             f" {len(np.unique(patches.scan))} scans, but it takes {ROWS} at least, of two scans, and more than a third"
             f" of plot_embedding.perplexity, which is {settings.perplexity:g}. Give more labelled scans that a camera"
             " saw, or a lower perplexity."
         )
-    counts = np.bincount(patches.classes, minlength=len(CLASSES))
+    counts = np.bincount(patches.classes, minlength=len(classes))
     result = {
         "experiment": arguments.experiment,
         **embedding.measure(patches),
         "rows": len(patches),
         "scans": len(np.unique(patches.scan)),
         "stage": of_teacher,
-        "sequences": [folder.name for folder in arguments.sequences],
-        "classes": {name: int(rows) for name, rows in zip(CLASSES, counts, strict=True) if rows},
+        "sequences": [recorded.index.sequence for recorded in recordings],
+        "classes": {name: int(rows) for name, rows in zip(classes.names, counts, strict=True) if rows},
         "weights_sha256": weights_sha256(arguments.model),
         "config": trained["settings"] | {"plot_embedding": settings.model_dump(mode="json")},
         "versions": provenance.versions(),
@@ -86,7 +85,7 @@ def main(argv=None):
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     places = embedding.plane(patches, settings.perplexity, settings.seed)
-    plot_embedding(arguments.out.with_suffix(".png"), result, places, patches.classes)
+    plot_embedding(arguments.out.with_suffix(".png"), result, places, patches.classes, classes)
     write(arguments.out, result, embedding.table(result))
 
 

@@ -8,7 +8,8 @@ from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, draw."""
     stage = parser(__doc__)
     stage.add_argument("--result", type=Path, required=True, help="results/<experiment>_latency.json")
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")

@@ -8,7 +8,8 @@ from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, draw."""
     stage = parser(__doc__)
     stage.add_argument("--result", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
     stage.add_argument("--gallery", type=Path, required=True, help="pictures of its worst images")
@@ -20,10 +21,10 @@ def main(argv=None):
     from elite_pipeline.labellers.benchmark import read_gallery
 
     labellers.plot_curves(args.out, json.loads(args.result.read_text()))
-    rows = read_gallery(args.gallery)
+    rows, classes = read_gallery(args.gallery)
     if not rows:
         raise InputError(f"{args.gallery} has no image that the default labeller covers: see coverage in {args.result}")
-    labellers.plot_worst(args.worst, rows)
+    labellers.plot_worst(args.worst, rows, classes)
 
 
 if __name__ == "__main__":

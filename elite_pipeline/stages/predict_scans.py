@@ -3,18 +3,19 @@
     python -m elite_pipeline.stages.predict_scans --model models/demo scan.bin more/*.bin folder/ --out labels/
 
 A scan is a .bin of float32 x, y, z (metres; x forward, y left, z up) and remission, one point after another. Its label
-file has one uint32 a point, in the same order: SemanticKITTI's raw ids. Under --out, which is made where it is missing,
+file has one uint32 a point, in the same order: raw ids of the class table that the student learnt. Under
+--out, which is made where it is missing,
 
     scan.bin                      becomes  scan.label
     folder/, with run/scan.bin    becomes  run/scan.label, for every .bin in the folder or below
     08/, with velodyne/scan.bin   becomes  sequences/08/predictions/scan.label, as the official evaluation wants it
 
 Label files of these names are replaced. The same from Python, with numpy as np, `Predictor` of
-elite_pipeline.student.model and `raw_ids` of elite_pipeline.submission:
+elite_pipeline.student.model:
 
     predict = Predictor.load("models/demo")
     points = np.fromfile("scan.bin", np.float32).reshape(-1, 4)
-    raw_ids(predict(points)).tofile("scan.label")
+    predict.classes.to_raw(predict(points)).tofile("scan.label")
 """
 
 import argparse
@@ -22,10 +23,8 @@ from pathlib import Path
 
 from elite_pipeline.errors import InputError, run
 
-POINT_BYTES = 16
 
-
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, predict, write."""
     stage = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stage.add_argument("scans", type=Path, nargs="+", help="files or folders of .bin scans")
@@ -34,7 +33,8 @@ def main(argv=None):
     stage.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default a GPU where there is one")
     args = stage.parse_intermixed_args(argv)
 
-    from elite_pipeline.deploy.submission import check_classes, label_files, write_labels
+    from elite_pipeline.deploy.predict import read_scan
+    from elite_pipeline.deploy.submission import label_files, write_labels
 
     scans = label_files(args.scans, args.out)
 
@@ -49,32 +49,12 @@ def main(argv=None):
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {args.device}: {reason}. Try --device cpu, or leave it out.") from None
     predict = Predictor.load(args.model, args.device)
-    check_classes(predict.config, args.model)
     labelled = 0
     for path, scan in progress(scans.items(), label="predict_scans", unit="scan"):
         points = read_scan(scan)
-        write_labels(path, predict(points))
+        write_labels(path, predict.classes.to_raw(predict(points)))
         labelled += len(points)
     print(f"{args.out}: {len(scans)} label files, {labelled} points")
-
-
-def read_scan(path):
-    """(N, 4) float32 of a `.bin`: x, y, z in metres, remission. N may be 0."""
-    import numpy as np
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: unreadable ({error.strerror}). Check the path, or who may read it.") from None
-    if len(data) % POINT_BYTES:
-        raise InputError(
-            f"{path}: {len(data)} bytes are not a multiple of {POINT_BYTES} (x, y, z, remission as float32)."
-            " The scan is truncated or of another format: copy or convert it again."
-        )
-    points = np.frombuffer(data, "<f4").reshape(-1, 4)
-    if bad := int((~np.isfinite(points)).any(axis=1).sum()):
-        raise InputError(f"{path}: {bad} of {len(points)} points are NaN or infinite. Remove them: they have no place.")
-    return points
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from elite_pipeline.checkpoints import PACKAGED
 from elite_pipeline.config import PretrainSam
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, render, train, write."""
     stage = stages.parser(__doc__)
     stage.add_argument("--run", type=Path, required=True, help="folder of rendered views and resumable checkpoints")
     stage.add_argument("--out", type=Path, default=PACKAGED, help=".safetensors to write (default: the packaged one)")

@@ -7,19 +7,15 @@ bit for bit. All lists go in one order. Writes backbone.safetensors, module.safe
 from pathlib import Path
 
 from elite_pipeline.errors import run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, train, write."""
     from elite_pipeline.config import StudentToPretrain
 
     stage = parser(__doc__)
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="folders data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet)")
-    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores (Zarr)")
-    stage.add_argument("--targets", type=Path, nargs="+", required=True, help="the image encoder's features (Zarr)")
-    stage.add_argument("--superpixels", type=Path, nargs="*", default=[], help="superpixels (Zarr), to pair over those")
+    add_sequences(stage, "frames", "projection", "targets", optional=("superpixels",))
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="cache/pretrained/<pretraining>")
     arguments, settings = parse(stage, StudentToPretrain, argv)
@@ -40,7 +36,7 @@ def main(argv=None):
     level = settings.contrast.level
     if (level == "superpixel") != bool(arguments.superpixels):
         raise InputError(f"contrast.level is {level}: give --superpixels with superpixel, and only then")
-    files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets, arguments.superpixels)
+    files = (arguments.data, arguments.frames, arguments.projection, arguments.targets, arguments.superpixels)
     examples = Examples(open_recorded(*files, labels=False), features=True)
     task = contrast.Contrasting(examples, settings)
     trained = train(task, arguments.run)
@@ -49,9 +45,9 @@ def main(argv=None):
     config = {
         "pretraining": arguments.out.name,
         "network": settings.network.model_dump(mode="json"),
-        "trained_on": [folder.name for folder in arguments.sequences],
+        "trained_on": [recorded.index.sequence for recorded in examples.sequences],
         "scans": len(examples),
-        "parameters": parameters(task.learner.student.backbone),
+        "parameters": parameters(task.learner.student.get_submodule("backbone")),
         "steps": trained.steps,
         "processes": trained.processes,
         "seconds": round(time.perf_counter() - began, 1),

@@ -4,41 +4,39 @@ from pathlib import Path
 
 from elite_pipeline.config import ProjectSequence
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequence, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, project, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
+    add_sequence(stage, "frames")
     stage.add_argument("--out", type=Path, required=True, help="projection store to write")
     args, settings = parse(stage, ProjectSequence, argv)
 
     import numpy as np
 
     from elite_pipeline import store
-    from elite_pipeline.datasets import open_recording
     from elite_pipeline.progress import progress
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings import index, projection
 
-    recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
-    if unseen := sorted(settings.cameras.keys() - frames.sizes.keys()):
+    recording = frames.source.open(args.data)
+    if unseen := sorted(recording.cameras.keys() - frames.sizes.keys()):
         raise InputError(f"{args.frames}: indexed without {', '.join(unseen)}; only sequences in train: need images")
-    cameras = [recording.camera(name, matrix) for name, matrix in sorted(settings.cameras.items())]
-    rule = settings.project_points
-    counts, shown = [0], 0
+    names, rule = sorted(recording.cameras), settings.project_points
+    intrinsics = {name: recording.camera(name, frames.frames[0]).intrinsics.tolist() for name in names}
+    counts, shown, camera_from_lidar = [0], 0, []
     with store.create(
         args.out,
         "projection",
-        sequence=recording.sequence,
+        sequence=frames.sequence,
         frames=frames.frames,
         provenance=provenance(settings, args.frames),
-        cameras=[camera.name for camera in cameras],
-        image_sizes={camera.name: frames.sizes[camera.name].max(axis=0).tolist() for camera in cameras},
-        intrinsics={camera.name: camera.intrinsics.tolist() for camera in cameras},
-        camera_from_lidar={camera.name: camera.camera_from_lidar.tolist() for camera in cameras},
+        cameras=names,
+        image_sizes={name: frames.sizes[name].max(axis=0).tolist() for name in names},
+        intrinsics=intrinsics,
     ) as out:
         arrays = {
             "point": out.rows("point", (), np.uint32),
@@ -46,20 +44,24 @@ def main(argv=None):
             "depth": out.rows("depth", (), np.float32),
             "visible": out.rows("visible", (), np.bool_),
         }
-        for f, frame in enumerate(progress(frames.frames, label=f"project_points {recording.sequence}")):
+        for f, frame in enumerate(progress(frames.frames, label=f"project_points {frames.sequence}")):
             points = recording.points(frame)
-            for camera in cameras:
-                size = tuple(frames.sizes[camera.name][f])
+            for name in names:
+                camera = recording.camera(name, frame)
+                camera_from_lidar.append(camera.camera_from_lidar)
+                size = tuple(frames.sizes[name][f])
                 if not any(size):  # this camera took no image of this frame
                     counts.append(0)
                     continue
                 point, pixel, depth = projection.project(points, camera, size, rule.min_depth)
                 seen = projection.visible(pixel, depth, size, rule.cell, rule.tolerance)
-                for name, values in zip(arrays, (point, pixel, depth, seen), strict=True):
-                    arrays[name].append(values)
+                for array, values in zip(arrays.values(), (point, pixel, depth, seen), strict=True):
+                    array.append(values)
                 counts.append(len(point))
                 shown += int(seen.sum())
         out.array("offsets", np.cumsum(counts, dtype=np.int64))
+        # For each frame: where the camera's shutter and the LiDAR differ in time, the motion between is in it.
+        out.array("camera_from_lidar", np.stack(camera_from_lidar).reshape(len(frames.frames), len(names), 4, 4))
     total = sum(counts)
     print(f"{args.out}: {total} projected points, {shown} visible ({shown / max(total, 1):.1%})")
 

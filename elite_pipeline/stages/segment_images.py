@@ -4,27 +4,25 @@ from pathlib import Path
 
 from elite_pipeline.config import SegmentImages
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequence, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, segment, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence-folder", type=Path, required=True, help="data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, required=True, help="its index, from index_frames")
-    stage.add_argument("--projection", type=Path, required=True, help="its projection store, from project_points")
+    add_sequence(stage, "frames", "projection")
     stage.add_argument("--out", type=Path, required=True, help="superpixel store to write")
     args, settings = parse(stage, SegmentImages, argv)
 
     import numpy as np
 
     from elite_pipeline import store
-    from elite_pipeline.datasets import open_recording
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings import index, superpixels
     from elite_pipeline.resume import origin
 
-    recording = open_recording(args.sequence_folder)
     frames = index.read(args.frames)
+    recording = frames.source.open(args.data)
     projection = store.Projection(args.projection)
     if projection.frames != frames.frames:
         raise InputError(f"{args.projection} has other frames than {args.frames}. Delete it and run snakemake again.")

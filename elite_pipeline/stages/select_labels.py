@@ -7,21 +7,22 @@ from elite_pipeline.errors import run
 from elite_pipeline.stages import parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, choose among all sequences, write the one."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence", required=True, help="two digits: the sequence to write")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices NN.parquet of the training split")
+    stage.add_argument("--sequence", required=True, help="the sequence to write")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of the training split")
     stage.add_argument("--out", type=Path, required=True, help="index to write")
     arguments, settings = parse(stage, LabelsToSelect, argv)
 
     from elite_pipeline.recordings import index
     from elite_pipeline.recordings.label_selection import select
 
-    paths = {path.stem: path for path in arguments.frames}
-    chosen = select({sequence: index.read(path) for sequence, path in paths.items()}, settings)
+    indices = {known.sequence: known for known in index.read_all(arguments.frames)}
+    chosen = select(indices, settings)
     mine, total = chosen[arguments.sequence], sum(map(len, chosen.values()))
-    index.with_labels_of(paths[arguments.sequence], mine, arguments.out)
+    path = arguments.frames[list(indices).index(arguments.sequence)]
+    index.with_labels_of(path, mine, arguments.out)
     print(f"{arguments.out}: labels of {len(mine)} scans ({total} in all sequences): {' '.join(sorted(mine))}")
 
 

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     """Write the drive; the folder `--out` appears when it is whole."""
     stage = parser(__doc__)
     stage.add_argument(
-        "--sequence", required=True, help="two digits; with the seed, it says which place to drive through"
+        "--sequence", required=True, help="its name; with the seed, it says which place to drive through"
     )
     stage.add_argument("--out", required=True, type=Path, help="folder of the sequence")
     arguments, settings = parse(stage, SimulateDrive, argv)

@@ -7,20 +7,19 @@ A run that was killed goes on after its last whole world.
 """
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from elite_pipeline.config import SimulateImages
-from elite_pipeline.datasets.semantickitti import CLASSES
-from elite_pipeline.errors import run
+from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 
 
 class ImagesToSimulate(SimulateImages):
-    """What `simulate_images` reads: that, and the classes that the labels leave out."""
+    """What `simulate_images` reads: that, the class table of its labels, and the classes that these leave out."""
 
-    unknown: list[Literal[CLASSES[1:]]] = Field(default=[])  # pyright: ignore
+    classes: str
+    unknown: list[str] = Field(default=[])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,10 +29,14 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--processes", type=int, default=1, help="that render worlds")
     arguments, settings = parse(stage, ImagesToSimulate, argv)
 
+    from elite_pipeline.datasets.classes import class_table
     from elite_pipeline.simulation.images import write_images
 
-    images = SimulateImages(**settings.model_dump(exclude={"unknown"}))
-    write_images(arguments.out, images, settings.unknown, processes=arguments.processes)
+    classes = class_table(settings.classes)
+    if strange := sorted(set(settings.unknown) - set(classes.evaluated)):
+        raise InputError(f"unknown names {strange}, which are no classes; those are {', '.join(classes.evaluated)}")
+    images = SimulateImages(**settings.model_dump(exclude={"unknown", "classes"}))
+    write_images(arguments.out, images, settings.unknown, classes, processes=arguments.processes)
     print(f"{arguments.out}: {images.worlds * images.views_per_world} images of {images.worlds} places")
 
 

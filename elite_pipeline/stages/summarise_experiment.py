@@ -14,7 +14,8 @@ class SummariseExperiment(Section):
     labeller: str | None
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, write."""
     stage = parser(__doc__)
     stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.md, which opens the page")
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")

@@ -1,25 +1,22 @@
 """Train a student from scans, their labels and the teacher's cached answers; no image and no teacher is touched.
 
 Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
-bit for bit. --sequences, --frames, --projection and --targets go in one order; without --projection and --targets it
+bit for bit. --frames, --projection and --targets go in one order; without --projection and --targets it
 trains from labels alone. Writes student.safetensors, config.json and training.jsonl to --out.
 """
 
 from pathlib import Path
 
 from elite_pipeline.errors import run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, train, write."""
     from elite_pipeline.config import StudentSettings
 
     stage = parser(__doc__)
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="folders data/<dataset>/sequences/NN")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices (Parquet)")
-    stage.add_argument("--projection", type=Path, nargs="*", default=[], help="their projection stores (Zarr)")
-    stage.add_argument("--targets", type=Path, nargs="*", default=[], help="the teacher's answers (Zarr)")
+    add_sequences(stage, "frames", optional=("projection", "targets"))
     stage.add_argument("--pretrained", type=Path, nargs="?", help="a backbone to begin with: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="models/<experiment>")
@@ -29,7 +26,6 @@ def main(argv=None):
     import time
 
     from elite_pipeline import provenance
-    from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import BACKBONE, save
     from elite_pipeline.student.network import parameters
@@ -38,21 +34,22 @@ def main(argv=None):
     from elite_pipeline.training.segmentation import Segmentation
 
     began = time.perf_counter()
-    files = (arguments.sequences, arguments.frames, arguments.projection, arguments.targets)
+    files = (arguments.data, arguments.frames, arguments.projection, arguments.targets)
     examples = Examples(open_recorded(*files), features=settings.losses.features > 0)
     task = Segmentation(examples, settings, arguments.pretrained)
     pretrained = [arguments.pretrained / BACKBONE] if arguments.pretrained else []
     trained = train(task, arguments.run)
     if not trained.writes:
         return
+    counted = zip(examples.classes.evaluated, examples.label_counts().tolist()[1:], strict=True)
     config = {
         "experiment": arguments.out.name,
-        "classes": CLASSES,
+        "classes": examples.classes.to_json(),
         "network": settings.network.model_dump(mode="json"),
-        "trained_on": [folder.name for folder in arguments.sequences],
+        "trained_on": [recorded.index.sequence for recorded in examples.sequences],
         "scans": len(examples),
         "labelled_scans": len(examples.labelled),
-        "labelled_classes": {n: c for n, c in zip(CLASSES[1:], examples.label_counts().tolist()[1:], strict=True) if c},
+        "labelled_classes": {name: count for name, count in counted if count},
         "training_scans": sum(len(recorded.index.frames) for recorded in examples.sequences),
         "known_classes": task.known_classes,
         "pretrained": arguments.pretrained.name if arguments.pretrained else None,

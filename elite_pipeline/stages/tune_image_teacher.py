@@ -10,7 +10,7 @@ in `<out>.run/`.
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -23,15 +23,16 @@ class ImageTeacherToTune(TeacherToTune):
     """What `tune_image_teacher` reads: the teacher's settings, and the share of images that it is measured on."""
 
     held_out: Annotated[float, Field(gt=0, lt=1)]
+    classes: str
 
     @model_validator(mode="after")
-    def _it_is_tuned(self):
+    def _it_is_tuned(self) -> Self:
         if self.tune_teacher.steps == 0:
             raise ValueError("tune_teacher.steps is 0, but an image segmentation network must learn its classes")
         return self
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Check the images, tune, measure on those held out, write."""
     stage = parser(__doc__)
     stage.add_argument("--images", type=Path, required=True, help="data/<image_set>, of images/ and labels/")
@@ -42,13 +43,14 @@ def main(argv=None):
 
     from elite_pipeline import sources
     from elite_pipeline.checkpoints import PACKAGED
+    from elite_pipeline.datasets.classes import IGNORE, class_table
     from elite_pipeline.datasets.labelled_images import open_images
-    from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
     from elite_pipeline.provenance import provenance
     from elite_pipeline.teacher import image_network, storage, tuning
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    folder = open_images(args.images)
+    classes = class_table(settings.classes)
+    folder = open_images(args.images, classes)
     first, last = (image_network.Pictures(folder, items) for items in folder.split(settings.held_out))
     known = tuning.class_pixels(first) > 0
     known[IGNORE] = False
@@ -60,7 +62,7 @@ def main(argv=None):
     runs = args.out.with_name(args.out.name + ".run")
     run_folder = runs / storage.fingerprint(made_by["settings"], made_by["inputs"], code)
 
-    teacher, view = storage.build_teacher(settings, "segmentation")
+    teacher, view = storage.build_teacher(settings, classes, "segmentation")
     sizes = tuning.trainable_parameters(teacher)
     print(f"{len(first)} images; trainable parameters: {sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads")
     tuning.tune(teacher, view, first, settings, run_folder, device=device)
@@ -71,8 +73,8 @@ def main(argv=None):
     description = {
         "kind": "segmentation",
         "settings": made_by["settings"],
-        "classes": CLASSES,
-        "known_classes": teacher.known_classes,
+        "classes": classes.to_json(),
+        "known_classes": teacher.known_classes(classes),  # pyright: ignore[reportCallIssue]
         "trainable_parameters": sizes,
         "images": len(first),
         "held_out": {

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from elite_pipeline.config import TeacherToTune
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Parse, read, tune, measure, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequences", type=Path, nargs="+", required=True, help="data/<dataset>/sequences/NN ...")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="their indices, in the same order")
-    stage.add_argument("--projection", type=Path, nargs="+", required=True, help="their projection stores")
-    stage.add_argument("--pseudo-labels", type=Path, nargs="*", default=[], help="their stores; none for 0 steps")
+    add_sequences(stage, "frames", "projection", optional=("pseudo-labels",))
     stage.add_argument("--out", type=Path, required=True, help="folder of the tuned teacher to write")
     args, settings = parse(stage, TeacherToTune, argv)
 
@@ -26,29 +24,26 @@ def main(argv=None):
 
     from elite_pipeline import sources
     from elite_pipeline.checkpoints import PACKAGED
-    from elite_pipeline.datasets.semantickitti import CLASSES
     from elite_pipeline.provenance import provenance
     from elite_pipeline.teacher import frozen, storage, tuning
     from elite_pipeline.teacher.tuning_images import LabelledImages
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = "stages" if settings.tune_teacher.steps else "frozen"
-    if kind == "stages" and len(args.pseudo_labels) != len(args.sequences):
+    if kind == "stages" and len(args.pseudo_labels) != len(args.frames):
         raise InputError(
-            f"{len(args.pseudo_labels)} stores after --pseudo-labels for {len(args.sequences)} sequences: name one each"
+            f"{len(args.pseudo_labels)} stores after --pseudo-labels for {len(args.frames)} sequences: name one each"
         )
-    images = LabelledImages(
-        args.sequences, args.frames, args.projection, args.pseudo_labels, unlabelled=kind == "frozen"
-    )
+    images = LabelledImages(args.data, args.frames, args.projection, args.pseudo_labels, unlabelled=kind == "frozen")
     packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
     code = sources.digest("tune_teacher")
     run_folder = args.out.parent / "run" / storage.fingerprint(made_by["settings"], made_by["inputs"], code)
 
     description = {"kind": kind, "settings": made_by["settings"], "images": len(images), "provenance": made_by}
-    teacher, view = storage.build_teacher(settings, kind)
+    teacher, view = storage.build_teacher(settings, images.classes, kind)
     if kind == "frozen":
-        description |= {"classes": [], "train_points": [], "stages": len(teacher.heads)}
+        description |= {"classes": None, "train_points": [], "stages": len(teacher.heads)}
         description["standardised_over"] = tuning.standardise(teacher, view, images, device=device)
         card = frozen.model_card(description)
     else:
@@ -63,7 +58,7 @@ def main(argv=None):
         for s, agreement in enumerate(stages):
             print(f"stage {s} at visible training points: {agreement}")
         description |= {
-            "classes": CLASSES,
+            "classes": images.classes.to_json(),
             "trainable_parameters": sizes,
             "elite_trains": tuning.ELITE_TRAINS.get(settings.encoder),
             "train_points": [{"accuracy": a.accuracy, "miou": a.miou, "iou": a.iou} for a in stages],

@@ -18,7 +18,7 @@ class WriteCard(Section):
     simulated: bool
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, compare, write."""
     stage = parser(__doc__)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")

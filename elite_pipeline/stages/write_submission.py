@@ -4,40 +4,41 @@ from pathlib import Path
 
 from elite_pipeline.config.validation import Section
 from elite_pipeline.errors import InputError, run
-from elite_pipeline.stages import parse, parser
+from elite_pipeline.stages import add_sequences, parse, parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Parse, read, predict, pack."""
     stage = parser(__doc__)
     stage.add_argument("--model", type=Path, required=True, help="models/<experiment>")
-    stage.add_argument("--sequences", type=Path, nargs="*", required=True, help="data/<dataset>/sequences/NN ...")
-    stage.add_argument("--frames", type=Path, nargs="*", required=True, help="their indices, in the same order")
+    add_sequences(stage, optional=("frames",))
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_submission.zip")
     args, _ = parse(stage, Section, argv)
-    if not args.sequences:
+    if not args.frames:
         raise InputError("no sequence to submit: name the unlabelled ones under test: of the data set in config.yaml")
 
+    from elite_pipeline.datasets.semantickitti import BENCHMARK
     from elite_pipeline.deploy import submission
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import Predictor
 
     predict = Predictor.load(args.model)
-    submission.check_classes(predict.config, args.model)
-    recordings = open_recorded(args.sequences, args.frames)
-    points = {r.recording.sequence: dict(zip(r.index.frames, r.index.points.tolist(), strict=True)) for r in recordings}
+    recordings = open_recorded(args.data, args.frames)
+    for path, recorded in zip(args.frames, recordings, strict=True):
+        predict.classes.check_same(recorded.index.classes, args.model, path)
+    points = {r.index.sequence: dict(zip(r.index.frames, r.index.points.tolist(), strict=True)) for r in recordings}
     scans = [(r, f) for r in recordings for f in range(len(r.index.frames))]
     predictions = (
-        (r.recording.sequence, r.index.frames[f], predict(r.points(f)))
+        (r.index.sequence, r.index.frames[f], predict.classes.to_raw(predict(r.points(f))))
         for r, f in progress(scans, label="write_submission", unit="scan")
     )
     submission.write(args.out, points, predictions)
     megabytes = args.out.stat().st_size / 1e6
     print(f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB, every entry checked")
-    if sorted(points) != submission.BENCHMARK:
+    if sorted(points) != BENCHMARK:
         print(
-            f"warning: SemanticKITTI's benchmark takes sequences {', '.join(submission.BENCHMARK)}, all of them and no"
+            f"warning: SemanticKITTI's benchmark takes sequences {', '.join(BENCHMARK)}, all of them and no"
             f" other; this file has {', '.join(sorted(points))}, and would be refused there"
         )
 

@@ -23,7 +23,7 @@ class SelfCalibrated(nn.Module):
     to the caller. K1 to K4 have 27 C^2 parameters, A, B and W 2 C^2, the BNs 8 C.
     """
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         half = width // 2
         self.plain, self.calibrated = (
@@ -35,7 +35,7 @@ class SelfCalibrated(nn.Module):
         self.k4 = Normalised(SubMConv3d(half, half, key="fine"))
         self.join = nn.Sequential(nn.Linear(2 * half, width, bias=False), BatchNorm(width))
 
-    def forward(self, x: SparseTensor, wide: SparseTensor, parent: Tensor):
+    def forward(self, x: SparseTensor, wide: SparseTensor, parent: Tensor) -> tuple[SparseTensor, SparseTensor]:
         """y as a sparse tensor, and one of the wider voxels for the next layer; both hold the kernel maps.
 
         `parent` (V,) int64: of `wide`, the voxel around each voxel of `x`. Of `wide` the features are not looked at.
@@ -56,12 +56,12 @@ class Adaptation(nn.Module):
     There is no ReLU after the last layer, so that its features may be negative, as an image encoder's are.
     """
 
-    def __init__(self, width: int, *, layers: int, pooling: int):
+    def __init__(self, width: int, *, layers: int, pooling: int) -> None:
         super().__init__()
         self.pooling = pooling
         self.layers = nn.ModuleList(SelfCalibrated(width) for _ in range(layers))
 
-    def forward(self, features: Tensor, pyramid: Pyramid, scale=1) -> Tensor:
+    def forward(self, features: Tensor, pyramid: Pyramid, scale: int = 1) -> Tensor:
         """`features` (V, C) of the voxels of stride `scale` -> (V, C); `pyramid` has stride `scale * pooling` too."""
         fine, coarse = pyramid[scale], pyramid[scale * self.pooling]
         parent = pyramid.parent(scale, scale * self.pooling)

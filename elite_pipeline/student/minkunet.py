@@ -8,6 +8,7 @@ embedding of 64 adds 6,208.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,10 @@ from torch.nn import functional
 
 from elite_pipeline.grouping import mean
 from elite_pipeline.student.adaptation import Adaptation
-from elite_pipeline.student.network import Output
+from elite_pipeline.student.network import Output, StudentNetwork
 from elite_pipeline.student.norm import BatchNorm, Normalised
 from elite_pipeline.student.sparse import InverseConv3d, SparseTensor, StridedConv3d, SubMConv3d, sparse_tensor
-from elite_pipeline.student.voxels import Frame, Pyramid, Volume
+from elite_pipeline.student.voxels import AXES, Frame, Pyramid, Volume
 
 INPUTS = 4
 
@@ -26,7 +27,7 @@ INPUTS = 4
 class Block(nn.Module):
     """y = ReLU( BN(Conv( ReLU(BN(Conv(x))) )) + x ), with BN(W x) in the place of x where the width changes."""
 
-    def __init__(self, inputs, outputs, key):
+    def __init__(self, inputs: int, outputs: int, key: str) -> None:
         super().__init__()
         self.first = Normalised(SubMConv3d(inputs, outputs, key=key))
         self.second = Normalised(SubMConv3d(outputs, outputs, key=key), relu=False)
@@ -34,7 +35,7 @@ class Block(nn.Module):
         if inputs != outputs:
             self.shortcut = nn.Sequential(nn.Linear(inputs, outputs, bias=False), BatchNorm(outputs))
 
-    def forward(self, x: SparseTensor):
+    def forward(self, x: SparseTensor) -> SparseTensor:
         y = self.second(self.first(x))
         return y.replace_feature(functional.relu(y.features + self.shortcut(x.features)))
 
@@ -42,12 +43,12 @@ class Block(nn.Module):
 class Up(nn.Module):
     """From stride 2 `stride` to `stride`, where it meets what went down there."""
 
-    def __init__(self, inputs, skip, outputs, number, stride):
+    def __init__(self, inputs: int, skip: int, outputs: int, number: int, stride: int) -> None:
         super().__init__()
         self.convolution = Normalised(InverseConv3d(inputs, outputs, key=f"below_{stride}"))
         self.blocks = _blocks(outputs + skip, outputs, number, stride)
 
-    def forward(self, x: SparseTensor, skip: SparseTensor):
+    def forward(self, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
         x = self.convolution(x)
         return self.blocks(x.replace_feature(torch.cat([x.features, skip.features], dim=1)))
 
@@ -55,7 +56,7 @@ class Up(nn.Module):
 class UNet(nn.Module):
     """`planes` and `blocks` are the width and the number of blocks of each stage, first down, then up."""
 
-    def __init__(self, stem: int, planes: Sequence[int], blocks: Sequence[int]):
+    def __init__(self, stem: int, planes: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
         depth = len(planes) // 2
         down, up = [stem, *planes[:depth]], planes[depth - 1 :]
@@ -88,13 +89,15 @@ class UNet(nn.Module):
         return x.features
 
 
-class MinkUNet(nn.Module):
-    """Voxels -> logits, as `config.MinkUNet` says.
+class MinkUNet(StudentNetwork):
+    """Voxels -> logits, as `config.MinkUNetSettings` says.
 
     U-Net -> `embedding` (Linear) -> `adaptation` -> layer normalisation over channels, as an image network's features
     are normalised -> classifier. Without an embedding, the classifier sees the U-Net's own features. A "shared"
     classifier is the teacher's, which is not trained.
     """
+
+    title = "sparse U-Net"
 
     def __init__(
         self,
@@ -107,25 +110,38 @@ class MinkUNet(nn.Module):
         blocks: Sequence[int],
         classes: int,
         embedding: int | None = None,
-        adaptation: dict | None = None,
-        classifier: str = "own",
-    ):
+        adaptation: dict[str, int] | None = None,
+        classifier: Literal["own", "shared"] = "own",
+    ) -> None:
         """`adaptation`: `layers` and `pooling` of an `Adaptation`."""
         super().__init__()
         self.frame, self.voxel_size, self.volume = frame, voxel_size, volume
         self.stem, self.planes, self.blocks = stem, planes, blocks
         self.width = embedding or planes[-1]
-        """Channels that the classifier sees."""
         self.finest, self.strides = 1, []
-        """The stride of the voxels that carry logits; those of stages, of which there are none."""
         self.backbone = UNet(stem, planes, blocks)
         self.embedding = nn.Linear(planes[-1], embedding) if embedding else None
         self.adaptation = Adaptation(self.width, **adaptation) if adaptation else None
         self.classifier = nn.Linear(self.width, classes)
         self.classifier.requires_grad_(classifier == "own")
 
-    def voxelise(self, points, scan=None, scans=1) -> Pyramid:
-        """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
+    @staticmethod
+    def describe(settings: dict[str, Any]) -> str:
+        """See `StudentNetwork`."""
+        axes = AXES[settings["frame"]].items()
+        size = " x ".join(f"{step:g} {unit}" for (_, unit), step in zip(axes, settings["voxel_size"], strict=True))
+        planes = ", ".join(map(str, settings["planes"]))
+        parts = [f"MinkUNet, {settings['frame']} voxels of {size}", f"channels {planes}"]
+        if settings["embedding"]:
+            parts.append(f"an embedding of {settings['embedding']}")
+        if settings["adaptation"]:
+            parts.append(f"a domain-adaptation module of {settings['adaptation']['layers']} layers")
+        if settings["classifier"] == "shared":
+            parts.append("its teacher's classifier")
+        return "; ".join(parts)
+
+    def voxelise(self, points: Tensor, scan: Tensor | None = None, scans: int = 1) -> Pyramid:
+        """See `StudentNetwork`."""
         strides = [self.adaptation.pooling] if self.adaptation else []
         voxels = {"voxel_size": self.voxel_size, "volume": self.volume, "frame": self.frame}
         return Pyramid(points, scan, scans=scans, strides=strides, **voxels)
@@ -141,12 +157,12 @@ class MinkUNet(nn.Module):
         return Output(self.classifier(features), [], features, embedding)
 
 
-def voxel_features(pyramid: Pyramid):
+def voxel_features(pyramid: Pyramid) -> Tensor:
     """(V, 4) float32: means over a voxel's points of remission and of their offset from its centre, in voxels."""
     offset = (pyramid.inside - pyramid.corner) / pyramid.voxel_size - 0.5  # (N, 3)
     return mean(torch.cat([pyramid.points[:, 3:], offset], dim=1), pyramid[1].of_point, len(pyramid[1]))
 
 
-def _blocks(inputs, outputs, number, stride):
+def _blocks(inputs: int, outputs: int, number: int, stride: int) -> nn.Sequential:
     widths = [inputs, *[outputs] * number]
     return nn.Sequential(*(Block(*pair, key=f"stride_{stride}") for pair in pairwise(widths)))

@@ -1,7 +1,7 @@
 """Batch normalisation over all processes that train together, alone and behind a sparse convolution."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from elite_pipeline.distributed import summed, world
@@ -15,17 +15,17 @@ class BatchNorm(nn.BatchNorm1d):
     refuses CPUs and a process with one row.)
     """
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         if self.training and world() > 1:
             return self._of_all_processes(input)
         if self.training and len(input) < 2:
             return self._by_running_statistics(input)
         return super().forward(input)
 
-    def _by_running_statistics(self, input):
+    def _by_running_statistics(self, input: Tensor) -> Tensor:
         return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
-    def _of_all_processes(self, input):
+    def _of_all_processes(self, input: Tensor) -> Tensor:
         x = input.float()
         # In float64, in which a number of rows is exact.
         sums = summed(torch.cat([x.sum(dim=0), x.new_tensor([len(x)])]).double())  # (C + 1,)
@@ -47,7 +47,7 @@ class BatchNorm(nn.BatchNorm1d):
 class Normalised(nn.Module):
     """ReLU(BN(convolution(x))) of a sparse tensor; without the ReLU where `relu` is False."""
 
-    def __init__(self, convolution: SparseConvolution, *, relu=True):
+    def __init__(self, convolution: SparseConvolution, *, relu: bool = True) -> None:
         super().__init__()
         self.convolution = convolution
         self.norm = BatchNorm(convolution.out_channels)

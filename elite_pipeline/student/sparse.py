@@ -7,9 +7,11 @@ a dense convolution, and are the same from run to run, bit for bit.
 
 import logging
 import warnings
+from collections.abc import Sequence
 
 import spconv.core
 import torch
+from torch import Tensor
 
 if not torch.cuda.is_available():
     # While it is imported, spconv describes each of its 728 GPU kernels in Python: ten times the rest of the import.
@@ -31,7 +33,7 @@ if not torch.cuda.is_available():
 SparseTensor = pytorch.SparseConvTensor
 
 
-def sparse_tensor(features, coordinates, shape, batch_size):
+def sparse_tensor(features: Tensor, coordinates: Tensor, shape: Sequence[int], batch_size: int) -> SparseTensor:
     """`features` (V, C) at `coordinates` (V, 4) int32: scan, x, y, z, within `batch_size` and `shape` (x, y, z)."""
     # spconv reads memory as it lies: of what `nonzero` returns, column by column, it makes wrong neighbours silently.
     return SparseTensor(features, coordinates.contiguous(), list(shape), batch_size)
@@ -52,17 +54,17 @@ class _OnAnyDevice(SparseConvolution):
 class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
     """A 3x3x3 submanifold convolution: outputs at its inputs' voxels only."""
 
-    def __init__(self, inputs, outputs, *, key):
+    def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False, indice_key=key)
 
 
 class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
     """A 2x2x2 convolution of stride 2: outputs at the voxels, twice as wide, that hold an input. Even shapes only."""
 
-    def __init__(self, inputs, outputs, *, key):
+    def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 2, stride=2, bias=False, indice_key=key)
 
-    def forward(self, x):
+    def forward(self, x: SparseTensor) -> SparseTensor:
         if any(n % 2 for n in x.spatial_shape):
             # spconv would drop the last voxels of an odd side.
             raise ValueError(f"a grid of {x.spatial_shape} voxels has an odd side, which stride 2 does not divide")
@@ -72,5 +74,5 @@ class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
 class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
     """The transposed convolution of the `StridedConv3d` of the same `key`: outputs at that one's inputs, in order."""
 
-    def __init__(self, inputs, outputs, *, key):
+    def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 2, indice_key=key, bias=False)

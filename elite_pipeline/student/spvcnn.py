@@ -6,15 +6,16 @@ beside a point branch, joined by mean pooling; there are no strided convolutions
 the same function, in fewer rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from elite_pipeline.grouping import mean
-from elite_pipeline.student.network import Output
+from elite_pipeline.student.network import Output, StudentNetwork
 from elite_pipeline.student.norm import BatchNorm
 from elite_pipeline.student.sparse import SparseTensor, SubMConv3d, sparse_tensor
 from elite_pipeline.student.voxels import Pyramid, Volume
@@ -26,12 +27,12 @@ POINT_FEATURES = 10
 class VoxelFeatures(nn.Module):
     """Points -> features of the finest voxels: the mean of an MLP (10-C-C) over a voxel's points."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.point = nn.Linear(POINT_FEATURES, width)
         self.voxel = nn.Linear(width, width)
 
-    def forward(self, pyramid: Pyramid):
+    def forward(self, pyramid: Pyramid) -> Tensor:
         scale = pyramid[1]
         centre = mean(pyramid.inside, scale.of_point, len(scale)).index_select(0, scale.of_point)  # (N, 3)
         # The second offset is from the voxel's lower corner, not from its middle, as in 2DPASS's code.
@@ -45,7 +46,7 @@ class VoxelFeatures(nn.Module):
 class Residual(nn.Module):
     """y = LeakyReLU( BN(Conv( LeakyReLU(BN(Conv(x))) )) + BN(W x) ), both convolutions submanifold 3x3x3."""
 
-    def __init__(self, width, key):
+    def __init__(self, width: int, key: str) -> None:
         super().__init__()
         self.conv1 = SubMConv3d(width, width, key=key)
         self.norm1 = BatchNorm(width)
@@ -54,7 +55,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Linear(width, width, bias=False)
         self.norm = BatchNorm(width)
 
-    def forward(self, x: SparseTensor):
+    def forward(self, x: SparseTensor) -> SparseTensor:
         y = self.conv1(x)
         y = self.conv2(y.replace_feature(functional.leaky_relu(self.norm1(y.features), SLOPE)))
         shortcut = self.norm(self.shortcut(x.features))
@@ -64,7 +65,7 @@ class Residual(nn.Module):
 class PointBranch(nn.Module):
     """Each voxel's own features beside those of the twice as wide voxel around it."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         half = width // 2
         self.identity = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE))
@@ -80,7 +81,8 @@ class PointBranch(nn.Module):
         )
         self.join = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
 
-    def forward(self, x, parent, parents):
+    def forward(self, x: Tensor, parent: Tensor, parents: int) -> Tensor:
+        """(V, C) of features `x` (V, C); `parent` (V,) int64: which of `parents` wider voxels is around each."""
         context = self.context(mean(x, parent, parents)).index_select(0, parent)  # (V, C)
         return self.join(torch.cat([self.identity(x), context], dim=1))  # (V, C)
 
@@ -88,13 +90,13 @@ class PointBranch(nn.Module):
 class Stage(nn.Module):
     """Convolutions and point branch at `stride`, pooled to `pooled`."""
 
-    def __init__(self, width, stride, pooled):
+    def __init__(self, width: int, stride: int, pooled: int) -> None:
         super().__init__()
         self.stride, self.pooled = stride, pooled
         self.convolutions = nn.Sequential(*(Residual(width, key=f"stride_{stride}") for _ in range(2)))
         self.point = PointBranch(width)
 
-    def forward(self, x: SparseTensor, pyramid: Pyramid):
+    def forward(self, x: SparseTensor, pyramid: Pyramid) -> tuple[SparseTensor, Tensor, Tensor]:
         """The convolved sparse tensor (V), the pooled point branch (V', C) and the next stage's features (V', C)."""
         voxel = self.convolutions(x)
         around = pyramid.parent(self.stride, 2 * self.stride)
@@ -103,54 +105,47 @@ class Stage(nn.Module):
         return voxel, point, point + pyramid.pool(voxel.features, self.stride, self.pooled)
 
 
-class SPVCNN(nn.Module):
+class SPVCNN(StudentNetwork):
     """Voxels -> logits. `scales` are the strides that the stages pool to, each a multiple of the one before."""
 
-    def __init__(self, *, voxel_size: float, volume: Volume, scales: Sequence[int], width: int, classes: int):
+    title = "sparse point-voxel network"
+
+    def __init__(self, *, voxel_size: float, volume: Volume, scales: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
         self.voxel_size, self.volume, self.scales, self.width = voxel_size, volume, list(scales), width
         self.strides = [1, *scales[:-1]]
-        """The stride at which each stage convolves."""
         self.finest = self.scales[0]
-        """The stride of the voxels that carry logits."""
         if any(after % before for before, after in pairwise([1, *scales])):
             raise ValueError(f"scales {self.scales}: each must be a multiple of the one before it")
         self.features = VoxelFeatures(width)
         self.stages = nn.ModuleList(Stage(width, *strides) for strides in pairwise([1, *scales]))
         self.classifier = nn.Sequential(nn.Linear(width * len(scales), 128), nn.ReLU(), nn.Linear(128, classes))
 
-    def voxelise(self, points, scan=None, scans=1) -> Pyramid:
-        """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
+    @staticmethod
+    def describe(settings: dict[str, Any]) -> str:
+        """See `StudentNetwork`."""
+        scales = ", ".join(map(str, settings["scales"]))
+        return f"voxels of {settings['voxel_size']:g} m, {settings['width']} channels, scales {scales}"
+
+    def voxelise(self, points: Tensor, scan: Tensor | None = None, scans: int = 1) -> Pyramid:
+        """See `StudentNetwork`."""
         strides = sorted({*self.scales, *(2 * stride for stride in self.strides)})
         return Pyramid(points, scan, scans=scans, voxel_size=self.voxel_size, volume=self.volume, strides=strides)
 
     def forward(self, pyramid: Pyramid) -> Output:
         features, x = self.features(pyramid), None
         stages, outputs = [], []
-        for stage in self.stages:
-            x = self._at(pyramid, stage.stride, features, x)  # pyright: ignore[reportArgumentType]
+        for stage in cast(Iterable[Stage], self.stages):
+            x = self._at(pyramid, stage.stride, features, x)
             x, output, features = stage(x, pyramid)
             stages.append(x.features)
             outputs.append(output.index_select(0, pyramid.parent(self.finest, stage.pooled)))  # (V, C)
         joined = torch.cat(outputs, dim=1)  # (V, S C)
         return Output(self.classifier(joined), stages, joined)
 
-    def _at(self, pyramid, stride, features, before):
+    def _at(self, pyramid: Pyramid, stride: int, features: Tensor, before: SparseTensor | None) -> SparseTensor:
         """`features` at `stride`, with the kernel map of the stage before where that has this stride too."""
         scale = pyramid[stride]
         if before is not None and tuple(before.spatial_shape) == scale.shape:
             return before.replace_feature(features)
         return sparse_tensor(features, scale.coordinates, scale.shape, pyramid.scans)
-
-
-class StageHeads(nn.Module):
-    """A 3D classifier (C-128-K) per stage, for training only: where the stage meets its labels and its teacher."""
-
-    def __init__(self, *, stages: int, width: int, classes: int):
-        super().__init__()
-        self.heads = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, classes)) for _ in range(stages)
-        )
-
-    def forward(self, stages):
-        return [head(features) for head, features in zip(self.heads, stages, strict=True)]  # [(V_s, K)]

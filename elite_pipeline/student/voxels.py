@@ -15,6 +15,9 @@ from torch import Tensor
 
 from elite_pipeline.grouping import mean
 
+AXES = {"cartesian": dict.fromkeys("xyz", "m"), "cylindrical": {"range": "m", "azimuth": "deg", "height": "m"}}
+"""The axes of voxels and their units, by frame."""
+
 Volume = Sequence[tuple[float, float]]
 Frame = Literal["cartesian", "cylindrical"]
 
@@ -22,7 +25,9 @@ Frame = Literal["cartesian", "cylindrical"]
 class Scale:
     """The occupied voxels of one stride, sorted by scan and the three axes of the frame."""
 
-    def __init__(self, coordinates: Tensor, shape: tuple[int, ...], of_point: Tensor, of_base: Tensor, points: Tensor):
+    def __init__(
+        self, coordinates: Tensor, shape: tuple[int, ...], of_point: Tensor, of_base: Tensor, points: Tensor
+    ) -> None:
         self.coordinates = coordinates
         """(V, 4) int32: scan, and the voxel along each axis."""
         self.shape = shape
@@ -34,7 +39,7 @@ class Scale:
         self.points = points
         """(V,) float32: number of points in each voxel."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.coordinates)
 
 
@@ -51,7 +56,7 @@ class Pyramid:
         volume: Volume,
         strides: Sequence[int],
         frame: Frame = "cartesian",
-    ):
+    ) -> None:
         """Voxelise `points` (N, 4) float32: x, y, z in metres, remission.
 
         scan: (N,) int64, whose of `scans` scans each point is; None: all are of one.
@@ -80,28 +85,28 @@ class Pyramid:
         for stride in strides:
             self._add(stride, extent)
 
-    def __getitem__(self, stride) -> Scale:
+    def __getitem__(self, stride: int) -> Scale:
         return self.scales[stride]
 
-    def parent(self, fine, coarse) -> Tensor:
+    def parent(self, fine: int, coarse: int) -> Tensor:
         """(V_fine,) int64: the voxel of stride `coarse` around each voxel of stride `fine`, a divisor of `coarse`."""
         parent = torch.empty(len(self[fine]), dtype=torch.int64, device=self.points.device)
         parent[self[fine].of_base] = self[coarse].of_base
         return parent
 
-    def pool(self, features, fine, coarse) -> Tensor:
+    def pool(self, features: Tensor, fine: int, coarse: int) -> Tensor:
         """Mean over points: (V_fine, C) -> (V_coarse, C), each fine voxel weighing as many points as it holds.
 
         The same as gathering to points and averaging those, in fewer rows.
         """
         return mean(features, self.parent(fine, coarse), len(self[coarse]), self[fine].points)
 
-    def _add_base(self, cells, extent):
+    def _add_base(self, cells: Tensor, extent: tuple[int, ...]) -> None:
         keys, of_point, points = torch.unique(pack(cells, extent), return_inverse=True, return_counts=True)
         identity = torch.arange(len(keys), device=keys.device)
         self.scales[1] = Scale(unpack(keys, extent), extent, of_point, identity, points.float())
 
-    def _add(self, stride, extent):
+    def _add(self, stride: int, extent: tuple[int, ...]) -> None:
         if stride in self.scales:
             return
         base = self[1]
@@ -113,19 +118,19 @@ class Pyramid:
         self.scales[stride] = Scale(unpack(keys, shape), shape, of_base[base.of_point], of_base, points)
 
 
-def cylindrical(places):
+def cylindrical(places: Tensor) -> Tensor:
     """(N, 3) x, y, z in metres -> (N, 3) rho in metres, phi in degrees from -180 to 180, z in metres."""
     x, y, z = places.unbind(1)
     return torch.stack([torch.hypot(x, y), torch.rad2deg(torch.atan2(y, x)), z], dim=1)
 
 
-def pack(cells, shape):
+def pack(cells: Tensor, shape: Sequence[int]) -> Tensor:
     """(V, 4) int64 cells (scan, x, y, z) within `shape` (x, y, z) -> (V,) int64 keys, in lexicographic order."""
     scan, x, y, z = cells.unbind(1)
     return ((scan * shape[0] + x) * shape[1] + y) * shape[2] + z
 
 
-def unpack(keys, shape):
+def unpack(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Inverse of `pack`, as (V, 4) int32."""
     rest, z = keys // shape[2], keys % shape[2]
     rest, y = rest // shape[1], rest % shape[1]

@@ -2,26 +2,35 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
+from elite_pipeline.config import Peft
+from elite_pipeline.teacher.encoders import StageEncoder
 
-def attach(encoder, settings, steps):
-    """Freeze `encoder` (an `encoders.StageEncoder`) and put adapters on its blocks.
 
-    settings: a `config.Peft`; with method `none` the frozen encoder itself is returned. steps: optimiser steps to come,
-    on which AdaLoRA's schedule of ranks depends (fixed for the first sixth and the last half, as in ELiTe's code).
+def attach(encoder: StageEncoder, settings: Peft, steps: int) -> StageEncoder:
+    """Freeze `encoder` and put adapters on its blocks.
+
+    With method `none` the frozen encoder itself is returned, else peft's wrapper, which hands on what a `StageEncoder`
+    has. steps: optimiser steps to come, on which AdaLoRA's schedule of ranks depends (fixed for the first sixth and the
+    last half, as in ELiTe's code).
     """
     encoder.requires_grad_(False)
     if settings.method == "none":
         return encoder
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
+    assert settings.targets is not None
+    assert settings.rank is not None
     # A regular expression is matched against whole module paths; plain names would also match other parts.
     paths = "|".join(encoder.encoder.adapter_paths[target] for target in settings.targets)
-    common = {"target_modules": rf"encoder\.({paths})", "lora_alpha": settings.alpha}
+    common: dict[str, Any] = {"target_modules": rf"encoder\.({paths})", "lora_alpha": settings.alpha}
     if settings.method == "lora":
-        return get_peft_model(encoder, LoraConfig(r=settings.rank, **common))
+        return cast(StageEncoder, get_peft_model(encoder, LoraConfig(r=settings.rank, **common)))
+    assert settings.initial_rank is not None
+    assert settings.orthogonality is not None
     config = AdaLoraConfig(
         target_r=settings.rank,
         init_r=settings.initial_rank,
@@ -32,10 +41,10 @@ def attach(encoder, settings, steps):
         orth_reg_weight=settings.orthogonality,
         **common,
     )
-    return get_peft_model(encoder, config)
+    return cast(StageEncoder, get_peft_model(encoder, config))
 
 
-def orthogonality(encoder, settings):
+def orthogonality(encoder: StageEncoder, settings: Peft) -> torch.Tensor | float:
     """AdaLoRA's regulariser: how far its singular vectors are from orthonormal, times its weight; 0 for other methods.
 
     `peft` adds it only to models that return a loss themselves.
@@ -47,34 +56,42 @@ def orthogonality(encoder, settings):
         for name, p in encoder.named_parameters()
         if "lora_A" in name or "lora_B" in name
     ]
+    assert settings.orthogonality is not None
     return settings.orthogonality * torch.stack(gaps).mean()
 
 
-def allocate_ranks(encoder, settings, step):
+def allocate_ranks(encoder: StageEncoder, settings: Peft, step: int) -> None:
     """AdaLoRA's move of ranks between modules: after the optimiser's step, before the gradients are cleared."""
+    if settings.method != "adalora":
+        return
+    assert settings.initial_rank is not None
+    assert settings.rank is not None
     # peft fails where there is nothing to prune.
-    if settings.method == "adalora" and settings.initial_rank > settings.rank:
-        encoder.base_model.update_and_allocate(step)
+    if settings.initial_rank > settings.rank:
+        adapted: Any = encoder
+        adapted.base_model.update_and_allocate(step)
 
 
-def allocator_state(encoder, settings):
+def allocator_state(encoder: StageEncoder, settings: Peft) -> dict[str, Any] | None:
     """What AdaLoRA remembers between steps beside its weights; None for other methods."""
     if settings.method != "adalora":
         return None
-    allocator = encoder.base_model.rankallocator
-    pattern = encoder.peft_config["default"].rank_pattern
+    adapted: Any = encoder
+    allocator = adapted.base_model.rankallocator
+    pattern = adapted.peft_config["default"].rank_pattern
     return {"memory": [allocator.ipt, allocator.exp_avg_ipt, allocator.exp_avg_unc], "rank_pattern": pattern}
 
 
-def restore_allocator(encoder, state):
+def restore_allocator(encoder: StageEncoder, state: dict[str, Any] | None) -> None:
     """Inverse of `allocator_state`."""
     if state is not None:
-        allocator = encoder.base_model.rankallocator
+        adapted: Any = encoder
+        allocator = adapted.base_model.rankallocator
         allocator.ipt, allocator.exp_avg_ipt, allocator.exp_avg_unc = state["memory"]
-        encoder.peft_config["default"].rank_pattern = state["rank_pattern"]
+        adapted.peft_config["default"].rank_pattern = state["rank_pattern"]
 
 
-def merge(encoder, folder):
+def merge(encoder: StageEncoder, folder: Path) -> StageEncoder:
     """Add the adapter that `save_pretrained` left in `folder`, if any, to the weights of a bare `encoder`.
 
     The same as `PeftModel.from_pretrained(encoder, folder).merge_and_unload()`, without the 10 CPU seconds that
@@ -88,7 +105,7 @@ def merge(encoder, folder):
     config = json.loads(path.read_text())
     weights = load_file(path.with_name("adapter_model.safetensors"))
     weights = {name.removesuffix(".weight"): value for name, value in weights.items()}
-    modules = dict(encoder.named_modules())
+    modules: dict[str, Any] = dict(encoder.named_modules())
     with torch.no_grad():
         for name in weights:
             if name.endswith(".lora_A"):

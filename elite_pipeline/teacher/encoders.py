@@ -21,7 +21,10 @@ class ImageEncoder(Protocol):
     """Name in `peft.targets` -> regular expression of the module below the encoder; empty if adapters do not fit."""
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
+        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+
+        Raises `InputError` where the images are too large for the encoder.
+        """
         ...
 
 
@@ -31,7 +34,7 @@ class StageEncoder(nn.Module):
     Batch normalisation keeps its statistics in every mode: an adapter stores only its own weights.
     """
 
-    def __init__(self, encoder: ImageEncoder):
+    def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.channels = encoder.channels
@@ -39,7 +42,10 @@ class StageEncoder(nn.Module):
         self.patch = encoder.patch
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
+        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+
+        Raises `InputError` where the images are too large for the encoder.
+        """
         return self.encoder.stages(images)
 
     def train(self, mode: bool = True) -> "StageEncoder":

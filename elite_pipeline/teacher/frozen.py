@@ -1,5 +1,9 @@
 """An image encoder as a teacher that learnt nothing: it names no class, and its features need no label (UDAKD)."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import EncoderStages, Standardised
 
 MODEL_CARD = """\
@@ -21,16 +25,15 @@ inputs).
 
 
 class FrozenEncoder(EncoderStages):
-    """Image encoder whose stages are standardised and handed on; used as a `heads.StageTeacher` without logits."""
+    """Image encoder whose stages are standardised and handed on; used as a `StageTeacher` without logits."""
 
     FEATURES = "features standardised per channel over the training images, labelled or not"
 
-    def __init__(self, encoder):
-        """`encoder`: an `encoders.StageEncoder`."""
+    def __init__(self, encoder: StageEncoder) -> None:
         super().__init__(encoder, map(Standardised, encoder.channels))
 
 
-def model_card(description):
+def model_card(description: Mapping[str, Any]) -> str:
     """`README.md` of a folder of a frozen encoder; description: its `teacher.json`."""
     chosen = description["settings"]
     return MODEL_CARD.format(

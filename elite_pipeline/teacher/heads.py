@@ -3,10 +3,14 @@
 Positions are (u right, v down) in pixels of the prepared view, where pixel k covers [k, k + 1), as everywhere.
 """
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from torch import nn
 from torch.nn import functional as F
+
+from elite_pipeline.teacher.encoders import StageEncoder
 
 STRIDE = 4
 """View pixels per cell of dense logits, as in ELiTe."""
@@ -16,15 +20,16 @@ class Standardised(nn.Module):
     """What reads one stage, standardised per channel (`calibrate`): that decides whether heads on SAM's features learn
     anything in a few hundred steps."""
 
-    def __init__(self, channels):
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, channels: int) -> None:
         """`channels` of the stage's map."""
         super().__init__()
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
-    def standardise(self, stage_map):
+    def standardise(self, stage_map: torch.Tensor) -> torch.Tensor:
         """(B, channels, h, w) -> the same with mean 0 and deviation 1 per channel over the training images."""
         return (stage_map - self.mean) / self.std
 
@@ -32,18 +37,18 @@ class Standardised(nn.Module):
 class StageHead(Standardised):
     """One stage: standardise -> upscale (a coarse map, as ELiTe) or convolve (a fine one) -> MLP per position."""
 
-    def __init__(self, channels, stride, width, classes):
+    def __init__(self, channels: int, stride: int, width: int, classes: int) -> None:
         """`channels`, `stride` of the stage's map; `width`: channels after upscaling; `classes`: logits."""
         super().__init__(channels)
         self.stride = stride
         self.upscaler = _upscaler(channels, stride, width)
         self.classifier = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, classes))
 
-    def features(self, stage_map):
+    def features(self, stage_map: torch.Tensor) -> torch.Tensor:
         """(B, channels, h / stride, w / stride) -> (B, width, ...), four times as fine if stride > 8."""
         return self.upscaler(self.standardise(stage_map))
 
-    def forward(self, stage_map):
+    def forward(self, stage_map: torch.Tensor) -> torch.Tensor:
         """(B, channels, h / stride, w / stride) -> logits (B, classes, h / 4, w / 4)."""
         features = self.features(stage_map)
         size = [round(n * self.stride / STRIDE) for n in stage_map.shape[2:]]
@@ -51,7 +56,7 @@ class StageHead(Standardised):
         return self.classifier(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def _upscaler(channels, stride, width):
+def _upscaler(channels: int, stride: int, width: int) -> nn.Sequential:
     if stride > 8:  # a quarter of the stride, as ELiTe's 16 to 4; from there on it is read bilinearly
         return nn.Sequential(
             nn.ConvTranspose2d(channels, channels // 4, 2, 2),
@@ -70,23 +75,23 @@ class EncoderStages(nn.Module):
 
     FEATURES = "features standardised per channel over the teacher's training images"
 
-    def __init__(self, encoder, heads):
-        """`encoder`: an `encoders.StageEncoder`, with an adapter or without. `heads`: a `Standardised` for each stage."""
+    def __init__(self, encoder: StageEncoder, heads: Iterable[Standardised]) -> None:
+        """`encoder`: with or without adapter. `heads`: one for each stage."""
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleList(heads)
 
-    def feature_maps(self, stages):
+    def feature_maps(self, stages: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, int]]:
         """Stage maps of `encoder` -> [(map, stride)] that are cached: S of (B, D_s, h / stride, w / stride) float32."""
         maps = [head.standardise(stage.float()) for head, stage in zip(self._readers, stages, strict=True)]
         return list(zip(maps, self.encoder.strides, strict=True))
 
     @property
-    def feature_channels(self):
+    def feature_channels(self) -> tuple[int, ...]:
         """Channels D_s of each of `feature_maps`."""
         return tuple(self.encoder.channels)
 
-    def calibrate(self, batches):
+    def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
         """Set every stage's mean and deviation from `batches` of prepared images, each (B, 3, h, w)."""
         calibrate(self.encoder, self._readers, batches)
 
@@ -98,8 +103,8 @@ class EncoderStages(nn.Module):
 class StageTeacher(EncoderStages):
     """Image encoder with one 2D head per stage."""
 
-    def __init__(self, encoder, *, width, classes):
-        """`encoder`: an `encoders.StageEncoder`, with an adapter or without."""
+    def __init__(self, encoder: StageEncoder, *, width: int, classes: int) -> None:
+        """`encoder`: with an adapter or without. `width`: channels after upscaling. `classes`: logits."""
         scales = zip(encoder.channels, encoder.strides, strict=True)
         super().__init__(encoder, (StageHead(channels, stride, width, classes) for channels, stride in scales))
 
@@ -108,15 +113,17 @@ class StageTeacher(EncoderStages):
         """`heads`, typed."""
         return [head for head in self.heads if isinstance(head, StageHead)]
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Prepared `images` (B, 3, h, w) -> S logit maps (B, K, h / 4, w / 4)."""
         return [head(stage) for head, stage in zip(self.stage_heads, self.encoder(images), strict=True)]
 
-    def point_logits(self, images, pixels):
+    def point_logits(self, images: torch.Tensor, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
         """Logits (n, S, K) at `pixels`: one (n_b, 2) float32 tensor per image, n their sum, in order."""
         return self.logits_of(self.encoder(images), pixels, images.shape[2:])
 
-    def logits_of(self, stages, pixels, view_size):
+    def logits_of(
+        self, stages: Sequence[torch.Tensor], pixels: Sequence[torch.Tensor], view_size: Sequence[int]
+    ) -> torch.Tensor:
         """`point_logits` of stage maps that the encoder made of padded views of `view_size` (h, w)."""
         logits = []
         for head, stage in zip(self.stage_heads, stages, strict=True):
@@ -127,8 +134,8 @@ class StageTeacher(EncoderStages):
 
 
 @torch.no_grad()
-def calibrate(encoder, readers, batches):
-    """Set mean and deviation of `readers`, one `Standardised` per stage of `encoder`, from `batches` (B, 3, h, w)."""
+def calibrate(encoder: StageEncoder, readers: Sequence[Standardised], batches: Iterable[torch.Tensor]) -> None:
+    """Set mean and deviation of `readers`, one per stage of `encoder`, from `batches` (B, 3, h, w)."""
     sums = [torch.zeros(2, len(reader.mean), dtype=torch.float64) for reader in readers]
     cells = [0] * len(sums)
     for images in batches:
@@ -144,7 +151,7 @@ def calibrate(encoder, readers, batches):
         reader.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, 1.0)[:, None, None])
 
 
-def sample(features, pixel, view_size):
+def sample(features: torch.Tensor, pixel: torch.Tensor, view_size: Sequence[int]) -> torch.Tensor:
     """Patch-to-point: bilinear reading of a feature map at points.
 
     features: (D, h', w'), whose cells tile a view of `view_size` (h, w) pixels. pixel: (n, 2) float32. Returns (n, D).
@@ -156,7 +163,7 @@ def sample(features, pixel, view_size):
     return at[0, :, 0].T
 
 
-def stack(images):
+def stack(images: Sequence[torch.Tensor]) -> torch.Tensor:
     """Prepared images (3, h, w) of any sizes -> (B, 3, max h, max w), zero where padded at the bottom and right."""
     height, width = (max(image.shape[k] for image in images) for k in (1, 2))
     return torch.stack([F.pad(i, (0, width - i.shape[2], 0, height - i.shape[1])) for i in images])

@@ -4,14 +4,21 @@ Its classifier sees one map of features of the width that a student's features h
 classes apart in both.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import Standardised, calibrate, sample
 from elite_pipeline.teacher.tuning_images import LabelledImages, draw_positions
+
+if TYPE_CHECKING:
+    from elite_pipeline.datasets.labelled_images import ImageFolder
 
 SILENT = -1e4
 """Logit of a class that is never answered: its probability is 0, and float16 holds it."""
@@ -52,12 +59,12 @@ Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there 
 class StageInput(Standardised):
     """One stage of the encoder on its way into the sum: standardise -> 1 x 1 convolution."""
 
-    def __init__(self, channels, width):
+    def __init__(self, channels: int, width: int) -> None:
         """`channels` of the stage's map; `width`: channels of the sum."""
         super().__init__(channels)
         self.convolution = nn.Conv2d(channels, width, 1)
 
-    def forward(self, stage_map):
+    def forward(self, stage_map: torch.Tensor) -> torch.Tensor:
         """(B, channels, h, w) -> (B, width, h, w)."""
         return self.convolution(self.standardise(stage_map))
 
@@ -65,14 +72,19 @@ class StageInput(Standardised):
 class FusedHead(nn.Module):
     """Stages, standardised and brought to one width, are summed at the finest one's cells, mixed and classified."""
 
-    def __init__(self, channels, width, classes):
+    def __init__(self, channels: Iterable[int], width: int, classes: int) -> None:
         """`channels` of each stage's map; `width` of the features; `classes`: logits."""
         super().__init__()
         self.inputs = nn.ModuleList(StageInput(count, width) for count in channels)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.classifier = nn.Linear(width, classes)
 
-    def features(self, stages):
+    @property
+    def stage_inputs(self) -> list[StageInput]:
+        """`inputs`, typed."""
+        return [each for each in self.inputs if isinstance(each, StageInput)]
+
+    def features(self, stages: Sequence[torch.Tensor]) -> torch.Tensor:
         """S maps (B, channels[s], h_s, w_s) -> (B, width, h, w) of the finest, mean 0 and deviation 1 in each cell."""
         finest = max((stage.shape[2:] for stage in stages), key=lambda size: size[1])
         maps = [read(stage) for read, stage in zip(self.inputs, stages, strict=True)]
@@ -82,12 +94,12 @@ class FusedHead(nn.Module):
 
 
 class SegmentationTeacher(nn.Module):
-    """Image encoder with one `FusedHead`, used as a `heads.StageTeacher` of one stage."""
+    """Image encoder with one `FusedHead`, used as a `StageTeacher` of one stage."""
 
     FEATURES = "features normalised over the channels of each cell, which classifier_weight and _bias classify"
 
-    def __init__(self, encoder, *, width, classes):
-        """`encoder`: an `encoders.StageEncoder`, with an adapter or without."""
+    def __init__(self, encoder: StageEncoder, *, width: int, classes: int) -> None:
+        """`encoder`: with an adapter or without. `width` of the features. `classes`: logits."""
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleList([FusedHead(encoder.channels, width, classes)])
@@ -99,66 +111,70 @@ class SegmentationTeacher(nn.Module):
         assert isinstance(head, FusedHead)
         return head
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Prepared `images` (B, 3, h, w) -> one logit map in a list, (B, K, h / stride, w / stride) of the finest."""
         features = self.head.features(self.encoder(images))
         return [self.head.classifier(features.movedim(1, 3)).movedim(3, 1)]
 
-    def point_logits(self, images, pixels):
+    def point_logits(self, images: torch.Tensor, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
         """Logits (n, 1, K) at `pixels`: one (n_b, 2) float32 tensor per image, n their sum, in order."""
         return self.logits_of(self.encoder(images), pixels, images.shape[2:])
 
-    def logits_of(self, stages, pixels, view_size):
+    def logits_of(
+        self, stages: Sequence[torch.Tensor], pixels: Sequence[torch.Tensor], view_size: Sequence[int]
+    ) -> torch.Tensor:
         """`point_logits` of stage maps that the encoder made of padded views of `view_size` (h, w)."""
         features = self.head.features(stages)
         at_points = torch.cat([sample(features[b], pixel, view_size) for b, pixel in enumerate(pixels)])
         return self.head.classifier(at_points)[:, None]
 
-    def feature_maps(self, stages):
+    def feature_maps(self, stages: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, int]]:
         """Stage maps of `encoder` -> [(map, stride)] that is cached: one (B, width, h / stride, w / stride) float32."""
         return [(self.head.features([stage.float() for stage in stages]), min(self.encoder.strides))]
 
     @property
-    def feature_channels(self):
+    def feature_channels(self) -> tuple[int, ...]:
         """Channels of each of `feature_maps`."""
         return (self.head.classifier.in_features,)
 
-    def calibrate(self, batches):
+    def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
         """Set mean and deviation of the head's inputs from `batches` of prepared images, each (B, 3, h, w)."""
-        calibrate(self.encoder, self.head.inputs, batches)
+        calibrate(self.encoder, self.head.stage_inputs, batches)
 
     @torch.no_grad()
-    def silence(self, known):
+    def silence(self, known: torch.Tensor) -> None:
         """Have classes that are not `known`, (K,) bool, never answered: by this teacher, nor by whom it lends its
         classifier to. Nothing taught them, and their random weights would be answers."""
         self.head.classifier.weight[~known] = 0
         self.head.classifier.bias[~known] = SILENT
 
-    @property
-    def known_classes(self):
+    def known_classes(self, classes: ClassTable) -> list[str]:
         """Names of the classes that are not silenced."""
-        return [name for name, bias in zip(CLASSES, self.head.classifier.bias.tolist(), strict=True) if bias > SILENT]
+        known = self.head.classifier.bias > SILENT
+        return [name for name, is_known in zip(classes.names, known.tolist(), strict=True) if is_known]
 
 
 class Pictures(LabelledImages):
     """Some images of a folder, as `tuning` reads them."""
 
-    def __init__(self, folder, items):
-        """folder: a `datasets.labelled_images.ImageFolder`. items: indices in it."""
-        self.folder, self.items = folder, list(items)
+    items: list[int]  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Indices in the folder."""
 
-    def image(self, item):
+    def __init__(self, folder: "ImageFolder", items: Iterable[int]) -> None:
+        self.folder, self.items, self.classes = folder, list(items), folder.classes
+
+    def image(self, item: int) -> np.ndarray:
         return self.folder.image(self.items[item])
 
-    def labels(self, item):
+    def labels(self, item: int) -> np.ndarray:
         return self.folder.labels(self.items[item])
 
-    def points(self, item):
-        """(pixel, label): random labelled pixels, the same at every call."""
+    def points(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """(pixel, label): random labelled pixels, the same at every call. Raises `InputError` where `labels` does."""
         return draw_positions(self.labels(item), np.random.default_rng(item))
 
 
-def model_card(description):
+def model_card(description: Mapping[str, Any]) -> str:
     """`README.md` of a folder of an image segmentation network; description: its `teacher.json`."""
     tuned, measured, known = (description[key] for key in ("settings", "held_out", "known_classes"))
     return MODEL_CARD.format(
@@ -169,7 +185,7 @@ def model_card(description):
         encoder_size=description["trainable_parameters"]["encoder"],
         head_size=description["trainable_parameters"]["heads"],
         known=", ".join(known),
-        unknown=", ".join(name for name in description["classes"][1:] if name not in known) or "none",
+        unknown=", ".join(name for name in description["classes"]["names"][1:] if name not in known) or "none",
         trained_on=description["images"],
         held_out=measured["images"],
         accuracy=measured["accuracy"],

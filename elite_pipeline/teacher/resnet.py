@@ -1,6 +1,8 @@
 """ResNet-50 as image encoder: torchvision's network with the weights of a file, learnt with labels or without."""
 
-from torch import nn
+from pathlib import Path
+
+from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from elite_pipeline.checkpoints import verified
@@ -11,9 +13,9 @@ MOCO = "module.encoder_q."
 
 
 class ResNet50(ResNet):
-    """torchvision's without its classifier, its four stages handed out; for `encoders.StageEncoder`."""
+    """torchvision's without its classifier, its four stages handed out; for `StageEncoder`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3])
         self.fc = nn.Identity()
         self.channels = (256, 512, 1024, 2048)
@@ -21,7 +23,7 @@ class ResNet50(ResNet):
         self.patch = 32
         self.adapter_paths: dict[str, str] = {}
 
-    def stages(self, images):
+    def stages(self, images: Tensor) -> list[Tensor]:
         """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s])."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         outputs = []
@@ -31,12 +33,14 @@ class ResNet50(ResNet):
         return outputs
 
 
-def build_resnet(encoder, checkpoint, sha256=None):
+def build_resnet(encoder: str, checkpoint: str | Path, sha256: str | None = None) -> ResNet50:
     """A `ResNet50` in eval mode with the weights of `checkpoint`, whose every key but those of heads is accounted for.
 
     `encoder`: its name in errors. `checkpoint`: a state dict of torchvision's `resnet50`, or a checkpoint of MoCo-v2,
     of which the network that learns (`encoder_q`) is taken. `sha256`: of the file, checked unless None. Nothing is
     downloaded.
+
+    Raises `InputError` where the checkpoint is missing, of another sha256, or not of this network.
     """
     network, path = ResNet50(), verified(encoder, checkpoint, sha256)
     state = read_state(path)

@@ -3,54 +3,69 @@
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.config import EncoderSettings, TeacherToTune
+from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.sam.view import View
 from elite_pipeline.teacher import adapters
-from elite_pipeline.teacher.encoders import build_encoder
+from elite_pipeline.teacher.encoders import StageEncoder, build_encoder
 from elite_pipeline.teacher.frozen import FrozenEncoder
-from elite_pipeline.teacher.heads import StageTeacher
+from elite_pipeline.teacher.heads import EncoderStages, StageTeacher
 from elite_pipeline.teacher.image_network import SegmentationTeacher
 
 KINDS = {"stages": StageTeacher, "segmentation": SegmentationTeacher, "frozen": FrozenEncoder}
 """What `teacher.json` calls a network -> its class."""
 
 
-def build_teacher(settings, kind="stages"):
-    """An untuned teacher of one of `KINDS` and its view. settings: a `config.TeacherToTune`."""
+def build_teacher(
+    settings: TeacherToTune, classes: ClassTable, kind: str = "stages"
+) -> tuple[EncoderStages | SegmentationTeacher, View]:
+    """An untuned teacher of one of `KINDS` and its view.
+
+    Raises `InputError` where the encoder's checkpoint is missing, of another sha256, or not of this encoder.
+    """
     torch.manual_seed(settings.tune_teacher.seed)
     encoder = build_encoder(settings)
     view = View(settings.longest_side, encoder.patch, settings.precision)
     encoder = adapters.attach(encoder, settings.peft, settings.tune_teacher.steps)
-    return _teacher(kind, encoder, settings.upscaler, len(CLASSES)), view
+    return _teacher(kind, encoder, settings.upscaler or 0, len(classes)), view
 
 
-def save(teacher, folder, description):
+def save(teacher: EncoderStages | SegmentationTeacher, folder: Path, description: Mapping[str, Any]) -> None:
     """Keep adapter, heads and `description` (JSON values) of a tuned teacher in the new `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True)
-    if hasattr(teacher.encoder, "save_pretrained"):
+    encoder: Any = teacher.encoder
+    if hasattr(encoder, "save_pretrained"):
         with warnings.catch_warnings():
             # AdaLoRA may leave a module no rank at all, which peft takes for a broken adapter.
             warnings.filterwarnings("ignore", message=".*invalid shape")
-            teacher.encoder.save_pretrained(folder)
+            encoder.save_pretrained(folder)
     heads = {name: value.contiguous().cpu() for name, value in teacher.heads.state_dict().items()}
     save_file(heads, folder / "heads.safetensors")
     (folder / "teacher.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
-def fingerprint(*values):
+def fingerprint(*values: Any) -> str:
     """16 hex digits of JSON values: the name of the folder in which a run with these settings and inputs resumes."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load(folder, settings):
-    """(teacher, view) of a folder that `save` wrote, its adapter merged. settings: a `config.EncoderSettings`."""
+def load(
+    folder: Path, settings: EncoderSettings, classes: ClassTable
+) -> tuple[EncoderStages | SegmentationTeacher, View]:
+    """(teacher, view) of a folder that `save` wrote, its adapter merged.
+
+    Raises `InputError` where the folder holds no teacher, one of other settings, or one of another class table than
+    `classes`, that of the drives (a frozen encoder has none); and where `build_encoder` does.
+    """
     folder = Path(folder)
     try:
         description = json.loads((folder / "teacher.json").read_text())
@@ -62,13 +77,15 @@ def load(folder, settings):
         if tuned[key] != getattr(settings, key):
             wanted = getattr(settings, key)
             raise InputError(f"{folder} was tuned with {key}={tuned[key]!r}, not {wanted!r}. Run tune_teacher again.")
+    if description["classes"] is not None:
+        table = ClassTable.from_json(description["classes"], folder / "teacher.json")
+        table.check_same(classes, folder, "the drives")
     encoder = build_encoder(settings)
     adapters.merge(encoder, folder)
-    kind = description.get("kind", "stages")
-    teacher = _teacher(kind, encoder, tuned["upscaler"], len(description["classes"]))
+    teacher = _teacher(description["kind"], encoder, tuned["upscaler"], len(classes))
     teacher.heads.load_state_dict(heads)
     return teacher.eval().requires_grad_(False), View(settings.longest_side, encoder.patch, settings.precision)
 
 
-def _teacher(kind, encoder, width, classes):
+def _teacher(kind: str, encoder: StageEncoder, width: int, classes: int) -> EncoderStages | SegmentationTeacher:
     return FrozenEncoder(encoder) if kind == "frozen" else KINDS[kind](encoder, width=width, classes=classes)

@@ -2,18 +2,25 @@
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from elite_pipeline.datasets.semantickitti import CLASSES
-from elite_pipeline.evaluation.confusion import Agreement
+from elite_pipeline.config import TeacherToTune, TuneTeacher
+from elite_pipeline.evaluation.confusion import Confusion
 from elite_pipeline.evaluation.soft_labels import predicted_class
 from elite_pipeline.progress import progress
+from elite_pipeline.sam.view import View
 from elite_pipeline.teacher import adapters
+from elite_pipeline.teacher.heads import EncoderStages, StageTeacher
+from elite_pipeline.teacher.image_network import SegmentationTeacher
+from elite_pipeline.teacher.tuning_images import ImageBatch, LabelledImages
 from elite_pipeline.training.losses import class_weights, cross_entropy, lovasz_softmax
 from elite_pipeline.training.schedule import warm_up_cosine
 
@@ -34,7 +41,7 @@ MODEL_CARD = """\
 library_name: peft
 tags: [image-segmentation, segment-anything, lidar]
 ---
-# StageTeacher: {encoder} with {method} and 2D heads
+# Teacher: {encoder} with {method} and 2D heads
 
 An image encoder that names the class of any pixel, made by `elite_pipeline` (rule `tune_teacher`) to teach a LiDAR
 network. It saw pseudo-labels spread from the labelled LiDAR points of the training sequences.
@@ -59,19 +66,29 @@ Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there 
 """
 
 
-def tune(teacher, view, images, settings, run, *, device="cpu"):
-    """Train adapter and heads of `teacher` on `images`, a `samples.LabelledImages`.
+def tune(
+    teacher: EncoderStages | SegmentationTeacher,
+    view: View,
+    images: LabelledImages,
+    settings: TeacherToTune,
+    run: Path,
+    *,
+    device: str | torch.device = "cpu",
+) -> None:
+    """Train adapter and heads of `teacher`, which names classes, on `images`.
 
-    settings: a `config.TeacherToTune`. run: folder for the checkpoint; where it holds one, training goes on from it.
+    run: folder for the checkpoint; where it holds one, training goes on from it. Raises `InputError` where `device`
+    lacks the precision of `view`, an image is damaged, or one is too large for the encoder.
     """
-    rule, folder = settings.tune_teacher, Path(run)
+    assert isinstance(teacher, StageTeacher | SegmentationTeacher)
+    rule, of_steps, folder = settings.tune_teacher, settings.tune_teacher.of_steps, Path(run)
     view.autocast(device)  # a precision that the device lacks is refused now, not after hours
     if view.precision == "16-mixed":
         # Small gradients vanish in float16; unlike bfloat16 it is for the frozen teacher only.
         view = replace(view, precision="32-true")
     teacher.to(device).train()
     trained = {name: p for name, p in teacher.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(trained.values(), lr=rule.learning_rate, weight_decay=rule.weight_decay)
+    optimiser = torch.optim.AdamW(trained.values(), lr=of_steps.learning_rate, weight_decay=of_steps.weight_decay)
     checkpoint = folder / "checkpoint.pt"
     start = 0
     if checkpoint.exists():
@@ -88,11 +105,11 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
     bar = progress(total=rule.steps, label="tune_teacher", unit="step", initial=start)
     for step, batch in _prefetch(images, view, rule, start):
         for group in optimiser.param_groups:
-            group["lr"] = rule.learning_rate * warm_up_cosine(step, rule.steps, rule.warmup)
+            group["lr"] = of_steps.learning_rate * warm_up_cosine(step, rule.steps, of_steps.warmup)
         batch = batch.to(device)
         with view.autocast(device):
             logits = teacher.point_logits(batch.images, batch.pixels)
-        loss = segmentation_loss(logits.float(), batch.labels, weights, rule.lovasz)
+        loss = segmentation_loss(logits.float(), batch.labels, weights, of_steps.lovasz)
         loss = loss + adapters.orthogonality(teacher.encoder, settings.peft)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), CLIP)
@@ -115,8 +132,17 @@ def tune(teacher, view, images, settings, run, *, device="cpu"):
     teacher.eval()
 
 
-def standardise(teacher, view, images, *, device="cpu"):
-    """Measure the features of `teacher` on some images; returns on how many. This is all that a frozen one needs."""
+def standardise(
+    teacher: EncoderStages | SegmentationTeacher,
+    view: View,
+    images: LabelledImages,
+    *,
+    device: str | torch.device = "cpu",
+) -> int:
+    """Measure the features of `teacher` on some images; returns on how many. This is all that a frozen one needs.
+
+    Raises `InputError` where `tune` does.
+    """
     teacher.to(device)
     some = images.spread(STATISTICS_IMAGES)
     seen = progress(some, label="standardise features", unit="image")
@@ -125,10 +151,10 @@ def standardise(teacher, view, images, *, device="cpu"):
     return len(some)
 
 
-def trainable_parameters(teacher):
+def trainable_parameters(teacher: EncoderStages | SegmentationTeacher) -> dict[str, int]:
     """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ..., "upscalers": of those in heads}."""
 
-    def count(module):
+    def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
     heads = teacher.heads.named_parameters()
@@ -136,7 +162,7 @@ def trainable_parameters(teacher):
     return {"encoder": count(teacher.encoder), "heads": count(teacher.heads), "upscalers": upscalers}
 
 
-def elite_trains(encoder):
+def elite_trains(encoder: str) -> str:
     """What ELiTe's released code tunes of the same encoder, and why that differs, in a sentence; empty if unknown."""
     if encoder not in ELITE_TRAINS:
         return ""
@@ -146,7 +172,7 @@ def elite_trains(encoder):
     ).format(**ELITE_TRAINS[encoder])
 
 
-def segmentation_loss(logits, labels, weights, lovasz):
+def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, lovasz: float) -> torch.Tensor:
     """Mean over stages of cross entropy + `lovasz` * Lovasz. logits: (n, S, K). labels: (n,). weights: (K,)."""
     stages = logits.unbind(1)
     losses = [cross_entropy(x, labels, weights) + lovasz * lovasz_softmax(x.softmax(1), labels) for x in stages]
@@ -154,9 +180,19 @@ def segmentation_loss(logits, labels, weights, lovasz):
 
 
 @torch.no_grad()
-def agreement_at_points(teacher, view, images, *, device="cpu"):
-    """One `Agreement` per stage between the labels of visible points and the teacher there, on some images."""
-    stages = [Agreement() for _ in teacher.heads]
+def agreement_at_points(
+    teacher: EncoderStages | SegmentationTeacher,
+    view: View,
+    images: LabelledImages,
+    *,
+    device: str | torch.device = "cpu",
+) -> list[Confusion]:
+    """One `Confusion` per stage between the labels of visible points and `teacher` there, on some images.
+
+    The teacher is one that names classes. Raises `InputError` where `tune` does.
+    """
+    assert isinstance(teacher, StageTeacher | SegmentationTeacher)
+    stages = [Confusion(images.classes) for _ in teacher.heads]
     for item in progress(images.spread(STATISTICS_IMAGES), label="measure the teacher", unit="image"):
         image = images.image(item)
         pixel, label = images.points(item)
@@ -168,7 +204,7 @@ def agreement_at_points(teacher, view, images, *, device="cpu"):
     return stages
 
 
-def model_card(description):
+def model_card(description: Mapping[str, Any]) -> str:
     """`README.md` of a folder that `save` wrote."""
     tuned, sizes, stages = (description[key] for key in ("settings", "trainable_parameters", "train_points"))
     return MODEL_CARD.format(
@@ -177,30 +213,35 @@ def model_card(description):
         side=tuned["longest_side"],
         sizes=f"{sizes['encoder']:,} in adapters, {sizes['heads']:,} in heads ({sizes['upscalers']:,} in upscalers)",
         elite=f"- {elite}\n" if (elite := elite_trains(tuned["encoder"])) else "",
-        names=", ".join(description["classes"][1:]),
+        names=", ".join(description["classes"]["names"][1:]),
         stages="\n".join(f"| {s} | {stage['accuracy']:.3f} | {stage['miou']:.3f} |" for s, stage in enumerate(stages)),
         classes="\n".join(f"| {name} | {iou:.3f} |" for name, iou in stages[-1]["iou"].items()),
     )
 
 
-def class_pixels(images):
-    """(K,) int64: labelled pixels of each class, 0 being unlabelled, in at most `COUNTED_IMAGES` of the images."""
+def class_pixels(images: LabelledImages) -> np.ndarray:
+    """(K,) int64: labelled pixels of each class, 0 being unlabelled, in at most `COUNTED_IMAGES` of the images.
+
+    Raises `InputError` where their labels are damaged.
+    """
     items = images.spread(COUNTED_IMAGES)
-    return np.sum([np.bincount(images.labels(i).ravel(), minlength=len(CLASSES)) for i in items], axis=0)
+    return np.sum([np.bincount(images.labels(i).ravel(), minlength=len(images.classes)) for i in items], axis=0)
 
 
-def _prefetch(images, view, rule, start, ahead=3):
+def _prefetch(
+    images: LabelledImages, view: View, rule: TuneTeacher, start: int, ahead: int = 3
+) -> Iterator[tuple[int, ImageBatch]]:
     """(step, batch) from `start` on, the next batches being read meanwhile."""
     with ThreadPoolExecutor(ahead) as pool:
-        waiting = deque()
+        waiting: deque[Future[ImageBatch]] = deque()
         for step in range(start - ahead, rule.steps):
             if step + ahead < rule.steps:
-                waiting.append(pool.submit(images.batch, view, step + ahead, rule.batch, rule.seed))
+                waiting.append(pool.submit(images.batch, view, step + ahead, rule.of_steps.batch, rule.seed))
             if step >= start:
                 yield step, waiting.popleft().result()
 
 
-def _save_checkpoint(path, **state):
+def _save_checkpoint(path: Path, **state: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.save(state, partial)

@@ -1,15 +1,16 @@
 """What a teacher is tuned on: images with dense pseudo-labels, augmented, as positions with a label."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from elite_pipeline import store
-from elite_pipeline.datasets import Recording, open_recording
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
+from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.heads import stack
 
 POSITIONS = 2048
@@ -30,7 +31,7 @@ class ImageBatch:
     labels: torch.Tensor
     """(sum of n_b,) int64 training ids, none of them `IGNORE`."""
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "ImageBatch":
         """The batch on `device`."""
         return ImageBatch(self.images.to(device), [pixel.to(device) for pixel in self.pixels], self.labels.to(device))
 
@@ -38,46 +39,63 @@ class ImageBatch:
 class LabelledImages:
     """The images of several sequences whose scans are labelled: one item per (sequence, frame, camera).
 
-    With `unlabelled`, those of the other scans too; of such an item only `image` can be asked.
+    With `unlabelled`, those of the other scans too; of such an item only `image` can be asked. What reads a damaged
+    file raises `InputError`.
     """
 
-    def __init__(self, sequences, frames, projections, pseudo_labels=None, *, unlabelled=False):
-        """Paths in the same order: sequence folders, their indices, projection stores and pseudo-label stores."""
+    def __init__(
+        self,
+        data: Path,
+        frames: list[Path],
+        projections: list[Path],
+        pseudo_labels: list[Path] | None = None,
+        *,
+        unlabelled: bool = False,
+    ) -> None:
+        """data: folder of the data set. The others are files in one order, an element for each sequence.
+
+        Raises `InputError` where a file is unreadable, stores do not fit their index, class tables differ, or no image
+        is there.
+        """
         self.items: list[tuple[int, int, int]] = []
-        self._recordings: list[Recording] = [open_recording(path) for path in sequences]
-        self._frames = [index.read(path) for path in frames]
+        self._frames = index.read_all(frames)
+        self._recordings = [known.source.open(data) for known in self._frames]
+        self.classes = self._frames[0].classes
         self._projections = [store.Projection(path) for path in projections]
         self._labels = [store.open_store(path, "pseudo_labels") for path in pseudo_labels or ()]
         for s, (known, projection) in enumerate(zip(self._frames, self._projections, strict=True)):
             for source in [projection.group, *self._labels[s : s + 1]]:
                 if source.attrs["frames"] != known.frames:
                     raise InputError(f"{source.store_path} has other frames than {frames[s]}. Delete it and run again.")
+                if "classes" in source.attrs:
+                    table = ClassTable.from_json(source.attrs["classes"], source.store_path)
+                    table.check_same(known.classes, source.store_path, frames[s])
             for c, camera in enumerate(projection.cameras):
                 usable = np.flatnonzero((known.labelled | unlabelled) & (known.sizes[camera][:, 0] > 0))
                 self.items += [(s, int(f), c) for f in usable]
         if not self.items:
             of = "any" if unlabelled else "a labelled"
-            raise InputError(f"{', '.join(map(str, sequences))}: no image of {of} scan to learn from.")
+            raise InputError(f"{', '.join(map(str, frames))}: no image of {of} scan to learn from.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def spread(self, count):
+    def spread(self, count: int) -> list[int]:
         """At most `count` items, evenly spread over all."""
         return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)).tolist()
 
-    def image(self, item):
+    def image(self, item: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
         s, f, c = self.items[item]
         return self._recordings[s].image(self._frames[s].frames[f], self._projections[s].cameras[c])
 
-    def labels(self, item):
+    def labels(self, item: int) -> np.ndarray:
         """(H, W) uint8 training ids of the image's pixels."""
         s, f, c = self.items[item]
         height, width = self._frames[s].sizes[self._projections[s].cameras[c]][f]
         return store.read(self._labels[s], "label", (f, c))[:height, :width]
 
-    def points(self, item):
+    def points(self, item: int) -> tuple[np.ndarray, np.ndarray]:
         """(pixel, label): (n, 2) float32 native pixels and (n,) uint8 training ids of the visible projected points."""
         s, f, c = self.items[item]
         rows = self._projections[s].rows(f, c)
@@ -86,7 +104,7 @@ class LabelledImages:
         point = self._projections[s].read("point", rows)[seen]
         return self._projections[s].read("pixel", rows)[seen], labels[point]
 
-    def batch(self, view, step, size, seed):
+    def batch(self, view: View, step: int, size: int, seed: int) -> ImageBatch:
         """The augmented `ImageBatch` of `size` images of a step: a function of `seed` and `step` alone, so that a
         resumed run sees what an uninterrupted one would have seen."""
         rng = np.random.default_rng((seed, step))
@@ -102,7 +120,7 @@ class LabelledImages:
         return ImageBatch(stack(images), pixels, torch.from_numpy(np.concatenate(labels).astype(np.int64)))
 
 
-def augment(image, label, rng):
+def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mirror image and labels every other time, and jitter the image's colours. (H, W, 3) uint8, (H, W) uint8."""
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
@@ -114,7 +132,9 @@ def augment(image, label, rng):
     return np.rint(x.clip(0, 255)).astype(np.uint8), label
 
 
-def draw_positions(label, rng, count=POSITIONS):
+def draw_positions(
+    label: np.ndarray, rng: np.random.Generator, count: int = POSITIONS
+) -> tuple[np.ndarray, np.ndarray]:
     """At most `count` labelled pixel centres. label: (H, W) uint8. Returns ((n, 2) float32 (u, v), (n,) uint8)."""
     labelled = np.flatnonzero(label != IGNORE)
     if len(labelled) > count:

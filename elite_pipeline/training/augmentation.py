@@ -3,11 +3,12 @@
 import math
 
 import torch
+from torch import Tensor
 
 from elite_pipeline.config import Augmentation
 
 
-def augment(points, settings: Augmentation, generator: torch.Generator):
+def augment(points: Tensor, settings: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A changed copy of `points` (N, 4) float32 and the rows of `points` that are left, (n,) int64, sorted.
 
     Rotation about z, mirroring, scale (one for x, y and z) and translation, in this order, about the sensor.
@@ -25,7 +26,7 @@ def augment(points, settings: Augmentation, generator: torch.Generator):
     return torch.cat([points[:, :3] @ motion.T + shift, points[:, 3:]], dim=1), rows
 
 
-def remap(indices, rows, points):
+def remap(indices: Tensor, rows: Tensor, points: int) -> tuple[Tensor, Tensor]:
     """Where `indices` (M,) into `points` points lie among the kept `rows`: which of the M are left, and where."""
     new = torch.full((points,), -1)
     new[rows] = torch.arange(len(rows))
@@ -33,12 +34,12 @@ def remap(indices, rows, points):
     return left, new[indices[left]]
 
 
-def _kept(points, drop, generator):
+def _kept(points: int, drop: float, generator: torch.Generator) -> Tensor:
     share = drop * _uniform(generator)
     kept = torch.rand(points, generator=generator) >= share
     kept[0] = True  # never an empty scan
     return torch.nonzero(kept).squeeze(1)
 
 
-def _uniform(generator):
+def _uniform(generator: torch.Generator) -> float:
     return torch.rand((), generator=generator).item()

@@ -8,18 +8,18 @@ Both linear maps and the module are left behind: students begin with the backbon
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save as serialise
-from torch import nn
+from torch import Tensor, nn
 
 from elite_pipeline.config import StudentToPretrain
-from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.distributed import gathered
 from elite_pipeline.errors import InputError
 from elite_pipeline.grouping import mean
-from elite_pipeline.student.minkunet import MinkUNet
-from elite_pipeline.student.model import BACKBONE, CONFIG, MADE_FOR
+from elite_pipeline.student.model import BACKBONE, CONFIG, MADE_FOR, build
+from elite_pipeline.student.voxels import Pyramid
 from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.loop import Task
@@ -31,16 +31,16 @@ MODULE = "module.safetensors"
 class ContrastLearner(nn.Module):
     """The student up to its pseudo-2D features, and the linear map of the image's features."""
 
-    def __init__(self, settings: StudentToPretrain, channels: int):
-        """`channels` of the image's features."""
+    def __init__(self, settings: StudentToPretrain, channels: int, classes: int) -> None:
+        """`channels` of the image's features; `classes`: of the classifier, which is left out of the training."""
         super().__init__()
         width = settings.contrast.projection
         network = settings.network.model_copy(update={"embedding": width, "adaptation": settings.adaptation})
-        self.student = MinkUNet(**network.model_dump(exclude={"kind"}), classes=len(CLASSES))
-        self.student.classifier.requires_grad_(False)  # there are no classes here
+        self.student = build(network, classes)
+        self.student.get_submodule("classifier").requires_grad_(False)  # there are no classes here
         self.image = nn.Linear(channels, width)
 
-    def forward(self, points, scan, scans, features):
+    def forward(self, points: Tensor, scan: Tensor, scans: int, features: Tensor) -> tuple[Pyramid, Tensor, Tensor]:
         """(pyramid, 3D features (V, W), 2D features (P, W)) of points (N, 4) and image features (P, channels)."""
         pyramid = self.student.voxelise(points, scan, scans)
         return pyramid, self.student(pyramid).features, self.image(features)
@@ -53,16 +53,17 @@ class Contrasting(Task):
     settings: StudentToPretrain
     learner: ContrastLearner
 
-    def __init__(self, examples: Examples, settings: StudentToPretrain):
+    def __init__(self, examples: Examples, settings: StudentToPretrain) -> None:
+        """Raises `InputError` where no teacher's features are cached."""
         self.examples, self.settings = examples, settings
         self.augmentation, self.options = settings.augmentation, settings.pretrain_student
         channels = max((recorded.feature_channels for recorded in examples.sequences), default=0)
         if not channels:
             raise InputError("no targets with features to contrast with: add features to its cache_teacher.targets")
         torch.manual_seed(self.options.seed)
-        self.learner = ContrastLearner(settings, channels * len(settings.contrast.stages))
+        self.learner = ContrastLearner(settings, channels * len(settings.contrast.stages), len(examples.classes))
 
-    def loss(self, learner, batch: Batch, step):
+    def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE of the batch of a step; beside it how many pairs that has, and the share told rightly.
 
         With several processes, it is over the pairs of all of them.
@@ -78,7 +79,9 @@ class Contrasting(Task):
         return losses.info_nce(anchors, keys, contrast.temperature), parts
 
 
-def pairs(batch: Batch, level: str, count: int, rng):
+def pairs(
+    batch: Batch, level: Literal["point", "superpixel"], count: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """At most `count` pairs of 3D and 2D features, drawn evenly from all patches (superpixels) that points hit.
 
     Returns rows (R,) of `batch.taught` that belong to a pair, the pair of each (R,), and the patch of each pair (P,).
@@ -101,11 +104,11 @@ def pairs(batch: Batch, level: str, count: int, rng):
     return hit[kept], of_patch[of_row[kept]], patches[chosen]
 
 
-def save(folder: Path, learner: ContrastLearner, config: dict, log: Path):
+def save(folder: Path, learner: ContrastLearner, config: dict[str, Any], log: Path) -> None:
     """Write what was learnt to the new `folder`: the backbone, what is left behind, `config` and the log."""
     left = ("student.backbone.", "student.classifier.")
     parts = {
-        BACKBONE: learner.student.backbone.state_dict(),
+        BACKBONE: learner.student.get_submodule("backbone").state_dict(),
         MODULE: {name: value for name, value in learner.state_dict().items() if not name.startswith(left)},
     }
     folder.mkdir(parents=True)

@@ -1,15 +1,16 @@
 """What a student learns from: scans, their labels, and the teacher's cached answers at their points. No image."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from elite_pipeline.config import Augmentation
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.training.augmentation import augment, remap
@@ -35,7 +36,7 @@ class Example:
     patches: Tensor
     """(Q, S, D) float32: the teacher's features of the image patches that points hit, in standard deviations."""
 
-    def augmented(self, settings: Augmentation, generator):
+    def augmented(self, settings: Augmentation, generator: torch.Generator) -> "Example":
         """This scan, randomly changed; labels and answers go with their points."""
         points, rows = augment(self.points, settings, generator)
         left, taught = remap(self.taught, rows, len(self.points))
@@ -58,19 +59,19 @@ class Batch(Example):
     """(N,) int64: the scan that each point belongs to."""
     scans: int
 
-    def to(self, device):
+    def to(self, device: torch.device) -> "Batch":
         """This batch on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self):
+    def pin_memory(self) -> "Batch":
         """This batch in memory that a GPU reads while other work goes on."""
         return self._each(Tensor.pin_memory)
 
-    def share_memory(self):
+    def share_memory(self) -> "Batch":
         """This batch in memory that other processes see."""
         return self._each(Tensor.share_memory_)
 
-    def _each(self, change):
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "scans"})
 
 
@@ -94,7 +95,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     )
 
 
-def _cat(tensors):
+def _cat(tensors: list[Tensor]) -> Tensor:
     """Rows end to end; a scan without any has no rows, whose other sizes mean nothing."""
     return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
 
@@ -102,8 +103,11 @@ def _cat(tensors):
 class Examples:
     """The scans of several sequences that have something to learn from: labels, a teacher's answer or both."""
 
-    def __init__(self, sequences: Sequence[Recorded], *, features=False):
-        """`features`: whether the teacher's patch features are wanted."""
+    def __init__(self, sequences: Sequence[Recorded], *, features: bool = False) -> None:
+        """`features`: whether the teacher's patch features are wanted.
+
+        Raises `InputError` where there is nothing to learn from, or where features are wanted and not cached.
+        """
         self.sequences = sequences
         self.features = features
         self.items = [
@@ -118,10 +122,16 @@ class Examples:
             if features and recorded.targets is not None and not recorded.feature_channels:
                 raise InputError(f"{recorded.targets.store_path} holds no features: add them to cache_teacher.targets.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, item) -> Example:
+    @property
+    def classes(self) -> ClassTable:
+        """The class table of all sequences."""
+        return self.sequences[0].index.classes
+
+    def __getitem__(self, item: int) -> Example:
+        """Raises `InputError` where a file of the scan cannot be read."""
         recorded, f = self.items[item]
         answers = recorded.answers(f, features=self.features)
         return Example(
@@ -140,21 +150,27 @@ class Examples:
         return [item for item, (recorded, f) in enumerate(self.items) if recorded.index.labelled[f]]
 
     @property
-    def files(self):
+    def files(self) -> list[Path]:
         """Small files that identify what is read."""
         return [file for recorded in self.sequences for file in recorded.files]
 
-    def label_counts(self):
+    def label_counts(self) -> Tensor:
         """(K,) int64 labelled points of each class."""
         counts = sum(recorded.index.class_points.sum(axis=0) for recorded in self.sequences)
         return torch.from_numpy(counts)
 
-    def answer_counts(self):
-        """(K,) float64 points of each class as the teacher sees it: its probabilities, summed."""
+    def answer_counts(self) -> Tensor:
+        """(K,) float64 points of each class as the teacher sees it: its probabilities, summed.
+
+        Raises `InputError` where the targets do not say.
+        """
         return torch.from_numpy(sum(recorded.class_mass() for recorded in self.sequences if recorded.stages))
 
-    def classifier(self):
-        """((K, D), (K,)) of the one teacher's linear classifier."""
+    def classifier(self) -> tuple[Tensor, Tensor]:
+        """((K, D), (K,)) of the one teacher's linear classifier.
+
+        Raises `InputError` where there is none, or several.
+        """
         found = [c for c in (recorded.classifier() for recorded in self.sequences) if c is not None]
         if not found or not all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True)):
             raise InputError(
@@ -163,11 +179,11 @@ class Examples:
             )
         return found[0]
 
-    def taught_classes(self):
+    def taught_classes(self) -> list[str]:
         """Names of the classes that the teacher may answer; all, where it says none."""
-        return next(filter(None, (recorded.known_classes for recorded in self.sequences)), list(CLASSES[1:]))
+        return next(filter(None, (recorded.known_classes for recorded in self.sequences)), self.classes.evaluated)
 
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 over the indices and the stores' metadata: which data this is, without reading all of it."""
         digest = hashlib.sha256()
         for file in self.files:

@@ -26,10 +26,12 @@ MORE_MEMORY = "Give the container more shared memory, as in docker run --shm-siz
 
 
 class _Steps(Dataset):
-    def __init__(self, examples, augmentation, options, place, stride):
+    def __init__(
+        self, examples: Examples, augmentation: Augmentation, options: Schedule, place: int, stride: int
+    ) -> None:
         self.of_step = lambda step: draw(examples, augmentation, options, step * stride + place)
 
-    def __getitem__(self, step) -> Batch | InputError:
+    def __getitem__(self, step: int) -> Batch | InputError:
         # Raised in a reader, an error would come with the reader's traceback.
         try:
             batch = self.of_step(step)
@@ -45,13 +47,20 @@ class _Steps(Dataset):
 
 
 def batches(
-    examples: Examples, augmentation: Augmentation, options: Schedule, steps: range, *, place, stride, readers=0
+    examples: Examples,
+    augmentation: Augmentation,
+    options: Schedule,
+    steps: range,
+    *,
+    place: int,
+    stride: int,
+    readers: int = 0,
 ) -> Generator[Batch]:
     """The batches of `steps`, in order, in memory (pinned where readers fill it for a GPU).
 
     Step s begins at position `place` + s * `stride` of the stream of scans, as `draw` has it. With `readers`, as many
     processes read ahead, forked from this one; they end with this generator.
-    Raises the `InputError` of a scan that cannot be read at its own step.
+    Raises the `InputError` of a scan that cannot be read at its own step, and one where a reader was killed.
     """
     loader = DataLoader(
         _Steps(examples, augmentation, options, place, stride),
@@ -77,7 +86,7 @@ def batches(
         ) from None
 
 
-def readers_for(device, threads, label, *, processes=1):
+def readers_for(device: torch.device, threads: int, label: str, *, processes: int = 1) -> int:
     """How many processes shall read ahead for each of `processes`: for a CPU none, which has better to do."""
     if device.type == "cpu":
         return 0

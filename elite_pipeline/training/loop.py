@@ -9,10 +9,12 @@ import json
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,11 @@ from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.loader import batches, readers_for
 from elite_pipeline.training.schedule import warm_up_cosine
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-class Task:
+
+class Task(ABC):
     """What is trained, and for what."""
 
     name: str
@@ -44,16 +49,16 @@ class Task:
     identity: Sequence[str] = ()
     """Of what else the result depends on."""
 
-    def parameter_groups(self) -> list[dict]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """What is learnt, in groups with their `share` of the learning rate."""
         return [{"params": [p for p in self.learner.parameters() if p.requires_grad], "share": 1.0}]
 
-    def to(self, device):
+    def to(self, device: torch.device) -> None:  # noqa: B027 (most tasks need nothing)
         """Bring what `loss` needs beside the learner onto `device`."""
 
-    def loss(self, learner, batch: Batch, step) -> tuple[Tensor, dict[str, Tensor]]:
+    @abstractmethod
+    def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, its parts by name) of the batch of a step. `learner`: the task's own, or what Fabric wraps it in."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,12 @@ class Trained:
 
 
 def train(task: Task, run: Path) -> Trained:
-    """Train `task.learner` on the device there is, or on as many as there are processes (`processes.py`).
+    """Train `task.learner` on the device there is, or on as many as there are processes (`distributed.py`).
 
     Checkpoints lie in a folder of `run` named after the settings, the data, the code and the number of processes, so
     that a run goes on where the same run was interrupted and nowhere else. The first process alone reads and writes
-    them, so that machines need not share `run`.
+    them, so that machines need not share `run`. Raises `InputError` where the machine lacks what the settings ask for,
+    a scan cannot be read, or the loss is not finite.
     """
     options = task.options
     fabric = start(options.processes, options.precision, task.name)
@@ -118,13 +124,15 @@ def train(task: Task, run: Path) -> Trained:
     return Trained(steps, log.path, fabric.world_size, writes=fabric.is_global_zero)
 
 
-def fingerprint(settings: Section, *identities):
+def fingerprint(settings: Section, *identities: object) -> str:
     """16 hexadecimal digits that change with the settings and with `identities` of the data."""
     text = json.dumps([settings.model_dump(), *map(str, identities)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _step(fabric, learner, optimiser, task, batch, step):
+def _step(
+    fabric: "Fabric", learner: nn.Module, optimiser: torch.optim.Optimizer, task: Task, batch: Batch, step: int
+) -> dict[str, float]:
     """One step of the optimiser; the losses and the gradient's norm by name."""
     optimiser.zero_grad()
     loss, parts = task.loss(learner, batch, step)
@@ -135,14 +143,14 @@ def _step(fabric, learner, optimiser, task, batch, step):
     return {name: value.item() for name, value in {"loss": loss, **parts, "gradient": norm}.items()}
 
 
-def _optimiser(options: Schedule, groups):
+def _optimiser(options: Schedule, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     rate, decay = options.learning_rate, options.weight_decay
     if options.optimiser == "sgd":
         return torch.optim.SGD(groups, rate, momentum=0.9, nesterov=True, weight_decay=decay)
     return torch.optim.AdamW(groups, rate, weight_decay=decay)
 
 
-def _save(path, fabric, step, learner, optimiser):
+def _save(path: Path, fabric: "Fabric", step: int, learner: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Write a checkpoint aside and rename it, so that the one at `path` is always whole."""
     if not fabric.is_global_zero:
         return
@@ -156,7 +164,7 @@ def _save(path, fabric, step, learner, optimiser):
     os.replace(path.with_suffix(".partial"), path)
 
 
-def _restore(path, fabric, learner, optimiser):
+def _restore(path: Path, fabric: "Fabric", learner: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     """Load the checkpoint that the first process finds at `path`, if it does; the number of steps done."""
     state = None
     if fabric.is_global_zero and path.exists():
@@ -176,7 +184,7 @@ class _Log:
     Lines of steps from `done` on, which an interrupted run left behind, are dropped.
     """
 
-    def __init__(self, path, label, done, steps, *, writes):
+    def __init__(self, path: Path, label: str, done: int, steps: int, *, writes: bool) -> None:
         self.path, self.writes = path, writes
         if not writes:
             self.bar = tqdm(disable=True)
@@ -188,13 +196,13 @@ class _Log:
         path.write_text("".join(lines))
         self.bar = progress(label=label, total=steps, initial=done, unit="step")
 
-    def __enter__(self):
+    def __enter__(self) -> "_Log":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def write(self, **values):
+    def write(self, **values: float) -> None:
         if not self.writes:
             return
         with self.path.open("a") as file:

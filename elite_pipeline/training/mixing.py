@@ -5,17 +5,15 @@ asked about, stays without an answer: nothing is asked of a teacher about a mixe
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import torch
+from torch import Tensor
 
 from elite_pipeline.config import Augmentation
-from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.training.augmentation import remap
 from elite_pipeline.training.examples import Example, collate
-
-THINGS = torch.arange(CLASSES.index("car"), CLASSES.index("motorcyclist") + 1)
-"""Training ids of the classes that come as objects."""
 
 BANDS = (3, 6)
 """Fewest and most bands of elevation, as mmdetection3d's recipes have it (the authors' own: 4 to 8)."""
@@ -24,7 +22,9 @@ SWAP = 0.5
 """Share of the scans in `polar_mix` of which a sector is swapped, as in the authors' code."""
 
 
-def mix(first: Example, second: Example, settings: Augmentation, generator: torch.Generator) -> Example:
+def mix(
+    first: Example, second: Example, settings: Augmentation, things: Sequence[int], generator: torch.Generator
+) -> Example:
     """`first`, mixed with `second` in the ways that `settings` give their shares of the scans.
 
     Each way is drawn by itself, so that several may apply: then LaserMix, PolarMix and instance CutMix change, in this
@@ -36,7 +36,7 @@ def mix(first: Example, second: Example, settings: Augmentation, generator: torc
     if laser < settings.laser_mix:
         mixed = laser_mix(mixed, second, generator)
     if polar < settings.polar_mix:
-        mixed = polar_mix(mixed, second, generator)
+        mixed = polar_mix(mixed, second, things, generator)
     if cut < settings.instance_cutmix:
         mixed = instance_cutmix(mixed, second)
     return mixed
@@ -52,7 +52,7 @@ def laser_mix(first: Example, second: Example, generator: torch.Generator) -> Ex
     return swap_bands(first, second, bands)
 
 
-def polar_mix(first: Example, second: Example, generator: torch.Generator) -> Example:
+def polar_mix(first: Example, second: Example, things: Sequence[int], generator: torch.Generator) -> Example:
     """PolarMix (Xiao et al., NeurIPS 2022, arXiv 2208.00223): half a turn of `second`, and its objects three times.
 
     The half turn replaces that of `first` in half of the scans. The objects are pasted where they are, and turned about
@@ -60,11 +60,12 @@ def polar_mix(first: Example, second: Example, generator: torch.Generator) -> Ex
     to be an object's. Where the code that the authors released differs: it draws both angles once, when it is
     imported, and its half turn always holds the x axis; here every scan draws its own, and the half turn starts
     anywhere, since cameras look along x, and the teacher's answers of `first` would always be those that go.
+    things: training ids of the classes that come as objects.
     """
     swap, start, *turns = torch.rand(4, generator=generator).tolist()
     mixed = swap_half_turn(first, second, 2 * math.pi * start) if swap < SWAP else first
     angles = [2 * math.pi / 3 * (third + turn) for third, turn in enumerate(turns)]
-    objects = take(second, torch.isin(second.labels, THINGS))
+    objects = take(second, torch.isin(second.labels, torch.tensor(things, dtype=torch.int64)))
     return join(mixed, objects, *(turned(objects, angle) for angle in angles))
 
 
@@ -103,7 +104,7 @@ def turned(example: Example, angle: float) -> Example:
     return replace(example, points=torch.stack([cos * x - sin * y, sin * x + cos * y, *rest], dim=1))
 
 
-def take(example: Example, kept: torch.Tensor) -> Example:
+def take(example: Example, kept: Tensor) -> Example:
     """A copy of the points of `example` where `kept`, (N,) bool, with what is known of them; it may have no points."""
     rows = torch.nonzero(kept).squeeze(1)
     left, taught = remap(example.taught, rows, len(example.points))
@@ -136,16 +137,16 @@ def join(*examples: Example) -> Example:
     return Example(**{field.name: getattr(batch, field.name) for field in fields(Example)})
 
 
-def _exchange(first, leaves, second, comes):
+def _exchange(first: Example, leaves: Tensor, second: Example, comes: Tensor) -> Example:
     """`first` without its points that leave, and with those of `second` that come; `first`, if none were left."""
     if leaves.all() and not comes.any():
         return first
     return join(take(first, ~leaves), take(second, comes))
 
 
-def _elevation(points):
+def _elevation(points: Tensor) -> Tensor:
     return torch.atan2(points[:, 2], torch.hypot(points[:, 0], points[:, 1]))
 
 
-def _half_turn(points, start):
+def _half_turn(points: Tensor, start: float) -> Tensor:
     return torch.remainder(torch.atan2(points[:, 1], points[:, 0]) - start, 2 * math.pi) < math.pi

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from elite_pipeline.config import Losses
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.distributed import gathered
 from elite_pipeline.grouping import majority, mean, pairs
-from elite_pipeline.student.model import Student
-from elite_pipeline.student.spvcnn import StageHeads
+from elite_pipeline.student.network import StageHeads, StudentNetwork
 from elite_pipeline.student.voxels import Pyramid
 from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Batch
@@ -41,7 +40,7 @@ class ClassWeights(NamedTuple):
 class SegmentationLearner(nn.Module):
     """The student with the heads that only training needs."""
 
-    def __init__(self, student: Student, classes: int, features: int = 0):
+    def __init__(self, student: StudentNetwork, classes: int, features: int = 0) -> None:
         """`features`: channels of the teacher's patch features, 0 where those are not learnt."""
         super().__init__()
         self.student = student
@@ -51,8 +50,8 @@ class SegmentationLearner(nn.Module):
         self.projections = nn.ModuleList(nn.Linear(student.width, features) for _ in range(stages if features else 0))
         self.embeds = features > 0 and not stages
 
-    def forward(self, points, scan, scans):
-        """The `LearnerOutput` for points (N, 4) of several scans."""
+    def forward(self, points: Tensor, scan: Tensor, scans: int) -> LearnerOutput:
+        """What it says of points (N, 4) of `scans` scans; `scan` (N,) int64: whose each point is."""
         pyramid = self.student.voxelise(points, scan, scans)
         said = self.student(pyramid)
         features = [projection(stage) for projection, stage in zip(self.projections, said.stages, strict=False)]
@@ -61,7 +60,9 @@ class SegmentationLearner(nn.Module):
         )
 
 
-def total_loss(output: LearnerOutput, batch: Batch, student: Student, weights: ClassWeights, settings: Losses):
+def total_loss(
+    output: LearnerOutput, batch: Batch, student: StudentNetwork, weights: ClassWeights, settings: Losses
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of all losses, and its parts by name. With the S chosen of the teacher's stages:
 
     L = CE + l Lovasz  +  a sum_s (CE_s + m Lovasz_s)  +  d / S sum_s KL_s  +  o KL_out  +  f / S sum_s (1 - cos_s)
@@ -86,7 +87,7 @@ def total_loss(output: LearnerOutput, batch: Batch, student: Student, weights: C
     if s.lovasz:
         parts["lovasz"] = s.lovasz * losses.lovasz_softmax(logits.softmax(dim=1), label, repeats)
     for stage, stride in zip(output.stages, strides, strict=True):
-        own = majority(batch.labels, output.pyramid[stride].of_point, len(stage), len(CLASSES))
+        own = majority(batch.labels, output.pyramid[stride].of_point, len(stage), stage.shape[1])
         stage, own = gathered(stage, own)
         loss = losses.cross_entropy(stage, own, weights.labels)
         if s.auxiliary_lovasz:
@@ -99,11 +100,13 @@ def total_loss(output: LearnerOutput, batch: Batch, student: Student, weights: C
     return torch.stack(list(parts.values())).sum(), parts
 
 
-def _soft_labels(output, batch, student, weights, s):
+def _soft_labels(
+    output: LearnerOutput, batch: Batch, student: StudentNetwork, weights: ClassWeights, s: Losses
+) -> dict[str, Tensor]:
     """KL against the teacher's answers, of the stages' heads and of the output."""
     divergence, at = output.logits.new_zeros(()), {"temperature": s.temperature, "reduction": s.reduction}
     # Where nobody taught, M is 0 and the tensor's other sizes mean nothing.
-    none = output.logits.new_zeros(0, len(s.stages), len(CLASSES))
+    none = output.logits.new_zeros(0, len(s.stages), output.logits.shape[1])
     answers = batch.teacher[:, s.stages] if len(batch.taught) else none  # (M, S, K)
     share = torch.where(batch.labels[batch.taught] == IGNORE, 1.0, s.at_labels)  # (M,)
     for index, k in enumerate(s.stages if s.distillation else ()):
@@ -120,7 +123,7 @@ def _soft_labels(output, batch, student, weights, s):
     return parts
 
 
-def _features(output, batch, student, s):
+def _features(output: LearnerOutput, batch: Batch, student: StudentNetwork, s: Losses) -> Tensor:
     """Mean over stages of the distance to the teacher's features, patch by patch."""
     hit = batch.patch_of >= 0
     patch_of, taught = batch.patch_of[hit], batch.taught[hit]

@@ -3,6 +3,8 @@
 Nothing is drawn from a shared state, so that a run that was interrupted sees what an uninterrupted one would have.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -16,17 +18,18 @@ ALL, LABELLED, UNLABELLED = 0, 2, 3
 PAIRS = 4
 
 
-def draw(examples: Examples, augmentation: Augmentation, options: Schedule, position) -> Batch:
+def draw(examples: Examples, augmentation: Augmentation, options: Schedule, position: int) -> Batch:
     """The batch that starts at `position` of an endless stream of scans.
 
     Each epoch of the stream is a shuffle of all scans; with `labelled_share`, where some scans are unlabelled, labelled
-    and unlabelled ones are streams of their own, which share out the places of each batch.
+    and unlabelled ones are streams of their own, which share out the places of each batch. Raises `InputError` where a
+    scan cannot be read.
     """
     places = range(position, position + options.batch)
     return collate([_changed(examples, augmentation, options, place) for place in places])
 
 
-def scans_seen(examples: Examples, options: Schedule):
+def scans_seen(examples: Examples, options: Schedule) -> tuple[int, int] | tuple[None, None]:
     """(labelled, unlabelled) scans in each batch; None for either where they come as they come."""
     labelled = examples.labelled
     if options.labelled_share is None or len(labelled) in (0, len(examples)):
@@ -35,18 +38,18 @@ def scans_seen(examples: Examples, options: Schedule):
     return share, options.batch - share
 
 
-def _changed(examples, augmentation, options, place) -> Example:
+def _changed(examples: Examples, augmentation: Augmentation, options: Schedule, place: int) -> Example:
     items, stream, place = _stream(examples, options, place)
     seed = options.seed
     example = examples[_shuffled(items, (seed, stream), place)]
     rng = generator(seed, 1, place) if stream == ALL else generator(seed, 1, stream, place)
     if augmentation.laser_mix or augmentation.polar_mix or augmentation.instance_cutmix:
         other = examples[int(torch.randint(len(examples), (), generator=rng))]
-        example = mix(example, other, augmentation, rng)
+        example = mix(example, other, augmentation, examples.classes.things, rng)
     return example.augmented(augmentation, rng)
 
 
-def _stream(examples, options, place):
+def _stream(examples: Examples, options: Schedule, place: int) -> tuple[Sequence[int], int, int]:
     """Where the scan at `place` comes from: the items of its stream, the stream's number, and its place in that.
 
     A scan's changes follow from its place in its own stream, so that two processes with half a batch each make the
@@ -63,13 +66,13 @@ def _stream(examples, options, place):
     return without, UNLABELLED, batch * unlabelled + slot - labelled
 
 
-def _shuffled(items, seeds, place):
+def _shuffled(items: Sequence[int], seeds: tuple[int, ...], place: int) -> int:
     """The element at `place` of the endless stream of shuffles of `items`."""
     epoch, index = divmod(place, len(items))
     return items[int(torch.randperm(len(items), generator=generator(*seeds, epoch))[index])]
 
 
-def generator(*seeds):
+def generator(*seeds: int) -> torch.Generator:
     """A generator that starts in a state of its own for any `seeds`, natural numbers."""
     state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))

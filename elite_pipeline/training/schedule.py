@@ -3,7 +3,7 @@
 import math
 
 
-def warm_up_cosine(step, steps, warmup):
+def warm_up_cosine(step: int, steps: int, warmup: int) -> float:
     """The share of the full learning rate at `step` of `steps`: linear warm-up, then a half cosine to 0."""
     if step < warmup:
         return (step + 1) / warmup

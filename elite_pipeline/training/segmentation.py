@@ -3,15 +3,17 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from elite_pipeline.config import MinkUNetSettings, StudentSettings, TrainStudent
-from elite_pipeline.datasets.semantickitti import CLASSES, IGNORE
+from elite_pipeline.config import StudentSettings, TrainStudent
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.errors import InputError
 from elite_pipeline.student.model import BACKBONE, build, load_backbone, share_classifier
 from elite_pipeline.training import losses
-from elite_pipeline.training.examples import Examples
+from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.loop import Task
 from elite_pipeline.training.objective import ClassWeights, SegmentationLearner, total_loss
 
@@ -27,24 +29,26 @@ class Segmentation(Task):
     settings: StudentSettings
     options: TrainStudent
 
-    def __init__(self, examples: Examples, settings: StudentSettings, pretrained: Path | None = None):
+    def __init__(self, examples: Examples, settings: StudentSettings, pretrained: Path | None = None) -> None:
+        """Raises `InputError` where the examples, their teacher or the backbone do not fit the settings."""
         self.examples, self.settings = examples, settings
         self.augmentation, self.options = settings.augmentation, settings.train_student
         _check_network(settings, pretrained)
         _check_teacher(examples, settings)
         torch.manual_seed(self.options.seed)
-        self.student = build(settings.network, len(CLASSES))
+        classes = examples.classes
+        self.student = build(settings.network, len(classes))
         if pretrained:
             load_backbone(self.student, pretrained)  # pyright: ignore[reportArgumentType]
             self.identity = [hashlib.sha256((pretrained / BACKBONE).read_bytes()).hexdigest()]
-        shares = isinstance(settings.network, MinkUNetSettings) and settings.network.classifier == "shared"
+        shares = settings.network.shares_classifier
         if shares:
             share_classifier(self.student, *examples.classifier())  # pyright: ignore[reportArgumentType]
-        self.known_classes = list(CLASSES[1:]) if examples.labelled and not shares else examples.taught_classes()
+        self.known_classes = classes.evaluated if examples.labelled and not shares else examples.taught_classes()
         """Names of the classes that the student may answer: those of its labels, or its teacher's alone."""
-        self.known = torch.tensor([name in self.known_classes for name in CLASSES])
+        self.known = torch.from_numpy(classes.known(self.known_classes))
         channels = _feature_channels(examples) if settings.losses.features else 0
-        self.learner = SegmentationLearner(self.student, len(CLASSES), channels)
+        self.learner = SegmentationLearner(self.student, len(classes), channels)
         for stage, projection in enumerate(self.learner.projections):
             # DDP waits for the gradient of every parameter that asks for one.
             projection.requires_grad_(stage in settings.losses.stages)
@@ -52,7 +56,7 @@ class Segmentation(Task):
             self.frozen = [self.student.get_submodule("backbone").requires_grad_(False)]
         self.weights = _class_weights(examples, settings)
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """All that is learnt; the backbone by itself where it has a learning rate of its own."""
         learnt, rate = [p for p in self.learner.parameters() if p.requires_grad], self.options.backbone_learning_rate
         if rate is None:
@@ -64,13 +68,13 @@ class Segmentation(Task):
         ]
         return [group for group in groups if group["params"]]
 
-    def to(self, device):
+    def to(self, device: torch.device) -> None:
         """Bring the classes' weights onto `device`."""
         self.known = self.known.to(device)
         labels, answers = self.weights
         self.weights = ClassWeights(labels.to(device), None if answers is None else answers.to(device))
 
-    def loss(self, learner, batch, step):
+    def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, its parts by name) of a batch."""
         # Of a class that a shared classifier never answers, nothing can be learnt from a label.
         batch = replace(batch, labels=torch.where(self.known[batch.labels], batch.labels, IGNORE))
@@ -78,44 +82,49 @@ class Segmentation(Task):
         return total_loss(output, batch, self.student, self.weights, self.settings.losses)
 
 
-def _class_weights(examples, settings):
-    """The `ClassWeights` of all labelled scans, and of all of the teacher's answers where those are weighted."""
+def _class_weights(examples: Examples, settings: StudentSettings) -> ClassWeights:
+    """Of all labelled scans, and of all of the teacher's answers where those are weighted.
+
+    Raises `InputError` where those are, and the targets do not say how many there are of a class.
+    """
     answers = None
     if settings.losses.balanced and settings.losses.soft_labels and any(r.stages for r in examples.sequences):
         answers = losses.class_weights(examples.answer_counts())
     return ClassWeights(losses.class_weights(examples.label_counts()), answers)
 
 
-def _feature_channels(examples):
+def _feature_channels(examples: Examples) -> int:
     """Channels of the teacher's patch features; 0 without a teacher."""
     return max((recorded.feature_channels for recorded in examples.sequences), default=0)
 
 
-def _check_network(settings, pretrained):
+def _check_network(settings: StudentSettings, pretrained: Path | None) -> None:
+    """Raises `InputError` where a backbone is asked for apart, and the network has none."""
     begins = pretrained is not None or settings.train_student.backbone_learning_rate is not None
-    if begins and not isinstance(settings.network, MinkUNetSettings):
+    if begins and not settings.network.has_backbone:
         raise InputError(
-            "network.kind is spvcnn, which has no backbone apart: leave out --pretrained and"
+            f"network.kind is {settings.network.kind}, which has no backbone apart: leave out --pretrained and"
             " train_student.backbone_learning_rate, or take a minkunet"
         )
 
 
-def _check_teacher(examples, settings):
+def _check_teacher(examples: Examples, settings: StudentSettings) -> None:
+    """Raises `InputError` where a loss is on what a teacher does not hand on, or has no counterpart in the network."""
     network, wanted = settings.network, settings.losses
     for recorded in examples.sequences:
         if recorded.stages is None or not wanted.taught:
             continue
-        teacher, channels = f"the teacher of {recorded.recording.folder}", recorded.feature_channels
+        teacher, channels = f"the teacher of sequence {recorded.index.sequence}", recorded.feature_channels
         if wanted.soft_labels and not recorded.has_logits:
             raise InputError(f"{teacher} names no classes to learn from: add logits to its cache_teacher.targets")
-        if isinstance(network, MinkUNetSettings):
-            if wanted.features and network.embedding != channels:
+        if not network.stages:
+            if wanted.features and network.embedding_width != channels:
                 raise InputError(
-                    f"the features of {teacher} have {channels} channels and the student's {network.embedding}:"
+                    f"the features of {teacher} have {channels} channels and the student's {network.embedding_width}:"
                     f" write network.embedding={channels}, or train without features (losses.features=0)"
                 )
-        elif (wanted.distillation or wanted.features) and len(network.scales) != recorded.stages:
+        elif (wanted.distillation or wanted.features) and network.stages != recorded.stages:
             raise InputError(
-                f"{teacher} has {recorded.stages} stages and the student {len(network.scales)}: give network.scales as"
+                f"{teacher} has {recorded.stages} stages and the student {network.stages}: give network.scales as"
                 " many entries as the teacher has stages, or train without a teacher"
             )

@@ -7,10 +7,12 @@ import pytest
 
 from elite_pipeline.comparison.runs import baselines, compare, curves, difference, spread
 from elite_pipeline.comparison.table import table, verdict
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.figures.comparison_curves import arms
 from elite_pipeline.stages.compare_experiments import CompareExperiments
+
+CLASSES = class_table("semantickitti").names
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def settings():
 def write_miou(folder, experiment, seed, miou):
     """An mIoU result of 10 labelled scans of 100: road as the mean, cars 0.1 better, no points of other classes."""
     confusion = np.zeros((20, 20), dtype=int)
-    confusion[1, 1], confusion[1, 9], confusion[9, 9], confusion[9, 0] = 300, 100, 800, 50
+    confusion[1, 1], confusion[9, 1], confusion[9, 9], confusion[0, 9] = 300, 100, 800, 50
     path = folder / f"{experiment}-seed{seed}_miou.json"
     result = {
         "experiment": f"{experiment}-seed{seed}",
@@ -61,7 +63,15 @@ def rewrite(path, **changes):
 
 
 def experiment(**values):
-    base = {"teacher": None, "distilled": False, "labelled": 0.1, "labelled_scans": 10, "dataset": "d", "student": "s"}
+    base = {
+        "teacher": None,
+        "oracle": None,
+        "distilled": False,
+        "labelled": 0.1,
+        "labelled_scans": 10,
+        "dataset": "d",
+        "student": "s",
+    }
     return base | values
 
 
@@ -140,28 +150,25 @@ def test_curves_are_of_pairs():
     }
     expected = {False: ["5 False", "20 False", "100 False"], True: ["5 True", "20 True", "100 True"]}
     found = curves(pairs)
-    assert found is not None
     assert {k: list(v.values()) for k, v in found.items()} == expected
-    oracle = experiment(labelled_scans=5, distilled=True, teacher="oracle_80")
-    assert curves(pairs | {"oracle": oracle}) == found, "an oracle is no second experiment of a pair"
-    assert curves(pairs | {"again": pairs["5 True"]}) is None
-    assert curves(pairs | {"begun": experiment(labelled_scans=7, pretraining="udakd")}) is None
-    assert curves({k: v for k, v in pairs.items() if k != "20 False"}) is None
-    assert curves({k: v for k, v in pairs.items() if v["labelled_scans"] == 5}) is None, "one point is no curve"
+    for others, message in (
+        (pairs | {"again": pairs["5 True"]}, "'5 True' and 'again' are one point of figure: curves, 5 labelled scans"),
+        ({k: v for k, v in pairs.items() if k != "20 False"}, r"\[5, 20, 100\] labelled scans .* \[5, 100\] without"),
+        ({k: v for k, v in pairs.items() if v["labelled_scans"] == 5}, "two at least, or write figure: rows"),
+    ):
+        with pytest.raises(InputError, match=message):
+            curves(others)
 
 
-def test_arms_are_in_settings():
-    labels = ["random, 5 %", "UDAKD, stem, 5 %", "random, probe", "UDAKD, stem, probe", "random, 10 %", "SLidR, 10 %"]
-    experiments = {label: experiment() for label in labels}
-    assert arms(experiments) == {
-        "random": {"5 %": labels[0], "probe": labels[2], "10 %": labels[4]},
-        "UDAKD, stem": {"5 %": labels[1], "probe": labels[3]},
-        "SLidR": {"10 %": labels[5]},
-    }
-    assert arms(experiments | {"labels alone": experiment()}) is None, "in no setting"
-    assert arms(experiments | {"random, 50 %": experiment()}) is None, "one arm alone in its setting"
-    assert arms({label: experiment() for label in ("random, 5 %", "UDAKD, 5 %")}) is None, "one setting"
-    assert arms(experiments | {"SLidR, 5 %": experiment(teacher="oracle_80")}) is None
+def test_arms_are_in_settings_whatever_their_labels():
+    places = {"a": ("random", "5 %"), "b": ("UDAKD, stem", "5 %"), "c, d": ("random", "probe")}
+    experiments = {label: experiment(arm=arm, setting=setting) for label, (arm, setting) in places.items()}
+    assert arms(experiments) == {"random": {"5 %": "a", "probe": "c, d"}, "UDAKD, stem": {"5 %": "b"}}
+
+
+def test_curves_that_are_none_are_refused_before_they_are_drawn(settings, files):
+    with pytest.raises(InputError, match="figure: curves has"):
+        compare(settings.model_copy(update={"figure": "curves"}), *files)
 
 
 def test_table_reads_well(settings, files):
@@ -177,7 +184,7 @@ def test_table_reads_well(settings, files):
 
 def test_table_calls_an_oracle_a_diagnostic_and_other_steps_a_difference(settings, files):
     found = compare(settings, *files)
-    found["experiments"]["taught | well"] |= {"teacher": "oracle_80", "steps": 2400}
+    found["experiments"]["taught | well"] |= {"oracle": {"accuracy": 0.8, "seed": 0}, "steps": 2400}
     text = table(found)
     assert r"| 2 | taught \| well (oracle: diagnostic) |" in text
     assert "**Oracles (#2) are a diagnostic of the simulator and no result of the method**" in text

@@ -4,22 +4,55 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from elite_pipeline.config import Config, read
+from elite_pipeline.config.reading import COMPARISONS, completed, load
 from elite_pipeline.config.validation import flatten, unflatten, validate
 from elite_pipeline.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+FILES = ROOT / "config.yaml", ROOT / COMPARISONS
 
 
 @pytest.fixture
 def values():
-    return yaml.safe_load((ROOT / "config.yaml").read_text())
+    """Both shipped files as one, unvalidated."""
+    return completed(*map(load, FILES))
 
 
 def test_shipped_config_is_valid():
-    assert {"demo", "sample", "semkitti"} <= set(read(ROOT / "config.yaml").experiments)
+    assert {"demo", "sample", "semkitti", "streets_10"} <= set(read(*FILES).experiments)
+
+
+def test_config_yaml_is_short_and_holds_no_comparison():
+    text = FILES[0].read_text()
+    assert len(text.splitlines()) <= 250
+    assert not re.search("streets|transfer|zero_shot|oracle", text.replace("config/comparisons.yaml", ""))
+    assert read(FILES[0]).comparisons == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=["config", "comparisons"])
+def test_no_anchors(file):
+    assert not re.search(r"[:\[{,]\s*[&*]\w|<<:", file.read_text())
+
+
+def test_comparisons_need_nothing_of_the_users_file():
+    """A user may delete everything but an experiment of their own; what both files state is alike."""
+    own, comparisons = map(load, FILES)
+    kept = {name: entries for name, entries in own.items() if name not in {*comparisons, "pretrainings"}}
+    alone = Config.model_validate(Config.spelt_out(kept | comparisons))
+    whole = read(FILES[0])
+    for section in comparisons:
+        for name in set(getattr(whole, section)) & set(getattr(alone, section)):
+            assert getattr(whole, section)[name] == getattr(alone, section)[name], (section, name)
+
+
+def test_an_entry_of_the_user_replaces_one_of_the_comparisons_whole(values):
+    mine = {"datasets": {"streets": {"cameras": {"image_2": "P2"}}}, "oracles": None}
+    found = completed(mine, values)
+    assert found["datasets"]["streets"] == mine["datasets"]["streets"]
+    assert found["datasets"]["demo"] == values["datasets"]["demo"]
+    assert found["oracles"] == values["oracles"]
 
 
 def test_every_key_is_explained_once(values):
@@ -27,9 +60,12 @@ def test_every_key_is_explained_once(values):
     for comparison in values["comparisons"].values():
         comparison["experiments"] = "names are the user's"
     keys = {item.partition("=")[0].split(".")[-1] for item in flatten(values)} - {f"image_{k}" for k in range(4)}
-    text = (ROOT / "config.yaml").read_text()
+    text = "".join(file.read_text() for file in FILES)
     silent = sorted(k for k in keys if not re.search(rf"^\s*{k}:.*#|#.*\b{k}\b", text, re.MULTILINE))
     assert not silent
+
+
+LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
 
 
 @pytest.mark.parametrize(
@@ -45,11 +81,15 @@ def test_every_key_is_explained_once(values):
         (
             "datasets.demo.train",
             ["00", 8],
-            'datasets.demo.train.1: 8 is a number; write two digits in quotes, as in "08"',
+            'datasets.demo.train.1: 8 is no name; write the name of the sequence in quotes, as in "08"',
         ),
-        ("datasets.demo.train", ["0"], "datasets.demo.train.0: '0' is no sequence"),
+        ("datasets.demo.train", ["a/b"], "datasets.demo.train.0: 'a/b' is no name; write letters, digits"),
+        ("datasets.demo.train", [".."], "datasets.demo.train.0: '..' is no name"),
+        ("datasets.demo.format", "nuscenes", "datasets.demo.format: .*no format 'nuscenes'; write semantickitti"),
+        ("datasets.demo.classes", "nuscenes", "datasets.demo.classes: .*nuscenes: no class table there"),
         ("datasets.demo.val", ["00"], "datasets.demo: .*both train and val"),
-        ("datasets.demo.cameras.image_2", "P9", "datasets.demo.cameras.image_2: .*'P0', 'P1', 'P2' or 'P3'"),
+        ("datasets.demo.cameras", {"image/2": "P2"}, "datasets.demo.cameras.image/2.*: 'image/2' is no name"),
+        ("datasets.demo.cameras.image_2", 2, "datasets.demo.cameras.image_2: .*valid string"),
         ("datasets.semkitti.label_images.sam", None, "labeller is 'regions', so a section 'sam:' is needed"),
         ("teachers.sam_vit_b.sha256", None, "teachers.sam_vit_b: encoder vit_b needs checkpoint and sha256"),
         ("teachers.sam_vit_b.sha256", "abc", "teachers.sam_vit_b.sha256"),
@@ -86,19 +126,42 @@ def test_every_key_is_explained_once(values):
             "fskd_demo",
             "has another network than student minkunet_demo of pretraining",
         ),
-        ("pretrainings.udakd_demo.student", "elite_demo", "pretrainings.udakd_demo: .*must be a minkunet"),
+        ("pretrainings.udakd_demo.student", "elite_demo", "pretrainings.udakd_demo.student: .*must be a minkunet"),
         ("pretrainings.udakd_demo.teacher", "sam_tiny", "pretrainings.udakd_demo contrasts features"),
         ("pretrainings.udakd_demo.contrast.stages", [4], "has 4 stages, counted from 0"),
         ("pretrainings.udakd_demo.contrast.pairs", 1, "contrast.pairs: .*greater than or equal to 2"),
         ("teachers.network_demo.images", "nobody", "teachers.network_demo.images is 'nobody', but image_sets:"),
         ("teachers.frozen_tiny.cache_teacher.targets", ["logits"], "steps is 0, which teaches no classes"),
-        ("teachers.frozen_tiny.peft.method", "lora", "steps is 0, so peft.method must be none"),
+        (
+            "teachers.frozen_tiny.peft",
+            LORA,
+            "teachers.frozen_tiny: tune_teacher.steps is 0, so peft.method must be none",
+        ),
+        ("teachers.frozen_tiny.peft", {"method": "none", "rank": 8}, "peft: method none does not read rank: leave"),
+        ("teachers.frozen_tiny.peft", {"method": "lora"}, "peft: method lora needs alpha, rank, targets"),
+        ("teachers.frozen_tiny.upscaler", 64, "steps is 0, so nothing reads upscaler: leave them out"),
+        ("teachers.frozen_tiny.tune_teacher.batch", 4, "steps is 0, so nothing reads tune_teacher.batch"),
+        ("teachers.frozen_tiny.tune_teacher.steps", 9, "frozen_tiny.tune_teacher: 9 steps need batch, learning_rate"),
+        ("teachers.sam_tiny.upscaler", None, "teachers.sam_tiny: tune_teacher.steps is 120, so upscaler is needed"),
+        ("teachers.sam_tiny.encoder", "vit_x", "teachers.sam_tiny.encoder: this encoder is not known; .*resnet50"),
+        ("teachers.frozen_resnet50.peft", LORA, "no adapters go onto resnet50: peft.method must be none"),
         ("teachers.network_demo.tune_teacher.steps", 0, "teachers.network_demo: "),
         ("datasets.demo.label_images.sam.encoder", "resnet50", "label_images.sam.encoder: .*'sam_tiny'"),
         ("segment_images.segments", 70000, "segment_images.segments: .*less than 32768"),
         ("image_sets.worlds.unknown", ["cars"], "unknown names \\['cars'\\], which are no classes"),
         ("datasets.demo.labelled", {"08": ["000000"]}, "names sequences \\['08'\\], which are not in train"),
-        ("datasets.streets_10.of", "nothing", "datasets.streets_10.of is 'nothing'"),
+        ("datasets.streets_10.of", "nothing", "datasets.streets_10.of is 'nothing'; name one of .*demo"),
+        ("datasets.streets_10.of", ["streets"], r"datasets.streets_10.of is \['streets'\]; name one of"),
+        ("teachers.network_demo.of", "nothing", "config.yaml: teachers.network_demo.of is 'nothing'; name one of"),
+        ("teachers.network_demo.of", None, "teachers.network_demo.of is None; name one of"),
+        ("students.fskd_demo.of", {"a": 1}, "students.fskd_demo.of is {'a': 1}; name one of"),
+        ("students.fskd_demo.of", "fskd_demo", "students.fskd_demo.of names itself; name another one of"),
+        ("students.minkunet_demo.of", "fskd_demo", "of closes a circle: .*minkunet_demo of fskd_demo of minkunet_demo"),
+        (
+            "pretrainings.udakd_streets.of",
+            "superpixels_streets",
+            "pretrainings.*: udakd_streets of superpixels_streets",
+        ),
         ("datasets.streets_10.of", "streets_5", "of no other"),
         ("datasets.streets_10.cameras", {"image_2": "P3"}, "shares its files, so it cannot set \\['cameras'\\]"),
         ("datasets.streets_10.train", ["40"], "sequences \\['40'\\] that streets lacks"),
@@ -106,12 +169,36 @@ def test_every_key_is_explained_once(values):
         ("comparisons.ablation.differences", [["a", "b"]], "differences name \\['a', 'b'\\]"),
         ("comparisons.ablation.experiments.x", "nobody", "names experiments \\['nobody'\\]"),
         ("oracles.oracle_60.accuracy", 0.05, "oracles.oracle_60.accuracy: .*greater than 0.05263"),
-        ("oracles.best", {"accuracy": 0.5, "seed": 0}, "oracles.best"),
+        ("oracles.sam_tiny", {"accuracy": 0.5, "seed": 0}, "oracles.sam_tiny has the name of teachers.sam_tiny"),
+        (
+            "experiments.semkitti.teacher",
+            "oracle_60",
+            "experiments.semkitti.teacher .*datasets.semkitti has no simulate",
+        ),
+        ("comparisons.oracles.figure", "pie", "comparisons.oracles.figure: .*'curves'"),
+        (
+            "comparisons.oracles.figure",
+            "arms",
+            "comparisons.oracles: experiments.labels alone has no place in figure: arms",
+        ),
+        ("comparisons.oracles.figure", "curves", "comparisons.oracles.figure is curves, in which nothing tells"),
+        ("comparisons.zero_shot.figure", "oracles", "comparisons.zero_shot.figure is oracles, but no oracle teaches"),
+        (
+            "comparisons.transfer.figure",
+            "rows",
+            "comparisons.transfer: experiments.random, 1 scan has an arm or a setting",
+        ),
+        (
+            "comparisons.transfer.experiments.again",
+            {"experiment": "transfer_2_random", "arm": "random", "setting": "1 scan"},
+            "experiments.again has the arm and setting of experiments.random, 1 scan",
+        ),
         ("students.elite.train_student.learning_rate", True, "learning_rate: .*valid number"),
         ("students.elite.train_student.learning_rate", "1e-3", "'1e-3' is text and no number"),
         ("students.elite.train_student.epochs", "64", "train_student.epochs: '64' is text"),
         ("students.elite.train_student.seed", -1, "train_student.seed"),
         ("bogus", 1, "bogus: unknown key"),
+        ("teachers.sam_tiny_sample.tune_teacher.stepz", 1, "teachers.sam_tiny_sample.tune_teacher.stepz: unknown key"),
     ],
 )
 def test_faults_are_named_with_their_path(values, path, value, message):
@@ -145,3 +232,15 @@ def test_flat_form_is_sorted_and_reversible():
 def test_words_that_are_no_settings_are_refused(item):
     with pytest.raises(InputError, match=r"dotted\.key=json"):
         unflatten([item])
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("datasets:\n  a: {of: b}\n  a: {of: c}\n")
+    with pytest.raises(InputError, match=r"twice\.yaml: key 'a' stands in line 2 and again in line 3"):
+        load(path)
+    path.write_text("a: [\n")
+    with pytest.raises(InputError, match=r"twice\.yaml: is no YAML"):
+        load(path)
+    with pytest.raises(InputError, match=r"missing\.yaml: cannot be read"):
+        load(tmp_path / "missing.yaml")

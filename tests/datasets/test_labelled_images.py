@@ -24,12 +24,12 @@ def write(tmp_path):
     return write
 
 
-def test_images_and_labels_go_together_by_name(write, tmp_path):
+def test_images_and_labels_go_together_by_name(write, tmp_path, classes):
     street, label = write("b_street", np.full((8, 12), 9, np.uint8)), np.zeros((8, 12), np.uint8)
     label[2:4, 3] = 19
     write("a_square", label, ".jpg")
     (tmp_path / "set/images/Thumbs.db").write_bytes(b"nothing")
-    folder = open_images(tmp_path / "set")
+    folder = open_images(tmp_path / "set", classes)
     assert [file.name for file in folder.files] == ["a_square.jpg", "b_street.png"]
     assert np.array_equal(folder.image(1), street)
     assert np.array_equal(folder.labels(0), label)
@@ -38,17 +38,17 @@ def test_images_and_labels_go_together_by_name(write, tmp_path):
     assert folder.class_pixels[1, 9] == 96
 
 
-def test_the_checksum_sees_every_label(write, tmp_path):
+def test_the_checksum_sees_every_label(write, tmp_path, classes):
     label = np.full((8, 12), 9, np.uint8)
     write("street", label)
-    before = open_images(tmp_path / "set").crc32
-    assert open_images(tmp_path / "set").crc32 == before
+    before = open_images(tmp_path / "set", classes).crc32
+    assert open_images(tmp_path / "set", classes).crc32 == before
     label[7, 11] = 10
     write("street", label)
-    assert open_images(tmp_path / "set").crc32 != before
+    assert open_images(tmp_path / "set", classes).crc32 != before
 
 
-def test_all_faults_come_in_one_report(write, tmp_path):
+def test_all_faults_come_in_one_report(write, tmp_path, classes):
     good = np.ones((8, 12), np.uint8)
     write("alone")
     write("broken", good)
@@ -61,7 +61,7 @@ def test_all_faults_come_in_one_report(write, tmp_path):
     (tmp_path / "set/labels/broken.png").write_bytes(b"no image")
     Image.fromarray(good).save(tmp_path / "set/labels/orphan.png")
     with pytest.raises(InputError) as error:
-        open_images(tmp_path / "set")
+        open_images(tmp_path / "set", classes)
     first, *faults = str(error.value).splitlines()
     assert first.endswith("has 7 faults:")
     expected = [
@@ -76,26 +76,26 @@ def test_all_faults_come_in_one_report(write, tmp_path):
     assert all(re.search(*pair) for pair in zip(expected, faults, strict=True)), faults
 
 
-def test_many_faults_are_counted_and_not_all_listed(write, tmp_path):
+def test_many_faults_are_counted_and_not_all_listed(write, tmp_path, classes):
     for k in range(25):
         write(f"{k:06d}")
     with pytest.raises(InputError, match="has 25 faults") as error:
-        open_images(tmp_path / "set")
+        open_images(tmp_path / "set", classes)
     assert len(str(error.value).splitlines()) == 22
     assert str(error.value).endswith("and 5 more")
 
 
-def test_an_empty_or_missing_folder_is_refused(tmp_path):
+def test_an_empty_or_missing_folder_is_refused(tmp_path, classes):
     with pytest.raises(InputError, match="holds no images"):
-        open_images(tmp_path)
+        open_images(tmp_path, classes)
     with pytest.raises(InputError, match="holds no images"):
-        open_images(tmp_path / "missing")
+        open_images(tmp_path / "missing", classes)
 
 
-def test_the_last_images_are_held_out(write, tmp_path):
+def test_the_last_images_are_held_out(write, tmp_path, classes):
     for k in range(5):
         write(f"{k:06d}", np.ones((8, 12), np.uint8))
-    folder = open_images(tmp_path / "set")
+    folder = open_images(tmp_path / "set", classes)
     assert [list(part) for part in folder.split(0.4)] == [[0, 1, 2], [3, 4]]
     assert [list(part) for part in folder.split(0.01)] == [[0, 1, 2, 3], [4]]
     with pytest.raises(InputError, match="5 images, of which 5 are held out"):

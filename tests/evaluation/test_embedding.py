@@ -14,7 +14,6 @@ from elite_pipeline.evaluation.embedding import (
     plane,
     separability,
 )
-from elite_pipeline.recordings.sequence import open_recorded
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ class TestGather:
     """Frame 0 of `taught`: 40 points in each of two cameras, patches by index modulo 4, every fifth row hidden."""
 
     @pytest.fixture
-    def predictor(self):
+    def predictor(self, classes):
         from elite_pipeline.student.minkunet import MinkUNet
         from elite_pipeline.student.model import Predictor
 
@@ -102,14 +101,14 @@ class TestGather:
         student = MinkUNet(**network, **after, classes=20)
         for weights in student.adaptation.parameters():
             torch.nn.init.normal_(weights)
-        return Predictor(student, {})
+        return Predictor(student, {"classes": classes.to_json()})
 
-    def test_rows(self, taught, predictor):
-        path = taught["sequences"] / "labels/000000.label"
+    def test_rows(self, taught, open_taught, predictor):
+        path = taught["data"] / "sequences/00/labels/000000.label"
         raw = np.fromfile(path, np.uint32)
         raw[2:40:4] = 0  # patch 2 of the first camera
         raw.tofile(path)
-        (recorded,) = open_recorded(*([path] for path in taught.values()))
+        (recorded,) = open_taught(taught)
         found = gather(predictor, [recorded], stage=2)
         pyramid = predictor.voxelise(recorded.points(0))
         with torch.inference_mode():
@@ -134,8 +133,8 @@ class TestGather:
             np.testing.assert_allclose(mine, torch.stack(its), atol=1e-5)
         assert not np.allclose(found.before, found.after, atol=0.1)
 
-    def test_scans_are_spread_evenly(self, taught, predictor, monkeypatch):
-        (recorded,) = open_recorded(*([path] for path in taught.values()))
+    def test_scans_are_spread_evenly(self, taught, open_taught, predictor, monkeypatch):
+        (recorded,) = open_taught(taught)
         monkeypatch.setattr("elite_pipeline.evaluation.embedding.SCANS", 3)
         read, labels = [], recorded.labels
         monkeypatch.setattr(recorded, "labels", lambda f: read.append(int(f)) or labels(f))

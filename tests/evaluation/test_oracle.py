@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from elite_pipeline.config import Oracle
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE, class_table
 from elite_pipeline.evaluation import oracle
 
+CLASSES = class_table("semantickitti")
 CAR, TRUCK, ROAD, SIGN = 1, 4, 9, 19
 
 
@@ -23,7 +24,7 @@ def scene():
 
 
 def corruption(scene, seed=0, accuracy=0.8, frames=1):
-    return oracle.Corruption(Oracle(accuracy=accuracy, seed=seed), "03", [scene[1:]] * frames)
+    return oracle.Corruption(Oracle(accuracy=accuracy, seed=seed), "03", [scene[1:]] * frames, CLASSES)
 
 
 def test_every_group_is_drawn_in_the_share_and_their_points_too():
@@ -92,7 +93,7 @@ def test_an_answer_follows_from_seed_sequence_and_frame_alone(scene):
     assert (answers == alone.answers("000001", points, labels, instances)).all()
     assert (answers != alone.answers("000000", points, labels, instances)).any()
     assert (answers != corruption(scene, 1, frames=2).answers("000001", points, labels, instances)).any()
-    elsewhere = oracle.Corruption(Oracle(accuracy=0.8, seed=0), "04", [scene[1:]] * 2)
+    elsewhere = oracle.Corruption(Oracle(accuracy=0.8, seed=0), "04", [scene[1:]] * 2, CLASSES)
     assert (answers != elsewhere.answers("000001", points, labels, instances)).any()
 
 
@@ -102,12 +103,12 @@ def test_a_perfect_oracle_and_frames_without_points(scene):
     assert (perfect.answers("000000", points, labels, instances) == labels).all()
     none = slice(0, 0)
     assert perfect.answers("000001", points[none], labels[none], instances[none]).shape == (0,)
-    nothing = oracle.Corruption(Oracle(accuracy=0.8, seed=0), "03", [])
+    nothing = oracle.Corruption(Oracle(accuracy=0.8, seed=0), "03", [], CLASSES)
     assert nothing.answers("000000", points[none], labels[none], instances[none]).shape == (0,)
 
 
 def test_logits_are_as_sure_as_the_oracle_is_right():
-    values = oracle.logits(np.array([ROAD, IGNORE, CAR]), 0.8)
+    values = oracle.logits(np.array([ROAD, IGNORE, CAR]), 0.8, 20)
     assert (values.shape, values.dtype) == ((3, 4, 20), np.float16)
     odds = np.exp(values.astype(np.float64))
     assert np.allclose(odds.sum(2), 1, atol=2e-3)  # float16 keeps three digits
@@ -115,7 +116,7 @@ def test_logits_are_as_sure_as_the_oracle_is_right():
     assert np.allclose(odds[0, :, [CAR, SIGN]], 0.2 / 18, atol=1e-4)
     assert np.allclose(odds[1, :, 1:], 1 / 19, atol=1e-4)
     assert (odds[:, :, IGNORE] == 0).all()
-    perfect = oracle.logits(np.array([ROAD]), 1.0)
+    perfect = oracle.logits(np.array([ROAD]), 1.0, 20)
     assert np.isfinite(perfect).all()
     assert perfect[0, 0, ROAD] == 0
     assert (np.delete(perfect[0, 0], ROAD) < -13).all()

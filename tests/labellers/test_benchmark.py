@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.labellers import benchmark
 from elite_pipeline.labellers.benchmark import Gallery, LabellerComparison, Score, nearest_covering, split, thinned
-from elite_pipeline.labellers.sparse import EMPTY, PseudoLabels
+from elite_pipeline.labellers.painting import EMPTY, PseudoLabels
 from elite_pipeline.recordings.camera_views import CameraView
 
 
@@ -103,12 +103,12 @@ def test_baseline_without_labelled_points_says_nothing():
     assert not nearest_covering(sparse, np.ones((4, 5), bool), 3).label.any()
 
 
-def test_score_of_a_worked_example():
+def test_score_of_a_worked_example(classes):
     """Five scored pixels, one uncovered, one wrong; of three left out one is labelled."""
     reference = np.array([[1, 1, 1, 2, 2, 0, 0, 0]], np.uint8)
     label = np.array([[1, 1, 2, 2, 0, 9, 0, 0]], np.uint8)
     confidence = np.array([[255, 130, 20, 255, 0, 50, 0, 0]], np.uint8)
-    score = Score()
+    score = Score(classes)
     assert score.add(reference, PseudoLabels(label, confidence, 12, 4), 0.5) == 3 / 4
     score.add(reference, PseudoLabels(label, confidence, 0, 0), 0.1)
     found = score.summary(dense=True)
@@ -126,8 +126,8 @@ def test_score_of_a_worked_example():
     assert bins[9]["confidence"] == [0.9, 1.0]
 
 
-def test_nothing_covered_is_no_number():
-    score = Score()
+def test_nothing_covered_is_no_number(classes):
+    score = Score(classes)
     empty = np.zeros((2, 3), np.uint8)
     assert np.isnan(score.add(np.ones((2, 3), np.uint8), PseudoLabels(empty, empty), 0.0))
     found = score.summary(dense=True)
@@ -147,9 +147,9 @@ def constant(label, rows):
 
 
 @pytest.fixture
-def compared():
+def compared(classes):
     """(comparison, gallery) of three views: `default` says class 1 on 12 rows, the truth on 30, 3 and no rows."""
-    found, gallery = LabellerComparison(), Gallery()
+    found, gallery = LabellerComparison(classes), Gallery(classes)
     for k, rows in enumerate((30, 3, 0)):
         truth = np.full((30, 40), 2, np.uint8)
         truth[:rows] = 1
@@ -166,7 +166,7 @@ def test_baseline_covers_what_each_labeller_covers(compared):
     labellers = compared[0].summary(dense=True)["labellers"]
     assert list(labellers) == ["paper", "default", "nearest"]
     assert labellers["nearest"]["coverage"] == labellers["default"]["coverage"] == 12 / 30
-    assert compared[0].scores["nearest at paper"].agreement.coverage == labellers["paper"]["coverage"] == 5 / 30
+    assert compared[0].scores["nearest at paper"].confusion.coverage == labellers["paper"]["coverage"] == 5 / 30
     assert set(labellers["paper"]["nearest_at_this_coverage"]) == {"accuracy", "miou", "miou_of_all"}
     assert [labellers[name]["labeller"] for name in labellers] == ["paper", "regions", "nearest"]
     assert (labellers["default"]["prompts_per_frame"], labellers["nearest"]["prompts_per_frame"]) == (3, 0)
@@ -186,10 +186,11 @@ def test_wins_and_losses_are_counted_by_view(compared):
     assert json.dumps(found, allow_nan=False)
 
 
-def test_gallery_keeps_the_worst_views(compared, tmp_path):
+def test_gallery_keeps_the_worst_views(compared, classes, tmp_path):
     found, gallery = compared
     gallery.save(tmp_path / "new/gallery.npz")
-    rows = benchmark.read_gallery(tmp_path / "new/gallery.npz")
+    rows, table = benchmark.read_gallery(tmp_path / "new/gallery.npz")
+    assert table == classes
     gain = {frame["view"]: frame["default"] - frame["nearest"] for frame in found.per_frame}
     assert [str(row["title"]) for row in rows] == sorted(gain, key=gain.__getitem__)[:2]
     assert {float(row["share"]) for row in rows} == {0.05}

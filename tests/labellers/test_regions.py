@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from elite_pipeline.config import RegionsLabeller
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.labellers.painting import CERTAIN, EMPTY, nearest
 from elite_pipeline.labellers.regions import find_regions, nearest_through, region_masks, spread
-from elite_pipeline.labellers.sparse import CERTAIN, EMPTY, nearest
 from elite_pipeline.sam.build import build_sam
 from elite_pipeline.sam.prompts import Embedding, batched
 from elite_pipeline.sam.view import View

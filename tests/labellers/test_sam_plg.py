@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from elite_pipeline.config import PaperLabeller
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.labellers.painting import EMPTY, vote
 from elite_pipeline.labellers.sam_plg import grid_prompts, mask_prompts, sam_masks
-from elite_pipeline.labellers.sparse import EMPTY, vote
 from elite_pipeline.sam.prompts import Embedding
 from elite_pipeline.sam.view import View
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from elite_pipeline.config import LabelsToSelect
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.index import Index
+from elite_pipeline.recordings.index import Index, Source
 from elite_pipeline.recordings.label_selection import select
 
 
@@ -15,7 +16,8 @@ def index(labelled, shown=()):
     counts = np.zeros((len(frames), 20), dtype=np.int64)
     for f, classes in enumerate(shown):
         counts[f, [0, *classes]] = 7  # what is ignored is everywhere
-    return Index(frames, np.full(len(frames), 100), np.array(labelled, dtype=bool), counts, {})
+    source = Source("semantickitti", "00", class_table("semantickitti"), {})
+    return Index(source, frames, np.full(len(frames), 100), np.array(labelled, dtype=bool), counts, {})
 
 
 def chosen(indices, labelled, **options):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from elite_pipeline.datasets import Camera, open_recording
+from elite_pipeline.datasets import Camera
 from elite_pipeline.recordings.projection import project, visible
 
 CAMERA = Camera("c", np.array([[100.0, 0, 40], [0, 100, 20], [0, 0, 1]]), np.array(
@@ -34,9 +34,9 @@ def test_nothing_in_view():
     assert visible(pixel, depth, (40, 80), 2.5, 0.1).shape == (0,)
 
 
-def test_float32_agrees_with_the_float64_formula_on_real_frames(sample):
-    recording = open_recording(sample / "sequences/00")
-    points, camera = recording.points("000000"), recording.camera("image_2", "P2")
+def test_float32_agrees_with_the_float64_formula_on_real_frames(sample, open_drive):
+    recording = open_drive(sample / "sequences/00")
+    points, camera = recording.points("000000"), recording.camera("image_2", "000000")
     point, pixel, _ = project(points, camera, (376, 1241), 0.5)
     homogeneous = np.c_[points[point, :3].astype(np.float64), np.ones(len(point))]
     expected = homogeneous @ (camera.intrinsics @ camera.camera_from_lidar[:3]).T
@@ -62,10 +62,10 @@ def test_slope_is_one_surface():
     assert visible(pixel, depth, (376, 1241), 2.5, 0.1).mean() > 0.9
 
 
-def test_visible_against_the_simulators_truth(simulated_drive):
+def test_visible_against_the_simulators_truth(simulated_drive, open_drive):
     """Measured when written: precision 0.992, recall 0.991, 57 % of the 2 % hidden points found."""
-    recording = open_recording(simulated_drive)
-    camera = recording.camera("image_2", "P2")
+    recording = open_drive(simulated_drive)
+    camera = recording.camera("image_2", "000000")
     seen_all, truth_all = [], []
     for frame in recording.frames():
         points = recording.points(frame)

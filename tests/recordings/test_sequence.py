@@ -1,21 +1,25 @@
 """A recorded sequence as it is read: whose answers and patches belong to which points, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.training.examples import Examples
 
 
-def read(taught, *names):
-    (recorded,) = open_recorded(*([taught[name]] for name in names or taught))
-    return recorded
+@pytest.fixture
+def read(open_taught):
+    """A function that opens the one sequence of `taught`, or those of its stores that are named."""
+    return lambda taught, *names: open_taught(taught, *names)[0]
 
 
-def test_answers_with_and_without_patches(taught):
+def test_answers_with_and_without_patches(taught, read):
     recorded = read(taught)
     assert (recorded.stages, recorded.feature_channels) == (4, 5)
     for f, seen in enumerate((64, 0, 32)):
@@ -44,7 +48,7 @@ def divided(taught):
     return taught | {"superpixels": path}
 
 
-def test_features_of_superpixels_are_means_over_their_visible_points(divided):
+def test_features_of_superpixels_are_means_over_their_visible_points(divided, read):
     plain, recorded = read({k: v for k, v in divided.items() if k != "superpixels"}), read(divided)
     for f, first_rows in enumerate((40, 10, 30)):  # rows of camera a, before those of camera b
         by_patch, found = plain.answers(f, features=True), recorded.answers(f, features=True)
@@ -65,7 +69,7 @@ def test_features_of_superpixels_are_means_over_their_visible_points(divided):
 
 
 @pytest.mark.parametrize(("rows", "frames"), [(129, 3), (130, 2)])
-def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames):
+def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames, read):
     names = [f"00000{k}" for k in range(frames)]
     with store.create(divided["superpixels"], "superpixels", sequence="00", frames=names, provenance={}) as out:
         out.rows("segment", (), np.uint16).append(np.zeros(rows, np.uint16))
@@ -73,7 +77,7 @@ def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames):
         read(divided)
 
 
-def test_targets_without_logits_have_features_alone(taught, rewrite_targets):
+def test_targets_without_logits_have_features_alone(taught, rewrite_targets, read):
     rewrite_targets(taught["targets"], logits=None, mass=None)
     recorded = read(taught)
     assert (recorded.stages, recorded.feature_channels, recorded.has_logits) == (4, 5, False)
@@ -89,27 +93,27 @@ def test_targets_without_logits_have_features_alone(taught, rewrite_targets):
         read(taught)
 
 
-def test_a_segmentation_networks_classifier_makes_its_answers_of_its_features(image_taught):
+def test_a_segmentation_networks_classifier_makes_its_answers_of_its_features(image_taught, read):
     recorded = read(image_taught)
     weight, bias = recorded.classifier()
     found = recorded.answers(0, features=True)
     answers = found.patches[found.patch_of, 0] @ weight.T + bias
     torch.testing.assert_close(answers, found.teacher[:, 0], rtol=1e-3, atol=1e-2)
     assert recorded.known_classes == ["car", "road", "building"]
-    assert read(image_taught, "sequences", "frames").classifier() is None
+    assert read(image_taught, "frames").classifier() is None
 
 
-def test_without_labels_no_label_is_read(taught):
-    for file in (taught["sequences"] / "labels").iterdir():
+def test_without_labels_no_label_is_read(taught, open_taught):
+    for file in (taught["data"] / "sequences/00/labels").iterdir():
         file.unlink()
-    (recorded,) = open_recorded(*([path] for path in taught.values()), labels=False)
+    (recorded,) = open_taught(taught, labels=False)
     assert not recorded.labels(0).any()
     assert not recorded.instances(0).any()
     examples = Examples([recorded])
     assert (len(examples), examples.labelled) == (3, [])
 
 
-def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught):
+def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught, read):
     recorded = read(taught)
     assert recorded.labels(0).any()
     assert set(recorded.instances(0).tolist()) == {7}
@@ -118,8 +122,8 @@ def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught):
     assert len(recorded.labels(2)) == len(recorded.instances(2)) == 500
 
 
-def test_without_a_teacher_there_are_no_answers(taught):
-    recorded = read(taught, "sequences", "frames")
+def test_without_a_teacher_there_are_no_answers(taught, read):
+    recorded = read(taught, "frames")
     found = recorded.answers(0, features=True)
     assert len(found.taught) == len(found.teacher) == len(found.patch_of) == len(found.patches) == 0
     assert [recorded.answered(f) for f in range(3)] == [0, 0, 0]
@@ -128,21 +132,35 @@ def test_without_a_teacher_there_are_no_answers(taught):
         recorded.class_mass()
 
 
-def test_faults_are_told_with_their_file(taught):
-    with pytest.raises(InputError, match="--frames names 2 files for 1"):
-        open_recorded([taught["sequences"]], [taught["frames"]] * 2)
+def test_faults_are_told_with_their_file(taught, read):
+    with pytest.raises(InputError, match="--projection names 2 files for 1 --frames"):
+        open_recorded(taught["data"], [taught["frames"]], [taught["projection"]] * 2, [taught["targets"]])
     with pytest.raises(InputError, match="go together"):
-        open_recorded([taught["sequences"]], [taught["frames"]], [taught["projection"]])
+        open_recorded(taught["data"], [taught["frames"]], [taught["projection"]])
     with pytest.raises(InputError, match="targets"):
         read({**taught, "targets": taught["projection"]})
-    scan = taught["sequences"] / "velodyne/000000.bin"
+    scan = taught["data"] / "sequences/00/velodyne/000000.bin"
     scan.write_bytes(scan.read_bytes()[:-16])
     with pytest.raises(InputError, match="499 points, but 500"):
         _ = Examples([read(taught)])[0]
 
 
+def test_files_of_another_class_table_are_refused(taught, read, rewrite_targets, classes):
+    names = tuple("tram" if name == "truck" else name for name in classes.names)
+    other = replace(classes, name="depot.yaml", names=names)
+    rewrite_targets(taught["targets"], {"classes": other.to_json()})
+    told = "training id 4 is 'tram' in the first and 'truck' in the second"
+    with pytest.raises(InputError, match=rf"00\.targets has the class table depot\.yaml .*00\.frames .*{told}"):
+        read(taught)
+    rows = [{"frame": "000000", "points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}]
+    path = taught["frames"].with_name("other.frames")
+    index.write(path, rows, index.Source("semantickitti", "00", other, {}))
+    with pytest.raises(InputError, match=r"00\.frames has the class table semantickitti and .*other\.frames"):
+        open_recorded(taught["data"], [taught["frames"], path])
+
+
 @pytest.mark.parametrize(("name", "frame"), [("logits", 0), ("patch_feature", 0), ("point_patch", 2)])
-def test_damaged_answers_are_an_error_and_no_number(taught, name, frame):
+def test_damaged_answers_are_an_error_and_no_number(taught, name, frame, read):
     (chunk,) = (path for path in (taught["targets"] / name / "c").rglob("*") if path.is_file())
     data = bytearray(chunk.read_bytes())
     data[100] ^= 0xFF
@@ -152,7 +170,7 @@ def test_damaged_answers_are_an_error_and_no_number(taught, name, frame):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_not_finite_are_refused(taught, rewrite_targets, value):
+def test_logits_that_are_not_finite_are_refused(taught, rewrite_targets, value, read):
     logits = store.read(store.open_store(taught["targets"], "targets"), "logits").copy()
     logits[0, 1, 2] = value  # a hidden row
     rewrite_targets(taught["targets"], logits=logits)
@@ -165,7 +183,7 @@ def test_logits_that_are_not_finite_are_refused(taught, rewrite_targets, value):
 
 
 @pytest.mark.parametrize("last", [4, 65535])
-def test_patches_that_are_not_there_are_refused(taught, rewrite_targets, last):
+def test_patches_that_are_not_there_are_refused(taught, rewrite_targets, last, read):
     patch = store.read(store.open_store(taught["targets"], "targets"), "point_patch").copy()
     patch[79] = last  # the last camera of frame 0 has four
     rewrite_targets(taught["targets"], point_patch=patch)
@@ -174,7 +192,7 @@ def test_patches_that_are_not_there_are_refused(taught, rewrite_targets, last):
         read(taught).answers(0, features=True)
 
 
-def test_stores_of_another_size_are_refused(taught, rewrite_targets):
+def test_stores_of_another_size_are_refused(taught, rewrite_targets, read):
     logits = store.read(store.open_store(taught["targets"], "targets"), "logits")
     rewrite_targets(taught["targets"], logits=logits[:-1])
     with pytest.raises(InputError, match="does not fit"):

@@ -10,11 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from segment_anything import sam_model_registry
 
-from elite_pipeline.checkpoints import PUBLISHED
+from elite_pipeline.choices import ENCODERS
 from elite_pipeline.errors import InputError
-from elite_pipeline.sam import build as sam_module
 from elite_pipeline.sam.build import ARCHITECTURES, Architecture, build_sam, untrained_sam
-from elite_pipeline.sam.view import View, embed
+from elite_pipeline.sam.view import PIXEL_MEAN, PIXEL_STD, View, embed
 from elite_pipeline.teacher.encoders import StageEncoder
 
 SMALL = Architecture(
@@ -117,7 +116,7 @@ def test_a_missing_checkpoint_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError) as error:
         build_sam("vit_b", tmp_path / "none.pth", None)
     assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth" in str(error.value)
-    assert PUBLISHED["vit_b"][1] in str(error.value)
+    assert str(ENCODERS["vit_b"].sha256) in str(error.value)
 
 
 def test_another_file_is_refused_by_its_hash(small, checkpoint):
@@ -248,7 +247,7 @@ def test_view_scales_the_longest_side_and_pads_to_whole_patches():
     assert x.shape == (3, 160, 512)
     assert x.dtype == torch.float32
     assert (x[:, 155:] == 0).all()
-    white = (255 - torch.tensor(sam_module.PIXEL_MEAN)) / torch.tensor(sam_module.PIXEL_STD)
+    white = (255 - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
     torch.testing.assert_close(x[:, :155], white[:, None, None].expand(3, 155, 512), atol=1e-5, rtol=0)
 
 
@@ -265,7 +264,7 @@ def test_view_puts_points_where_it_puts_the_image():
 def test_view_leaves_an_image_of_its_own_size_alone():
     image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     x = View(longest_side=64, patch=16).prepare(image)
-    back = x * torch.tensor(sam_module.PIXEL_STD)[:, None, None] + torch.tensor(sam_module.PIXEL_MEAN)[:, None, None]
+    back = x * torch.tensor(PIXEL_STD)[:, None, None] + torch.tensor(PIXEL_MEAN)[:, None, None]
     np.testing.assert_allclose(back.permute(1, 2, 0).numpy(), image, atol=1e-3)
 
 

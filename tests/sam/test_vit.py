@@ -6,14 +6,14 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.image_encoder import PatchEmbed, add_decomposed_rel_pos
 
-from elite_pipeline.sam.vit import ImageEncoder, _offsets
+from elite_pipeline.sam.vit import VisionTransformer, _offsets
 from elite_pipeline.teacher.encoders import StageEncoder
 
 
 def _encoders():
     """Ours and `segment_anything`'s encoder with the same random weights."""
     torch.manual_seed(1)
-    ours = ImageEncoder(
+    ours = VisionTransformer(
         dim=32, depth=4, heads=2, stage_blocks=(1, 3), image_size=1024, patch=16, window=14, neck=8,
         relative_positions=True,
     ).eval()  # fmt: skip

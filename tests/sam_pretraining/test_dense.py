@@ -105,7 +105,7 @@ def test_losses_fall_on_a_few_views():
     torch.manual_seed(0)
     data = synthetic(2)
     encoder = dense.TinySam().image_encoder
-    tasks = dense.Tasks(4, names=True)
+    tasks = dense.Tasks(4, names=20)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *tasks.parameters()], lr=0.003)
     history = []
     for step in range(25):

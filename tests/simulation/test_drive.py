@@ -3,10 +3,11 @@ import pytest
 from PIL import Image
 
 from elite_pipeline.config import SimulateDrive
-from elite_pipeline.datasets.semantickitti import CLASSES, TRAINING_IDS, SemanticKitti, training_ids
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.recordings.projection import project
 from elite_pipeline.simulation import drive
 
+CLASSES = class_table("semantickitti")
 SETTINGS = SimulateDrive(seed=7, frames=3, spacing=6.0, beams=32, columns=512, image_width=310, image_height=94)
 
 
@@ -23,7 +24,7 @@ def files(folder):
 
 def test_layout_sizes_and_types(written):
     assert sorted(p.name for p in written.iterdir()) == sorted(
-        ["velodyne", "labels", "image_2", "truth", "calib.txt", "poses.txt", "times.txt"]
+        ["velodyne", "labels", "image_2", "truth", "calib.txt", "poses.txt", "times.txt", "simulated.json"]
     )
     for name in ("000000", "000001", "000002"):
         points = np.fromfile(written / "velodyne" / f"{name}.bin", np.float32).reshape(-1, 4)
@@ -32,7 +33,7 @@ def test_layout_sizes_and_types(written):
         assert len(points) == len(labels) == len(visible) > 5000
         assert visible.dtype == bool
         assert np.isfinite(points).all()
-        assert set(np.unique(labels & 0xFFFF)) <= set(TRAINING_IDS)
+        assert set(np.unique(labels & 0xFFFF)) <= set(CLASSES.training_ids)
         image = np.array(Image.open(written / "image_2" / f"{name}.png"))
         assert image.shape == (94, 310, 3)
         assert image.dtype == np.uint8
@@ -41,8 +42,8 @@ def test_layout_sizes_and_types(written):
             assert values.shape == (94, 310)
             assert values.dtype == np.uint16
             if truth == "semantic":
-                assert set(np.unique(values)) <= set(TRAINING_IDS)
-    assert len(list(written.rglob("*"))) == 7 + 4 + 6 * 3
+                assert set(np.unique(values)) <= set(CLASSES.training_ids)
+    assert len(list(written.rglob("*"))) == 8 + 4 + 6 * 3
     calibration = (written / "calib.txt").read_text().splitlines()
     assert [line.split(":")[0] for line in calibration] == ["P0", "P1", "P2", "P3", "Tr"]
     assert all(len(line.split()) == 13 for line in calibration)
@@ -64,7 +65,7 @@ def test_truth_image_agrees_with_visible_points(written):
     for path in sorted((written / "velodyne").iterdir()):
         points = np.fromfile(path, np.float32).reshape(-1, 4).astype(float)
         raw = np.fromfile(written / "labels" / f"{path.stem}.label", np.uint32) & 0xFFFF
-        truth = training_ids(np.array(Image.open(written / "truth" / "image_2" / "semantic" / f"{path.stem}.png")))
+        truth = CLASSES.of_raw(np.array(Image.open(written / "truth" / "image_2" / "semantic" / f"{path.stem}.png")))
         visible = np.load(written / "truth" / "image_2" / "visible" / f"{path.stem}.npy")
         points[:, 3] = 1
         u, v, depth = projection @ points.T
@@ -77,22 +78,22 @@ def test_truth_image_agrees_with_visible_points(written):
         padded = np.pad(truth, 1, mode="edge")
         shifts = [padded[1 + dr : 95 + dr, 1 + dc : 311 + dc] for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
         inner = np.all([shift == truth for shift in shifts], axis=0)[row, column]
-        same = truth[row, column] == training_ids(raw[visible])
+        same = truth[row, column] == CLASSES.of_raw(raw[visible])
         agree, total = agree + same[inner].sum(), total + inner.sum()
     assert total > 500
     assert agree / total > 0.97
 
 
-def test_surround_rig_looks_around_and_its_points_carry_the_images_labels(tmp_path):
+def test_surround_rig_looks_around_and_its_points_carry_the_images_labels(tmp_path, open_drive):
     """Read as any recording: the points that a camera sees have the label of the pixel that they fall on."""
     folder = tmp_path / "sequences" / "01"
     drive.write_drive(folder, "01", SETTINGS.model_copy(update={"frames": 1, "surround": True}))
-    recording = SemanticKitti(folder)
+    headings = {"image_2": 0, "image_0": 90, "image_1": 180, "image_3": -90}
+    recording = open_drive(folder, {name: f"P{name[-1]}" for name in headings})
     points, labels = recording.points("000000"), recording.labels("000000", len(recording.points("000000")))
     seen = np.zeros(len(points), dtype=int)
-    headings = {"image_2": 0, "image_0": 90, "image_1": 180, "image_3": -90}
     for name, heading in headings.items():
-        camera = recording.camera(name, "P" + name[-1])
+        camera = recording.camera(name, "000000")
         point, pixel, depth = project(points, camera, (94, 310), min_depth=0.5)
         visible = np.load(folder / f"truth/{name}/visible/000000.npy")
         kept = visible[point]
@@ -154,12 +155,12 @@ def test_every_class_occurs_and_moves_are_marked():
             time = frame * settings.spacing / drive.EGO_SPEED
             scene.set_time(time)
             turn = drive.scan(scene, drive.Lidar(64, 512), drive.velodyne_pose(world, time), rng)
-            own += np.bincount(training_ids(turn.semantic), minlength=len(CLASSES))
+            own += np.bincount(CLASSES.of_raw(turn.semantic), minlength=len(CLASSES))
             raws |= set(np.unique(turn.semantic).tolist())
             assert (turn.instance[np.isin(turn.semantic, (40, 48, 50, 70))] == 0).all()
             assert (turn.instance[np.isin(turn.semantic, (10, 252, 254))] > 0).all()
         counts += own
         complete += (own[1:] > 0).all()
-    assert (counts[1:] > 50).all(), dict(zip(CLASSES, counts.tolist(), strict=True))
+    assert (counts[1:] > 50).all(), dict(zip(CLASSES.names, counts.tolist(), strict=True))
     assert complete >= 4
     assert raws >= {252, 253, 254, 255, 258}

@@ -16,6 +16,7 @@ from elite_pipeline.config.validation import flatten
 from elite_pipeline.stages import index_frames, label_images, project_points
 
 ROOT = Path(__file__).parents[2]
+LAYOUT = ['format="semantickitti"', 'classes="semantickitti"']
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 
 
@@ -28,7 +29,7 @@ def projection_settings():
 
 @pytest.fixture
 def recorded(drive, projection_settings, tmp_path):
-    """`drive` with gaps, indexed and projected: {"sequence-folder", "frames", "projection"} -> path.
+    """`drive` with gaps, indexed and projected: {"data", "frames", "projection"} -> path.
 
     image_2 is colour, 80 x 40, black in frame 0 and missing in frame 1; image_0 is grey, 64 x 30, and exists in frames
     1 and 2 only. Frame 2 is not labelled. In frame 1 every point is of one class.
@@ -45,12 +46,12 @@ def recorded(drive, projection_settings, tmp_path):
 
 
 def index_and_project(sequence, folder, projection_settings):
-    """The first stages on a folder with gaps, their results in `folder`: {"sequence-folder", ...} -> path."""
-    paths = {"sequence-folder": sequence, "frames": folder / "00.parquet", "projection": folder / "projection.zarr"}
-    needs = ["missing_images=true", "labels=false", "images=true"]
-    index_frames.main([*options(paths, "sequence-folder"), "--out", str(paths["frames"]), CAMERAS, *needs])
-    known = options(paths, "sequence-folder", "frames")
-    project_points.main([*known, "--out", str(paths["projection"]), CAMERAS, *projection_settings])
+    """The first stages on a folder with gaps, their results in `folder`: {"data", ...} -> path."""
+    paths = {"data": sequence.parents[1], "frames": folder / "00.parquet", "projection": folder / "projection.zarr"}
+    needs = [*LAYOUT, "missing_images=true", "labels=false", "images=true"]
+    index_frames.main([*options(paths, "data"), "--sequence", "00", "--out", str(paths["frames"]), CAMERAS, *needs])
+    known = options(paths, "data", "frames")
+    project_points.main([*known, "--out", str(paths["projection"]), *projection_settings])
     return paths
 
 
@@ -59,7 +60,7 @@ def repeated(recorded, projection_settings, tmp_path):
     """A function of `times` that returns `recorded`, so often over, with dense truth of image_2: 3 * `times` frames."""
 
     def repeat(times):
-        source, folder = recorded["sequence-folder"], tmp_path / f"{times}_times" / "sequences" / "00"
+        source, folder = recorded["data"] / "sequences/00", tmp_path / f"{times}_times" / "sequences" / "00"
         truth = np.random.default_rng(3).choice([0, 10, 40, 50], size=(40, 80)).astype(np.uint8)
         for kind in ("velodyne", "labels", "image_0", "image_2", "truth/image_2/semantic"):
             (folder / kind).mkdir(parents=True)

@@ -1,5 +1,7 @@
 import gc
+import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from elite_pipeline.teacher import targets
 TUNE = [
     "longest_side=64",
     "upscaler=8",
-    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
+    'peft={"method": "none"}',
     'tune_teacher={"steps": 3, "batch": 2, "learning_rate": 0.01, "weight_decay": 0.01, "warmup": 1, "lovasz": 1.0,'
     '"seed": 0}',
 ]
@@ -23,11 +25,10 @@ TUNE = [
 
 @pytest.fixture
 def tuned(labelled, random_sam, tmp_path):
-    folders = {"sequences" if name == "sequence-folder" else name: path for name, path in labelled.items()}
-    words = [word for name, path in folders.items() for word in (f"--{name}", str(path))]
+    words = [word for name, path in labelled.items() for word in (f"--{name}", str(path))]
     tune_teacher.main([*words, "--out", str(tmp_path / "adapter"), *random_sam, *TUNE])
     return [
-        *(word for name in ("sequence-folder", "frames", "projection") for word in (f"--{name}", str(labelled[name]))),
+        *(word for name in ("data", "frames", "projection") for word in (f"--{name}", str(labelled[name]))),
         "--adapter",
         str(tmp_path / "adapter"),
         *random_sam,
@@ -41,12 +42,12 @@ def cache(tuned, out, kinds, batch=2):
     return store.open_store(out, "targets")
 
 
-def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, capsys):
+def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, capsys, classes, open_drive):
     from elite_pipeline.config import EncoderSettings
-    from elite_pipeline.datasets import open_recording
     from elite_pipeline.teacher import storage
 
     group = cache(tuned, tmp_path / "targets.zarr", ["logits", "features"])
+    assert group.attrs["classes"] == classes.to_json()
     projection = store.Projection(labelled["projection"])
     logits = store.read(group, "logits")
     assert logits.shape == (projection.offsets[-1], 4, 20)
@@ -57,9 +58,9 @@ def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, caps
     # One frame and camera by hand, hidden points included.
     checkpoint = store.open_store(tmp_path / "targets.zarr", "targets").attrs["provenance"]["settings"]["checkpoint"]
     teacher, view = storage.load(
-        tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64)
+        tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64), classes
     )
-    image = open_recording(labelled["sequence-folder"]).image("000002", "image_0")
+    image = open_drive(labelled["data"] / "sequences/00").image("000002", "image_0")
     rows = projection.rows(2, 0)
     pixel = torch.from_numpy(view.pixels(projection.read("pixel", rows), image.shape[:2]))
     with torch.no_grad():
@@ -91,11 +92,10 @@ def test_only_what_the_students_read_is_written(tuned, tmp_path):
 
 
 def test_of_a_frozen_encoder_there_are_features_alone(labelled, random_sam, tmp_path, capsys):
-    read = [word for name in ("frames", "projection") for word in (f"--{name}", str(labelled[name]))]
-    folder = str(labelled["sequence-folder"])
-    out, settings = ["--out", str(tmp_path / "adapter")], [*random_sam, *TUNE[:3], TUNE[3].replace("3,", "0,", 1)]
-    tune_teacher.main(["--sequences", folder, *read, *out, *settings])
-    frozen = ["--sequence-folder", folder, *read, "--adapter", str(tmp_path / "adapter"), *random_sam, *TUNE[:1]]
+    read = [word for name in ("data", "frames", "projection") for word in (f"--{name}", str(labelled[name]))]
+    out, settings = ["--out", str(tmp_path / "adapter")], [*random_sam, TUNE[0], 'tune_teacher={"steps": 0}']
+    tune_teacher.main([*read, *out, *settings])
+    frozen = [*read, "--adapter", str(tmp_path / "adapter"), *random_sam, *TUNE[:1]]
     group = cache(frozen, tmp_path / "targets.zarr", ["features"])
     assert set(group.array_keys()) == {"patch_offsets", "patch_index", "patch_feature", "patch_scale", "point_patch"}
     assert store.read(group, "patch_feature").shape[1:] == (4, 416)
@@ -111,9 +111,16 @@ def test_of_a_segmentation_network_there_is_the_classifier_too(labelled, random_
         for kind, pixels in pictures.items():
             (tmp_path / "set" / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "set" / kind / f"{k}.png")
-    out = ["--images", str(tmp_path / "set"), "--out", str(tmp_path / "network"), "held_out=0.1"]
+    out = [
+        "--images",
+        str(tmp_path / "set"),
+        "--out",
+        str(tmp_path / "network"),
+        "held_out=0.1",
+        'classes="semantickitti"',
+    ]
     tune_image_teacher.main([*out, *random_sam, *TUNE])
-    read = [word for n in ("sequence-folder", "frames", "projection") for word in (f"--{n}", str(labelled[n]))]
+    read = [word for n in ("data", "frames", "projection") for word in (f"--{n}", str(labelled[n]))]
     network = [*read, "--adapter", str(tmp_path / "network"), *random_sam, *TUNE[:1]]
     capsys.readouterr()
     group = cache(network, tmp_path / "targets.zarr", ["logits", "features"])
@@ -177,8 +184,22 @@ def test_memory_does_not_grow_with_the_sequence(tuned, repeated, tmp_path, monke
     assert long - short < (much - little) / 8
 
 
+def test_a_teacher_of_another_class_table_is_refused(tuned, labelled, tmp_path, classes):
+    path = tmp_path / "adapter/teacher.json"
+    described = json.loads(path.read_text())
+    other = replace(classes, name="my.yaml", names=(*classes.names[:-1], "hydrant"))
+    path.write_text(json.dumps(described | {"classes": other.to_json()}))
+    with pytest.raises(InputError) as error:
+        cache(tuned, tmp_path / "targets.zarr", ["logits"])
+    said = str(error.value)
+    assert f"{tmp_path / 'adapter'} has the class table my.yaml" in said
+    assert "the drives the class table semantickitti" in said
+    assert "training id 19 is 'hydrant' in the first and 'traffic-sign' in the second" in said
+    assert not (tmp_path / "targets.zarr").exists()
+
+
 def test_a_vanished_image_is_named(tuned, labelled, tmp_path):
-    (labelled["sequence-folder"] / "image_0/000002.png").unlink()
+    (labelled["data"] / "sequences/00/image_0/000002.png").unlink()
     with pytest.raises(InputError, match=r"image_0/000002\.png: missing"):
         cache(tuned, tmp_path / "targets.zarr", ["logits"])
     assert not (tmp_path / "targets.zarr").exists()

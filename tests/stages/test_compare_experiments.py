@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages.compare_experiments import main
 
+CLASSES = class_table("semantickitti").evaluated
 LABELS = {"0.5 of all: plain": None, "taught, sam": "sam"}
 KEYS = [
-    *("comparison", "experiments", "differences", "validation", "config", "teachers", "datasets"),
+    *("comparison", "figure", "experiments", "differences", "validation", "config", "teachers", "datasets"),
     *("device", "versions", "commit", "seconds"),
 ]
 OF_EXPERIMENT = [
-    *("experiment", "student", "pretraining", "teacher", "dataset", "labelled", "labelled_scans", "distilled"),
+    *("experiment", "student", "pretraining", "teacher", "oracle", "arm", "setting", "dataset", "labelled"),
+    *("labelled_scans", "distilled"),
     *("labeller", "seeds", "miou", "mean", "sd", "iou", "known_classes", "steps", "teacher_points", "commits"),
 ]
 
@@ -29,8 +31,10 @@ def words(tmp_path):
         name, miou = f"arm_{number}", 0.25 + 0.125 * number
         about = {"experiment": f"{name}-seed4", "dataset": "toy", "taught": teacher is not None, "miou": miou}
         about |= {"sequences": ["08"], "points": 20, "scans": 1, "tta": False, "steps": 7, "commit": None}
+        confusion = np.eye(20, dtype=int)
+        confusion[9] = np.roll(confusion[9], number)  # what is predicted is not what was scored
         about |= {"labelled_scans": 50, "training_scans": 80, "device": "a machine"}
-        about |= {"iou": dict.fromkeys(CLASSES[1:], miou), "confusion": np.eye(20, dtype=int).tolist()}
+        about |= {"iou": dict.fromkeys(CLASSES, miou), "confusion": confusion.tolist()}
         about |= {"config": {"train_student": {"seed": 4, "epochs": 2}}}
         results.append(tmp_path / f"{name}-seed4_miou.json")
         results[-1].write_text(json.dumps(about))
@@ -67,7 +71,7 @@ def test_writes_the_promised_keys(words, tmp_path):
     gain = result["differences"]["taught, sam - 0.5 of all: plain"]
     assert (gain["mean"], gain["sd"], gain["seeds"], gain["larger_than_3_sd"]) == (0.125, None, [0.125], None)
     assert result["validation"] == {"sequences": ["08"], "scans": 1, "points": 20} | {
-        "class_points": dict.fromkeys(CLASSES[1:], 1)
+        "class_points": dict.fromkeys(CLASSES, 1)
     }
     assert result["config"] == {"s": {"train_student": {"epochs": 2}}}
     assert (result["teachers"], result["datasets"]) == ({"sam": {"rank": 8}}, {"toy": {"labelled": 0.5}})

@@ -1,15 +1,16 @@
 """corrupt_truth: a targets store that readers take for a teacher's, as right as it was told to be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from elite_pipeline import store
-from elite_pipeline.datasets import open_recording
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
 from elite_pipeline.stages import corrupt_truth, index_frames, project_points
 
-CAMERAS = 'cameras={"image_2": "P2"}'
+LAYOUT = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
 RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_points.tolerance=0.1"]
 
 
@@ -17,10 +18,10 @@ RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_poin
 def simulated(simulated_drive, tmp_path_factory):
     """Words for the simulated drive's folder, index and projection."""
     folder = tmp_path_factory.mktemp("simulated")
-    given, frames = ["--sequence-folder", str(simulated_drive)], ["--frames", str(folder / "00.parquet")]
+    given, frames = ["--data", str(simulated_drive.parents[1])], ["--frames", str(folder / "00.parquet")]
     needs = ["missing_images=false", "labels=true", "images=true"]
-    index_frames.main([*given, "--out", frames[1], CAMERAS, *needs])
-    project_points.main([*given, *frames, "--out", str(folder / "00.zarr"), CAMERAS, *RULE])
+    index_frames.main([*given, "--sequence", "00", "--out", frames[1], *LAYOUT, *needs])
+    project_points.main([*given, *frames, "--out", str(folder / "00.zarr"), *RULE])
     return [*given, *frames, "--projection", str(folder / "00.zarr")]
 
 
@@ -29,9 +30,9 @@ def corrupt(given, out, accuracy=0.8, seed=0):
     return store.open_store(out, "targets")
 
 
-def truth(given):
+def truth(given, open_drive):
     """(labels, instances, visible) of all rows of the projection store."""
-    recording, projection = open_recording(given[1]), store.Projection(given[5])
+    recording, projection = open_drive(Path(given[1]) / "sequences/00"), store.Projection(given[5])
     labels, instances = [], []
     for f, frame in enumerate(projection.frames):
         point, count = projection.read("point", projection.frame_rows(f)), len(recording.points(frame))
@@ -41,10 +42,10 @@ def truth(given):
 
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.8, 1.0])
-def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accuracy, capsys):
+def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accuracy, capsys, open_drive):
     group = corrupt(simulated, tmp_path / "targets.zarr", accuracy)
     logits = store.read(group, "logits")
-    labels, instances, visible = truth(simulated)
+    labels, instances, visible = truth(simulated, open_drive)
     assert (logits.shape, logits.dtype) == ((len(labels), 4, 20), np.float16)
     assert np.isfinite(logits).all()
     assert (logits == logits[:, :1]).all()
@@ -87,8 +88,8 @@ def test_students_read_it_like_a_teachers(simulated, tmp_path):
     from elite_pipeline.training.examples import Examples
 
     group = corrupt(simulated, tmp_path / "targets.zarr")
-    folder, frames, projection = simulated[1::2]
-    examples = Examples(open_recorded([folder], [frames], [projection], [tmp_path / "targets.zarr"]))
+    data, frames, projection = simulated[1::2]
+    examples = Examples(open_recorded(data, [frames], [projection], [tmp_path / "targets.zarr"]))
     assert len(examples) == 4
     example, projection = examples[2], store.Projection(projection)
     visible = projection.read("visible", projection.frame_rows(2))

@@ -1,23 +1,27 @@
 """evaluate_miou: the keys of design.md section 5, and every labelled point counted once."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from elite_pipeline.config.validation import flatten
-from elite_pipeline.datasets.semantickitti import CLASSES, RAW_IDS
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation import metrics, tta
+from elite_pipeline.recordings import index
 from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.stages import evaluate_miou, train_student
 from elite_pipeline.student.model import Predictor
 
+CLASSES = class_table("semantickitti")
 KEYS = [
     *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
+    "colours",
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
-    *("taught", "teacher", "zero_shot", "pretrained", "steps"),
+    *("taught", "teacher", "oracle", "zero_shot", "pretrained", "steps"),
     *("weights_sha256", "parameters", "config", "versions", "device", "commit", "seconds"),
 ]
 
@@ -33,7 +37,7 @@ def model(taught, student_settings, tmp_path):
 
 def evaluate(taught, model, out, *settings, experiment="demo"):
     about = ["--experiment", experiment, "--dataset", "toy", "--model", str(model)]
-    files = ["--sequences", str(taught["sequences"]), "--frames", str(taught["frames"])]
+    files = ["--data", str(taught["data"]), "--frames", str(taught["frames"])]
     evaluate_miou.main([*about, *files, "--out", str(out), *settings])
     return json.loads(out.read_text())
 
@@ -43,12 +47,12 @@ def test_result_has_the_promised_keys_and_counts(taught, model, tmp_path):
     assert list(result) == KEYS
     assert (result["split"], result["sequences"], result["trained_on"]) == ("val", ["00"], ["00"])
     assert (result["tta"], result["votes"]) == (False, 1)
-    assert list(result["iou"]) == list(CLASSES[1:])
+    assert list(result["iou"]) == list(result["colours"]) == CLASSES.evaluated
     assert result["miou"] == pytest.approx(np.mean(list(result["iou"].values())))
-    assert (result["miou_known"], result["known_classes"]) == (result["miou"], list(CLASSES[1:]))
+    assert (result["miou_known"], result["known_classes"]) == (result["miou"], CLASSES.evaluated)
     assert (result["scans"], result["points"]) == (2, 1000)  # frame 2 is unlabelled
     assert np.sum(result["confusion"]) == 1000
-    assert np.sum(result["confusion"][0]) == 0  # nothing is predicted as `IGNORE`
+    assert np.sum(result["confusion"], axis=0)[0] == 0  # nothing is predicted as `IGNORE`
     table = (tmp_path / "results" / "demo_miou.md").read_text()
     assert table == metrics.table(result)
     assert table.count("\n| ") == 21
@@ -65,22 +69,40 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
     assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
     assert (result["zero_shot"], result["pretrained"], result["teacher"]) == (False, None, None)
     assert "taught by" not in (tmp_path / "demo-seed7_miou.md").read_text()
-    unknown = ("labelled_classes", "training_scans", "scans", "taught", "steps", "known_classes", "pretrained")
-    older = {key: trained[key] for key in trained if key not in unknown}
-    (model / "config.json").write_text(json.dumps(older))
-    result = evaluate(taught, model, tmp_path / "demo_miou.json")
-    assert [result[key] for key in ("training_scans", "labelled_classes", "taught", "steps")] == [None] * 4
-    assert result["labelled_scans"] == 2
-    assert (result["known_classes"], result["zero_shot"], result["pretrained"]) == (list(CLASSES[1:]), False, None)
+    assert result["known_classes"] == CLASSES.evaluated
+    (model / "config.json").write_text(json.dumps(trained | {"format_version": 1, "classes": list(CLASSES.names)}))
+    with pytest.raises(InputError, match=r"config\.json is of format .* version 1; .* version 2.*Train the student"):
+        evaluate(taught, model, tmp_path / "older_miou.json")
+    assert not (tmp_path / "older_miou.json").exists()
 
 
-@pytest.mark.parametrize("teacher", ["sam_x", "oracle_80"])
-def test_names_the_teacher_and_calls_an_oracle_a_diagnostic(taught, model, tmp_path, teacher):
-    result = evaluate(taught, model, tmp_path / "demo_miou.json", f'teacher="{teacher}"')
-    assert result["teacher"] == teacher
+def test_drives_of_another_class_table_are_refused(taught, model, tmp_path):
+    """Both tables, whose they are, and where they first differ are in the error; other colours are no difference."""
+    known, path = index.read(taught["frames"]), tmp_path / "other.parquet"
+    rows = index.pq.read_table(taught["frames"]).to_pylist()
+    renamed = tuple("lorry" if name == "truck" else name for name in CLASSES.names)
+    index.write(path, rows, replace(known.source, classes=replace(CLASSES, name="my.yaml", names=renamed)))
+    with pytest.raises(InputError) as error:
+        evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json")
+    said = str(error.value)
+    assert f"{model} has the class table semantickitti and {path} the class table my.yaml" in said
+    assert "training id 4 is 'truck' in the first and 'lorry' in the second" in said
+    assert not (tmp_path / "demo_miou.json").exists()
+    grey = replace(CLASSES, name="grey.yaml", colours=((90, 90, 90),) * 20)
+    index.write(path, rows, replace(known.source, classes=grey))
+    result = evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json")
+    assert result["points"] == 1000
+    assert result["colours"]["car"] == "#{:02x}{:02x}{:02x}".format(*CLASSES.colours[1]), "the model's"
+
+
+@pytest.mark.parametrize(("teacher", "oracle"), [("oracle_like", None), ("right", {"accuracy": 0.8, "seed": 0})])
+def test_names_the_teacher_and_calls_an_oracle_a_diagnostic(taught, model, tmp_path, teacher, oracle):
+    settings = f'teacher="{teacher}"', f"oracle={json.dumps(oracle)}"
+    result = evaluate(taught, model, tmp_path / "demo_miou.json", *settings)
+    assert (result["teacher"], result["oracle"]) == (teacher, oracle)
     page = (tmp_path / "demo_miou.md").read_text()
     assert f"taught by {teacher}" in page
-    assert ("an oracle" in page) == ("no result of the method" in page) == (teacher == "oracle_80")
+    assert ("an oracle" in page) == ("no result of the method" in page) == (oracle is not None)
     trained = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(trained | {"taught": False}))
     evaluate(taught, model, tmp_path / "demo_miou.json", f'teacher="{teacher}"')
@@ -115,9 +137,9 @@ def test_augmented_score_is_of_the_summed_votes_and_says_so(taught, model, tmp_p
     assert (result["tta"], result["votes"]) == (True, 5)
     predict, confusion = Predictor.load(model, "cpu"), np.zeros((20, 20), dtype=int)
     for seed, frame in enumerate(("000000", "000001")):
-        points = np.fromfile(taught["sequences"] / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
-        truth = Recorded(taught["sequences"], taught["frames"]).labels(seed)
-        np.add.at(confusion, (tta.vote(predict, points, 5, seed), truth), 1)
+        points = np.fromfile(taught["data"] / "sequences/00/velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
+        truth = Recorded(taught["data"], taught["frames"]).labels(seed)
+        np.add.at(confusion, (truth, tta.vote(predict, points, 5, seed)), 1)
     assert result["confusion"] == confusion.tolist()
     assert result["confusion"] != plain["confusion"]
     assert result["miou"] == metrics.mean_iou(confusion)
@@ -138,18 +160,15 @@ def test_bad_votes_are_refused(taught, tmp_path, votes):
 def test_scores_the_predictions_themselves(taught, model, tmp_path):
     predict = Predictor.load(model, "cpu")
     for frame in ("000000", "000001"):
-        points = np.fromfile(taught["sequences"] / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
-        raw = np.array(RAW_IDS, dtype=np.uint32)[predict(points)]
-        raw.tofile(taught["sequences"] / "labels" / f"{frame}.label")
+        points = np.fromfile(taught["data"] / "sequences/00/velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
+        predict.classes.to_raw(predict(points)).tofile(taught["data"] / "sequences/00/labels" / f"{frame}.label")
     result = evaluate(taught, model, tmp_path / "demo_miou.json")
-    present = np.count_nonzero(np.sum(result["confusion"], axis=0))
+    present = np.count_nonzero(np.sum(result["confusion"], axis=1))
     assert result["miou"] == pytest.approx(present / 19)
 
 
-def test_nothing_labelled_is_an_error(taught, model, tmp_path):
-    from elite_pipeline.recordings import index
-
-    index.write(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False, "class_points": [0] * 20}])
+def test_nothing_labelled_is_an_error(taught, model, tmp_path, write_index):
+    write_index(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False, "class_points": [0] * 20}])
     with pytest.raises(InputError, match="nothing to score"):
         evaluate(taught, model, tmp_path / "demo_miou.json")
     assert not (tmp_path / "demo_miou.json").exists()

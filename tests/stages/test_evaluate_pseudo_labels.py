@@ -20,7 +20,7 @@ def evaluate(recorded, random_sam, tmp_path):
     """A function of settings (`key=json`; those of `without` left out) that runs the stage and returns its result."""
 
     def run(*settings, without=None):
-        words = ["--sequences", str(recorded["sequence-folder"]), "--frames", str(recorded["frames"])]
+        words = ["--data", str(recorded["data"]), "--frames", str(recorded["frames"])]
         words += ["--projection", str(recorded["projection"]), "--dataset", "toy"]
         words += ["--gallery", str(tmp_path / "worst.npz"), "--out", str(tmp_path / "results/toy_pseudo_labels.json")]
         given = [f"sam.{item}" for item in [*random_sam, "longest_side=64"]]
@@ -37,14 +37,14 @@ def evaluate(recorded, random_sam, tmp_path):
 def truth(recorded):
     """Dense truth of both views that have labels and an image: road, with a row of what has no class."""
     for frame, camera, size in (("000000", "image_2", (40, 80)), ("000001", "image_0", (30, 64))):
-        folder = recorded["sequence-folder"] / "truth" / camera / "semantic"
+        folder = recorded["data"] / "sequences/00/truth" / camera / "semantic"
         folder.mkdir(parents=True)
         labels = np.full(size, 40, np.uint16)
         labels[0] = 0
         Image.fromarray(labels).save(folder / f"{frame}.png")
 
 
-def test_result_against_dense_truth(evaluate, truth, tmp_path):
+def test_result_against_dense_truth(evaluate, truth, tmp_path, classes):
     result = evaluate()
     assert {"encoder", "weights_crc32", "config", "versions", "commit", "device", "threads", "seconds"} <= set(result)
     about = [result[key] for key in ("dataset", "split", "sequences", "reference", "held_out", "frames")]
@@ -73,7 +73,10 @@ def test_result_against_dense_truth(evaluate, truth, tmp_path):
     table = (tmp_path / "results/toy_pseudo_labels.md").read_text()
     assert table.count("\n| 5% |") == 4  # three labellers, one line of wins
     assert "against dense truth" in table
-    assert 1 <= len(read_gallery(tmp_path / "worst.npz")) <= 4
+    rows, carried = read_gallery(tmp_path / "worst.npz")
+    assert 1 <= len(rows) <= 4
+    assert carried == classes
+    assert result["classes"] == classes.evaluated
 
 
 def test_without_truth_held_out_points_are_scored(evaluate, tmp_path):
@@ -83,11 +86,11 @@ def test_without_truth_held_out_points_are_scored(evaluate, tmp_path):
     everywhere = evaluate("held_out=0.6")["labellers"]["nearest"]
     assert everywhere["accuracy"] != result["labellers"]["nearest"]["accuracy"]
     assert "against held-out points (60% of the points)" in (tmp_path / "results/toy_pseudo_labels.md").read_text()
-    assert not any(row["dense"] for row in read_gallery(tmp_path / "worst.npz"))
+    assert not any(row["dense"] for row in read_gallery(tmp_path / "worst.npz")[0])
 
 
 def test_one_image_without_truth_is_enough_to_hold_points_out(evaluate, truth, recorded):
-    (recorded["sequence-folder"] / "truth/image_0/semantic/000001.png").unlink()
+    (recorded["data"] / "sequences/00/truth/image_0/semantic/000001.png").unlink()
     assert evaluate()["reference"] == "held-out points"
 
 
@@ -114,8 +117,8 @@ def test_a_labeller_without_its_section_is_refused(evaluate, section):
         evaluate(without=f"{section}.")
 
 
-def test_nothing_labelled(evaluate, recorded):
+def test_nothing_labelled(evaluate, recorded, write_index):
     rows = index.pq.read_table(recorded["frames"]).to_pylist()
-    index.write(recorded["frames"], [{**row, "labelled": False} for row in rows])
+    write_index(recorded["frames"], [{**row, "labelled": False} for row in rows])
     with pytest.raises(InputError, match="both an image and labels"):
         evaluate()

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from elite_pipeline import store
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
 from elite_pipeline.stages import evaluate_teacher
 
+CLASSES = class_table("semantickitti")
 CAR, ROAD, BUILDING = 1, 9, 13
 RAW = {0: 0, CAR: 10, ROAD: 40, BUILDING: 50}
 FRAMES = ["000000", "000001", "000002"]
@@ -30,7 +31,7 @@ ROWS = [  # frame, label, visible, odds of the classes of stage 0, of stage 1
 
 
 @pytest.fixture
-def scored(drive, tmp_path):
+def scored(drive, tmp_path, write_index):
     """Words for stores of ROWS; frame 0 is labelled and used, frame 1 labelled and not used, frame 2 unlabelled."""
     paths = {name: tmp_path / f"00.{name}" for name in ("frames", "selected", "projection", "targets")}
     frame, label, visible, *odds = zip(*ROWS, strict=True)
@@ -41,7 +42,7 @@ def scored(drive, tmp_path):
         raw[point[frame == f]] = [RAW[label[k]] for k in np.flatnonzero(frame == f)]
         raw.tofile(drive / f"labels/{name}.label")
     rows = [{"frame": name, "points": 500, "labelled": name != "000002"} for name in FRAMES]
-    index.write(paths["frames"], [row | {"class_points": [0] * 20} for row in rows])
+    write_index(paths["frames"], [row | {"class_points": [0] * 20} for row in rows])
     index.with_labels_of(paths["frames"], ["000000"], paths["selected"])
     about = {"sequence": "00", "frames": FRAMES, "provenance": {}}
     with store.create(paths["projection"], "projection", cameras=["a"], image_sizes={}, **about) as out:
@@ -54,7 +55,7 @@ def scored(drive, tmp_path):
             logits[k, s, list(of_class)] = np.log(list(of_class.values()))
     with store.create(paths["targets"], "targets", **about) as out:
         out.rows("logits", (2, 20), np.float16).append(logits)
-    return {"sequences": drive, **paths}
+    return {"data": drive.parents[1], **paths}
 
 
 def evaluate(paths, out):
@@ -74,6 +75,7 @@ def test_exact_numbers(scored, tmp_path):
         "teacher",
         "oracle",
         "note",
+        "classes",
         "known_classes",
         "split",
         "sequences",
@@ -132,7 +134,7 @@ def test_an_oracle_is_called_one(scored, tmp_path):
 
 def test_what_a_teacher_does_not_know_is_named(scored, tmp_path):
     targets, about = tmp_path / "network", {"sequence": "00", "frames": FRAMES, "provenance": {}}
-    known = [name for name in CLASSES[1:] if name not in ("road", "trunk")]
+    known = [name for name in CLASSES.evaluated if name not in ("road", "trunk")]
     with store.create(targets, "targets", known_classes=known, **about) as out:
         out.rows("logits", (1, 20), np.float16).append(np.eye(20)[np.full((len(ROWS), 1), CAR)])
     result = evaluate(scored | {"targets": targets}, tmp_path / "points.json")
@@ -152,9 +154,9 @@ def test_features_alone_are_no_answers(scored, tmp_path):
         evaluate(scored | {"targets": targets}, tmp_path / "points.json")
 
 
-def test_an_index_of_other_frames_is_refused(scored, tmp_path):
+def test_an_index_of_other_frames_is_refused(scored, tmp_path, write_index):
     other = tmp_path / "other.parquet"
     row = {"points": 500, "labelled": True, "class_points": [0] * 20}
-    index.write(other, [{"frame": name, **row} for name in FRAMES[:2]])
+    write_index(other, [{"frame": name, **row} for name in FRAMES[:2]])
     with pytest.raises(InputError, match=r"other\.parquet holds other frames"):
         evaluate(scored | {"selected": other}, tmp_path / "points.json")

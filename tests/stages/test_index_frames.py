@@ -10,11 +10,12 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
 from elite_pipeline.stages.index_frames import main
 
-SETTINGS = ['cameras.image_2="P2"', "missing_images=false", "labels=true", "images=true"]
+LAYOUT = ['format="semantickitti"', 'classes="semantickitti"', 'cameras.image_2="P2"']
+SETTINGS = [*LAYOUT, "missing_images=false", "labels=true", "images=true"]
 
 
 def run(drive, out, settings=SETTINGS):
-    main(["--sequence-folder", str(drive), "--out", str(out), *settings])
+    main(["--data", str(drive.parents[1]), "--sequence", drive.name, "--out", str(out), *settings])
 
 
 def test_sound_sequence(drive, tmp_path, capsys):
@@ -25,6 +26,41 @@ def test_sound_sequence(drive, tmp_path, capsys):
     assert known.labelled.all()
     assert known.sizes["image_2"].tolist() == [[40, 80]] * 3
     assert "3 scans, 1500 points, 3 scans labelled, 3 images" in capsys.readouterr().out
+
+
+def test_the_index_says_whose_frames_these_are(drive, tmp_path, classes):
+    settings = [*LAYOUT, 'cameras.image_0="P0"', "missing_images=true", "labels=true", "images=false"]
+    run(drive, tmp_path / "00.parquet", settings)
+    source = index.read(tmp_path / "00.parquet").source
+    assert (source.format, source.sequence) == ("semantickitti", "00")
+    assert source.classes == classes
+    assert source.cameras == {"image_0": "P0", "image_2": "P2"}
+    recording = source.open(tmp_path)
+    assert recording.frames() == ["000000", "000001", "000002"]
+    assert recording.camera("image_2", "000001").intrinsics[0, 0] == 100
+
+
+@pytest.mark.parametrize("number", [3, -1], ids=["of the camera", "of the LiDAR"])
+def test_a_changed_calibration_of_a_camera_changes_the_index(drive, tmp_path, number):
+    """And a change of a camera that is not used does not."""
+    run(drive, tmp_path / "before.parquet")
+    path, line = drive / "calib.txt", {3: "P2", -1: "Tr"}[number]
+    text = path.read_text()
+    path.write_text(text.replace("P3: 100 0 40 -30", "P3: 100 0 40 -31"))
+    run(drive, tmp_path / "unused.parquet")
+    path.write_text("".join(_changed(one, number) if one.startswith(line) else one for one in text.splitlines(True)))
+    run(drive, tmp_path / "after.parquet")
+    before, unused, after = (index.pq.read_table(tmp_path / f"{n}.parquet") for n in ("before", "unused", "after"))
+    assert unused.equals(before)
+    names = [name for name in before.column_names if not after[name].equals(before[name])]
+    assert names == ["image_2_calibration_crc32"]
+    assert not any(a == b for a, b in zip(*(t[names[0]].to_pylist() for t in (before, after)), strict=True))
+
+
+def _changed(line, number):
+    name, *words = line.split()
+    words[number] = str(float(words[number]) + 0.125)
+    return " ".join([name, *words]) + "\n"
 
 
 @pytest.mark.parametrize("part", ["class", "instance", "remission", "pixel"])
@@ -61,7 +97,7 @@ def test_all_faults_in_one_report(drive, tmp_path):
     Image.fromarray(np.zeros((20, 80, 3), np.uint8)).save(drive / "image_2/000002.png")
     (drive / "image_2/000000.png").unlink()
     shutil.copy(drive / "image_2/000002.png", drive / "image_2/000005.png")
-    (drive / "calib.txt").write_text("P2: 1 2 3\n")
+    (drive / "calib.txt").write_text("P2: 1 2 3\nTr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n")
     with pytest.raises(InputError) as error:
         run(drive, tmp_path / "00.parquet")
     report = str(error.value)
@@ -93,15 +129,15 @@ def test_missing_camera_folder(drive, tmp_path):
 
 
 def test_empty_sequence(tmp_path):
-    (tmp_path / "00").mkdir()
-    with pytest.raises(InputError, match="holds no velodyne"):
-        run(tmp_path / "00", tmp_path / "00.parquet")
+    (tmp_path / "sequences/00").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"sequences/00/velodyne: holds no scan\. Put or link"):
+        run(tmp_path / "sequences/00", tmp_path / "00.parquet")
 
 
 def test_missing_images_and_labels_are_fine_where_the_config_needs_none(drive, tmp_path):
     (drive / "image_2/000001.png").unlink()
     (drive / "labels/000001.label").unlink()
-    settings = ['cameras.image_2="P2"', "missing_images=true", "labels=false", "images=true"]
+    settings = [*LAYOUT, "missing_images=true", "labels=false", "images=true"]
     run(drive, tmp_path / "00.parquet", settings)
     known = index.read(tmp_path / "00.parquet")
     assert known.labelled.tolist() == [True, False, True]
@@ -111,5 +147,5 @@ def test_missing_images_and_labels_are_fine_where_the_config_needs_none(drive, t
     run(
         drive,
         tmp_path / "val.parquet",
-        ['cameras.image_2="P2"', "missing_images=false", "labels=false", "images=false"],
+        [*LAYOUT, "missing_images=false", "labels=false", "images=false"],
     )

@@ -8,8 +8,8 @@ from PIL import Image
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
-from elite_pipeline.labellers import sparse
-from elite_pipeline.stages import label_images
+from elite_pipeline.labellers import painting
+from elite_pipeline.stages import index_frames, label_images, project_points
 
 NEAREST = ['labeller="nearest"', "nearest.radius=4.0"]
 
@@ -18,13 +18,25 @@ def words(paths):
     return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
 
 
-def test_labels_of_a_sequence_with_gaps(recorded, tmp_path):
+def projected(drive, folder, projection_settings):
+    """The index and projection of a whole sequence with labels and images of image_2, in `folder`."""
+    paths = {"data": drive.parents[1], "frames": folder / "00.parquet"}
+    layout = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
+    needs = ["missing_images=false", "labels=true", "images=true"]
+    given = ["--data", str(paths["data"]), "--sequence", drive.name]
+    index_frames.main([*given, "--out", str(paths["frames"]), *layout, *needs])
+    project_points.main([*words(paths), "--out", str(folder / "projection.zarr"), *projection_settings])
+    return paths | {"projection": folder / "projection.zarr"}
+
+
+def test_labels_of_a_sequence_with_gaps(recorded, tmp_path, classes):
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *NEAREST])
     group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
     label, confidence = store.read(group, "label"), store.read(group, "confidence")
     assert label.shape == confidence.shape == (3, 2, 40, 80)
     assert label.dtype == confidence.dtype == np.uint8
     assert group.attrs["cameras"] == ["image_0", "image_2"]
+    assert group.attrs["classes"] == classes.to_json()
     assert label[0, 1].any()  # a black image is labelled by its points
     assert set(np.unique(label[1, 0])) == {0, 9}  # one class
     assert not label[1, 1].any()  # no image
@@ -35,15 +47,13 @@ def test_labels_of_a_sequence_with_gaps(recorded, tmp_path):
     assert (confidence[label > 0] > 0).all()
 
 
-def test_visible_points_keep_their_labels(recorded, tmp_path):
-    from elite_pipeline.datasets import open_recording
-
+def test_visible_points_keep_their_labels(recorded, tmp_path, open_drive):
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *NEAREST])
     label = store.read(store.open_store(tmp_path / "out.zarr", "pseudo_labels"), "label", (0, 1))
     projection = store.Projection(recorded["projection"])
     rows = projection.rows(0, 1)
     seen = projection.read("visible", rows)
-    truth = open_recording(recorded["sequence-folder"]).labels("000000", 500)[projection.read("point", rows)[seen]]
+    truth = open_drive(recorded["data"] / "sequences/00").labels("000000", 500)[projection.read("point", rows)[seen]]
     pixel, order = projection.read("pixel", rows)[seen].astype(int), np.argsort(projection.read("depth", rows)[seen])
     _, first = np.unique(pixel[order] @ [1, 1000], return_index=True)  # the nearest point of each pixel
     nearest = order[first]
@@ -52,7 +62,7 @@ def test_visible_points_keep_their_labels(recorded, tmp_path):
 
 
 def test_a_run_that_fails_leaves_nothing_that_looks_finished(recorded, tmp_path):
-    (recorded["sequence-folder"] / "labels/000001.label").write_bytes(b"1234")
+    (recorded["data"] / "sequences/00/labels/000001.label").write_bytes(b"1234")
     with pytest.raises(InputError, match=r"000001\.label"):
         label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *NEAREST])
     assert not (tmp_path / "out.zarr").exists()
@@ -61,7 +71,6 @@ def test_a_run_that_fails_leaves_nothing_that_looks_finished(recorded, tmp_path)
 @pytest.fixture
 def labelled_scan(drive, projection_settings, tmp_path):
     """A function of points (N, 3) and raw labels (N,) that labels image_2 with them: (label, confidence) (40, 80)."""
-    from elite_pipeline.stages import index_frames, project_points
 
     def label(points, raw, *, black=False):
         for file in [*drive.glob("*/000001.*"), *drive.glob("*/000002.*")]:
@@ -70,11 +79,7 @@ def labelled_scan(drive, projection_settings, tmp_path):
         np.asarray(raw, np.uint32).tofile(drive / "labels/000000.label")
         if black:
             Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(drive / "image_2/000000.png")
-        paths = {"sequence-folder": drive, "frames": tmp_path / "00.parquet"}
-        camera, needs = 'cameras={"image_2": "P2"}', ["missing_images=false", "labels=true", "images=true"]
-        index_frames.main(["--sequence-folder", str(drive), "--out", str(paths["frames"]), camera, *needs])
-        project_points.main([*words(paths), "--out", str(tmp_path / "projection.zarr"), camera, *projection_settings])
-        paths["projection"] = tmp_path / "projection.zarr"
+        paths = projected(drive, tmp_path, projection_settings)
         label_images.main([*words(paths), "--out", str(tmp_path / "out.zarr"), *NEAREST])
         group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
         return store.read(group, "label")[0, 0], store.read(group, "confidence")[0, 0]
@@ -102,16 +107,14 @@ def test_where_nothing_is_known_everything_is_ignored(labelled_scan, points, raw
     assert not confidence.any()
 
 
-def test_sparse_labels_are_the_points_and_nothing_else(recorded, tmp_path):
+def test_sparse_labels_are_the_points_and_nothing_else(recorded, tmp_path, open_drive):
     """Where two points fall on one pixel, the nearer one; points without a label leave no trace."""
-    from elite_pipeline.datasets import open_recording
-
-    (recorded["sequence-folder"] / "image_0/000002.png").unlink()  # no image is looked at
+    (recorded["data"] / "sequences/00/image_0/000002.png").unlink()  # no image is looked at
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), 'labeller="sparse"'])
     group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
     label, confidence = store.read(group, "label"), store.read(group, "confidence")
     assert label.shape == (3, 2, 40, 80)
-    projection, recording = store.Projection(recorded["projection"]), open_recording(recorded["sequence-folder"])
+    projection, recording = store.Projection(recorded["projection"]), open_drive(recorded["data"] / "sequences/00")
     expected, unlabelled = np.zeros_like(label), 0
     for f, c in ((0, 1), (1, 0)):
         rows, nearest = projection.rows(f, c), {}
@@ -149,20 +152,20 @@ def test_a_frame_of_one_class_has_it_and_ignore(labelled_scan):
 def test_a_killed_run_is_continued(repeated, check_resume):
     """Two frames per shard; of every three frames two have one labelled image each."""
     command, resumes = [*words(repeated(4)), *NEAREST], "label_images 00 resumes at frame 6 of 12"
-    check_resume("label_images", command, "elite_pipeline.labellers.sparse:paint", 6, resumes, calls=4)
+    check_resume("label_images", command, "elite_pipeline.labellers.painting:paint", 6, resumes, calls=4)
 
 
 def test_memory_does_not_grow_with_the_sequence(repeated, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "CHUNK_BYTES", 8000)
     monkeypatch.setattr(store, "SHARD_BYTES", 16000)
-    paint = sparse.paint
+    paint = painting.paint
 
     def traced(*arguments):
         gc.collect()
         tracemalloc.start()  # only now: what is needed once is not of interest
         return paint(*arguments)
 
-    monkeypatch.setattr(sparse, "paint", traced)
+    monkeypatch.setattr(painting, "paint", traced)
 
     def peak(times):
         label_images.main([*words(repeated(times)), "--out", str(tmp_path / f"{times}.zarr"), *NEAREST])
@@ -200,14 +203,7 @@ def test_sam_labellers_run_on_the_images(labeller, values, recorded, random_sam,
 
 
 def test_simulated_drive_is_measured_against_its_truth(simulated_drive, projection_settings, tmp_path, capsys):
-    from elite_pipeline.stages import index_frames, project_points
-
-    camera = 'cameras={"image_2": "P2"}'
-    paths = {"sequence-folder": simulated_drive, "frames": tmp_path / "00.parquet"}
-    needs = ["missing_images=false", "labels=true", "images=true"]
-    index_frames.main(["--sequence-folder", str(simulated_drive), "--out", str(paths["frames"]), camera, *needs])
-    project_points.main([*words(paths), "--out", str(tmp_path / "projection.zarr"), camera, *projection_settings])
-    paths["projection"] = tmp_path / "projection.zarr"
+    paths = projected(simulated_drive, tmp_path, projection_settings)
     label_images.main([*words(paths), "--out", str(tmp_path / "out.zarr"), 'labeller="nearest"', "nearest.radius=12.0"])
     measured = capsys.readouterr().out.rsplit("against the dense truth: ", 1)[1]
     values = {name: float(value) for name, value in (item.split() for item in measured.strip().split(", "))}

@@ -13,19 +13,26 @@ GREY, BLUE, ORANGE, GREEN, RED = (85, 85, 85), (31, 111, 180), (204, 102, 0), (3
 PURPLE, TEAL = (123, 63, 160), (11, 143, 143)
 
 
-def experiment(miou, scans=10, teacher=None):
+def experiment(miou, scans=10, teacher=None, oracle=None):
     points = {"accuracy": 0.6 + miou[0] / 2, "miou": 0.4} if teacher else None
-    about = {"teacher": teacher, "distilled": teacher is not None, "teacher_points": points, "seeds": [0, 1, 2]}
+    about = {
+        "teacher": teacher,
+        "oracle": oracle,
+        "distilled": teacher is not None,
+        "teacher_points": points,
+        "seeds": [0, 1, 2],
+    }
     about |= {"labelled": scans / 100, "labelled_scans": scans, "dataset": "d", "student": "s"}
     iou = {"car": miou[0], "road": miou[-1], "truck": 0.0}
     return about | {"miou": miou, "mean": sum(miou) / len(miou), "sd": spread(miou), "iou": iou}
 
 
-def comparison(experiments, *pairs):
+def comparison(experiments, *pairs, figure="rows"):
     validation = {"sequences": ["08"], "scans": 4, "points": 5000}
     validation["class_points"] = {"car": 1000, "road": 4000, "truck": 0}
     differences = {f"{a} - {b}": difference(experiments[a], experiments[b]) for a, b in pairs}
-    return {"comparison": "x", "experiments": experiments, "differences": differences, "validation": validation}
+    result = {"comparison": "x", "figure": figure, "experiments": experiments}
+    return result | {"differences": differences, "validation": validation}
 
 
 @pytest.fixture
@@ -75,7 +82,7 @@ def test_curves_over_labelled_scans_and_one_seed(draw):
         for scans in (2, 5, 100)
         for teacher in (None, "sam")
     }
-    picture, _ = draw(comparison(experiments))
+    picture, _ = draw(comparison(experiments, figure="curves"))
     lines = [(picture == colour).all(axis=2).any(axis=0).sum() for colour in (GREY, BLUE)]
     assert min(lines) > 900, "curves go through the whole picture"
 
@@ -90,18 +97,18 @@ def test_arms_stand_beside_each_other_in_each_setting(draw):
     means = {"random": [0.2, 0.3, 0.1], "UDAKD": [0.25, 0.32, 0.2], "superpixels": [0.24, 0.31, 0.18]}
     experiments = {
         f"{arm}, {setting}": experiment([m - 0.01, m, m + 0.01], scans)
-        | {"pretraining": None if arm == "random" else arm.lower()}
+        | {"pretraining": None if arm == "random" else arm.lower(), "arm": arm, "setting": setting}
         for arm, of_arm in means.items()
         for (setting, scans), m in zip({"5 %": 1, "10 %": 4, "linear probe": 40}.items(), of_arm, strict=True)
     }
-    picture, _ = draw(comparison(experiments))
+    picture, _ = draw(comparison(experiments, figure="arms"))
     panel = picture[70:480, 60:]  # no title, tick or legend
     for colour in (GREY, PURPLE, TEAL):
         columns = np.flatnonzero((panel == colour).all(axis=2).any(axis=0))
         assert (np.diff(columns) > 150).sum() == 2, "in three places, a setting apart"
     # Without its pre-training nobody can tell an arm from labels alone.
     plain = {label: e | {"pretraining": None} for label, e in experiments.items()}
-    assert count(draw(comparison(plain))[0], PURPLE) == 0
+    assert count(draw(comparison(plain, figure="arms"))[0], PURPLE) == 0
 
 
 def test_long_names_stay_in_the_picture(draw):
@@ -116,12 +123,15 @@ def test_long_names_stay_in_the_picture(draw):
 
 def test_oracles_have_a_panel_of_their_own(draw):
     experiments = {"plain": experiment(PLAIN), "taught": experiment(WELL, teacher="sam")}
-    oracles = {f"oracle {k}": experiment([m, m + 0.02, m], teacher=f"oracle_{k}") for k, m in ((60, 0.32), (90, 0.5))}
+    oracles = {
+        f"{k} %": experiment([m, m + 0.02, m], teacher=f"right_{k}", oracle={"accuracy": k / 100, "seed": 0})
+        for k, m in ((60, 0.32), (90, 0.5))
+    }
     without, _ = draw(comparison(experiments))
-    beside, _ = draw(comparison(experiments | oracles))
+    beside, _ = draw(comparison(experiments | oracles, figure="oracles"))
     assert beside.shape[0] > without.shape[0] + 400
     assert count(beside[-450:], ORANGE) > 300
     assert count(beside[-450:], BLUE) > 100, "the real teacher stands in the oracles' panel"
     # Without a student that had no teacher there is nothing to gain over.
-    lonely, _ = draw(comparison({"taught": experiments["taught"], **oracles}))
+    lonely, _ = draw(comparison({"taught": experiments["taught"], **oracles}, figure="oracles"))
     assert lonely.shape[0] < without.shape[0] + 200

@@ -8,9 +8,7 @@ import torch
 from PIL import Image
 
 from elite_pipeline import store
-from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings import index
 from elite_pipeline.stages.plot_embedding import main
 from elite_pipeline.student import model
 
@@ -21,7 +19,7 @@ PATCH = np.arange(500) // 10
 
 
 @pytest.fixture
-def build(tmp_path):
+def build(tmp_path, classes):
     """A function from keys of `network` to the folder of a student that has them, whose module changes features."""
     from pydantic import TypeAdapter
 
@@ -34,8 +32,8 @@ def build(tmp_path):
         network |= {"planes": [8, 8], "blocks": [1, 1], "embedding": 16, "adaptation": {"layers": 1, "pooling": 2}}
         network = TypeAdapter(Network).validate_python(network | keys)
         settings = {"losses": {"stages": [1]}}
-        config = {"network": network.model_dump(mode="json"), "classes": CLASSES, "settings": settings}
-        student = model.build(network, len(CLASSES))
+        config = {"network": network.model_dump(mode="json"), "classes": classes.to_json(), "settings": settings}
+        student = model.build(network, len(classes))
         for name, weights in student.named_parameters():
             torch.nn.init.normal_(weights, std=1.0 if name.startswith("adaptation") else 0.3)
         (tmp_path / "log").write_text("")
@@ -46,17 +44,17 @@ def build(tmp_path):
 
 
 @pytest.fixture
-def seen(drive, build, tmp_path):
+def seen(drive, build, tmp_path, write_index):
     """Words for a student and stores of its sequence: 3 scans of 50 patches, each of 10 points of one class.
 
     The teacher's features of stage 1 are the student's adapted ones, in 8 bits; of stage 0, nothing like them.
     """
-    paths = {"model": build(), "sequences": drive}
+    paths = {"model": build(), "data": drive.parents[1]}
     paths |= {name: tmp_path / f"00.{name}" for name in ("frames", "projection", "targets")}
     rng = np.random.default_rng(1)
     for frame in FRAMES:
         rng.choice(list(RAW.values()), 50)[PATCH].astype(np.uint32).tofile(drive / f"labels/{frame}.label")
-    index.write(paths["frames"], rows())
+    write_index(paths["frames"], rows())
     about = {"sequence": "00", "frames": FRAMES, "provenance": {}}
     with store.create(paths["projection"], "projection", cameras=["a"], image_sizes={}, **about) as out:
         out.rows("point", (), np.uint32).append(np.tile(np.arange(500), 3))
@@ -143,11 +141,11 @@ def test_targets_of_another_teacher_are_refused(seen, build, tmp_path):
     refused(seen, tmp_path, r"1 stages of features .* learns stage 1")
 
 
-def test_too_little_to_look_at(seen, tmp_path):
-    index.write(seen["frames"], rows(labelled=FRAMES[:1]))
+def test_too_little_to_look_at(seen, tmp_path, write_index):
+    write_index(seen["frames"], rows(labelled=FRAMES[:1]))
     refused(seen, tmp_path, r"fewer than two scans are labelled")
-    index.write(seen["frames"], rows())
-    np.zeros(500, np.uint32).tofile(seen["sequences"] / "labels/000002.label")
-    np.r_[np.zeros(10), np.full(490, 10)].astype(np.uint32).tofile(seen["sequences"] / "labels/000001.label")
+    write_index(seen["frames"], rows())
+    np.zeros(500, np.uint32).tofile(seen["data"] / "sequences/00/labels/000002.label")
+    np.r_[np.zeros(10), np.full(490, 10)].astype(np.uint32).tofile(seen["data"] / "sequences/00/labels/000001.label")
     refused(seen, tmp_path, r"99 patches with labels in 2 scans, but it takes 100 at least")
     refused(seen, tmp_path, r"plot_embedding\.perplexity, which is 400", perplexity=400.0)

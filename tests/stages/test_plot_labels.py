@@ -11,7 +11,7 @@ from elite_pipeline.stages.plot_labels import main
 
 def words(paths, out):
     """Command line over one sequence."""
-    known = ["--sequences", str(paths["sequence-folder"]), "--frames", str(paths["frames"])]
+    known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     stores = ["--projection", str(paths["projection"]), "--pseudo-labels", str(paths["pseudo-labels"])]
     return [*known, *stores, "--out", str(out)]
 
@@ -25,15 +25,15 @@ def test_picture_without_truth(labelled, tmp_path):
 
 def test_picture_with_truth_is_wider(labelled, tmp_path):
     main(words(labelled, tmp_path / "without.png"))
-    truth = labelled["sequence-folder"] / "truth/image_2/semantic"
+    truth = labelled["data"] / "sequences/00/truth/image_2/semantic"
     truth.mkdir(parents=True)
     Image.fromarray(np.full((40, 80), 40, np.uint16)).save(truth / "000000.png")
     main(words(labelled, tmp_path / "with.png"))
     assert Image.open(tmp_path / "with.png").width > Image.open(tmp_path / "without.png").width
 
 
-def test_nothing_labelled(labelled, tmp_path):
+def test_nothing_labelled(labelled, tmp_path, write_index):
     rows = index.pq.read_table(labelled["frames"]).to_pylist()
-    index.write(labelled["frames"], [{**row, "labelled": False} for row in rows])
+    write_index(labelled["frames"], [{**row, "labelled": False} for row in rows])
     with pytest.raises(InputError, match="both an image and labels"):
         main(words(labelled, tmp_path / "labels.png"))

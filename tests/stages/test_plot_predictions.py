@@ -11,7 +11,7 @@ from elite_pipeline.stages.plot_predictions import main
 
 def words(paths, model, out):
     """Command line over one sequence."""
-    known = ["--sequences", str(paths["sequence-folder"]), "--frames", str(paths["frames"])]
+    known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     return ["--model", str(model), *known, "--out", str(out)]
 
 
@@ -22,8 +22,8 @@ def test_picture(recorded, untrained_model, tmp_path):
     assert (picture == (255, 60, 60)).all(axis=2).any(), "an untrained student makes errors, and they are red"
 
 
-def test_nothing_labelled(recorded, untrained_model, tmp_path):
+def test_nothing_labelled(recorded, untrained_model, tmp_path, write_index):
     rows = index.pq.read_table(recorded["frames"]).to_pylist()
-    index.write(recorded["frames"], [{**row, "labelled": False} for row in rows])
+    write_index(recorded["frames"], [{**row, "labelled": False} for row in rows])
     with pytest.raises(InputError, match=r"no scan of .* is labelled"):
         main(words(recorded, untrained_model, tmp_path / "predictions.png"))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline.datasets.semantickitti import COLOURS
 from elite_pipeline.errors import InputError
 from elite_pipeline.figures.canvas import paint
 from elite_pipeline.recordings import index
@@ -13,7 +12,7 @@ from elite_pipeline.stages.plot_projection import main
 
 def words(paths, out):
     """Command line of a plot stage over one sequence."""
-    known = ["--sequences", str(paths["sequence-folder"]), "--frames", str(paths["frames"])]
+    known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     return [*known, "--projection", str(paths["projection"]), "--out", str(out)]
 
 
@@ -35,17 +34,17 @@ def test_small_image_is_enlarged_with_its_points():
     assert np.argwhere(picture[..., 0]).tolist() == [[10, 21]]
 
 
-def test_picture(recorded, tmp_path):
+def test_picture(recorded, tmp_path, classes):
     main(words(recorded, tmp_path / "projection.png"))
     picture = np.asarray(Image.open(tmp_path / "projection.png").convert("RGB"))
     assert picture.shape[1] > 1000
     drawn = {tuple(c) for c in picture.reshape(-1, 3)[::7]}
-    assert any(tuple(COLOURS[k]) in drawn for k in (1, 9, 11, 13, 15))
+    assert any(classes.colours[k] in drawn for k in (1, 9, 11, 13, 15))
 
 
-def test_no_image_to_draw_on(recorded, tmp_path):
+def test_no_image_to_draw_on(recorded, tmp_path, write_index):
     rows = index.pq.read_table(recorded["frames"]).to_pylist()
     sizes = {f"{camera}_{side}": 0 for camera in ("image_0", "image_2") for side in ("height", "width")}
-    index.write(recorded["frames"], [{**row, **sizes} for row in rows])
+    write_index(recorded["frames"], [{**row, **sizes} for row in rows])
     with pytest.raises(InputError, match=r"no frame of .* has an image"):
         main(words(recorded, tmp_path / "projection.png"))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.labellers.sparse import EMPTY
+from elite_pipeline.labellers.painting import EMPTY
 from elite_pipeline.stages.plot_pseudo_labels import main
 
 BLUE, RED = (31, 111, 180), (255, 60, 60)
@@ -21,7 +21,7 @@ def labeller(accuracy):
 
 
 @pytest.fixture
-def words(tmp_path):
+def words(tmp_path, classes):
     """Command line over a result in which `paper` covers nothing at 1 %, and two rows of a gallery."""
     by_density = {
         share: {"labellers": {"paper": labeller(low), "default": labeller(0.9), "nearest": labeller(0.8)}}
@@ -44,7 +44,8 @@ def words(tmp_path):
     row |= {"title": "00/000000", "share": 1.0, "confidence": reference, "paper": wrong * 0, "default": wrong}
     row["nearest"] = reference
     points = {**row, "title": "00/000001", "reference": np.where(sparse == EMPTY, 0, sparse), "dense": False}
-    np.savez(tmp_path / "x.npz", **{f"{k}.{n}": v for k, r in enumerate((row, points)) for n, v in r.items()})
+    arrays = {f"{k}.{n}": v for k, r in enumerate((row, points)) for n, v in r.items()}
+    np.savez(tmp_path / "x.npz", classes=json.dumps(classes.to_json()), **arrays)
     given = ["--result", str(tmp_path / "x.json"), "--gallery", str(tmp_path / "x.npz")]
     return [*given, "--out", str(tmp_path / "x.png"), "--worst", str(tmp_path / "worst.png")]
 
@@ -62,7 +63,7 @@ def test_pictures(words, tmp_path):
     assert 0 < (red > half).sum() < (red < half).sum() / 5, "dots where the reference is sparse"
 
 
-def test_nothing_covered(words, tmp_path):
-    np.savez(tmp_path / "x.npz")
+def test_nothing_covered(words, tmp_path, classes):
+    np.savez(tmp_path / "x.npz", classes=json.dumps(classes.to_json()))
     with pytest.raises(InputError, match=r"x\.npz has no image that the default labeller covers"):
         main(words)

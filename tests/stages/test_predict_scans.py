@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elite_pipeline.datasets.semantickitti import RAW_IDS
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages.predict_scans import main
 from elite_pipeline.student.model import Predictor
@@ -23,7 +22,8 @@ def predict(model, out, *scans):
 def expected(model, scan):
     """Raw ids, one by one, of what the student says of a scan."""
     points = np.fromfile(scan, np.float32).reshape(-1, 4)
-    return [RAW_IDS[k] for k in Predictor.load(model, "cpu")(points)]
+    predict = Predictor.load(model, "cpu")
+    return [predict.classes.raw_ids[k] for k in predict(points)]
 
 
 def read(path):
@@ -66,7 +66,6 @@ def test_needs_nothing_but_the_folder_of_the_student(drive, model, tmp_path):
 
 
 def test_library_call_of_the_docstring(drive, model, tmp_path, monkeypatch):
-    from elite_pipeline.deploy.submission import raw_ids
     from elite_pipeline.stages import predict_scans
 
     text = predict_scans.__doc__ or ""
@@ -78,7 +77,7 @@ def test_library_call_of_the_docstring(drive, model, tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     model.rename(tmp_path / "models/demo")
     monkeypatch.chdir(tmp_path)
-    exec("\n".join(lines), {"np": np, "Predictor": Predictor, "raw_ids": raw_ids})
+    exec("\n".join(lines), {"np": np, "Predictor": Predictor})
     assert read("scan.label") == expected("models/demo", "scan.bin")
 
 

@@ -31,7 +31,7 @@ def test_a_backbone_is_handed_from_stage_to_stage(
 ):
     """Pre-trained on a frozen encoder's features where there is no label file, then tuned, and begun with unchanged."""
     rewrite_targets(taught["targets"], logits=None, mass=None)
-    labels, out = taught["sequences"] / "labels", tmp_path / "pretrained" / "udakd"
+    labels, out = taught["data"] / "sequences/00/labels", tmp_path / "pretrained" / "udakd"
     shutil.move(labels, tmp_path / "labels")
     for _ in range(2):  # the second replaces the first
         pretrain_student.main(command(taught, out, pretraining_settings))
@@ -50,7 +50,7 @@ def test_a_backbone_is_handed_from_stage_to_stage(
     log = [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
     assert all(line["pairs"] in (8, 16) for line in log)
 
-    alone, backbone = {name: taught[name] for name in ("sequences", "frames")}, load_file(out / "backbone.safetensors")
+    alone, backbone = {name: taught[name] for name in ("data", "frames")}, load_file(out / "backbone.safetensors")
     assert config["parameters"] == sum(
         value.numel() for name, value in backbone.items() if not any(word in name for word in ("running", "batches"))
     )

@@ -6,7 +6,6 @@ import pytest
 
 from elite_pipeline import sources, store
 from elite_pipeline.config import SegmentImages
-from elite_pipeline.datasets import open_recording
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import superpixels
 from elite_pipeline.stages import segment_images
@@ -24,9 +23,9 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_rows_are_those_of_the_projection(recorded, tmp_path, capsys):
+def test_rows_are_those_of_the_projection(recorded, tmp_path, capsys, open_drive):
     group = build(recorded, tmp_path / "superpixels.zarr")
-    projection, recording = store.Projection(recorded["projection"]), open_recording(recorded["sequence-folder"])
+    projection, recording = store.Projection(recorded["projection"]), open_drive(recorded["data"] / "sequences/00")
     segment = store.read(group, "segment")
     assert segment.dtype == np.uint16
     assert len(segment) == projection.offsets[-1] > 100

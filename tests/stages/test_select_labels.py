@@ -1,5 +1,7 @@
 """select_labels: the index of one sequence, in which only the scans chosen among all sequences are labelled."""
 
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,8 +14,9 @@ from elite_pipeline.stages import select_labels
 def frames(recorded, tmp_path):
     """Indices of three sequences of three frames, the last frame of each without labels."""
     paths = [tmp_path / f"{k:02d}.parquet" for k in range(3)]
+    rows, source = pq.read_table(recorded["frames"]).to_pylist(), index.read(recorded["frames"]).source
     for path in paths[1:]:
-        path.write_bytes(recorded["frames"].read_bytes())
+        index.write(path, rows, replace(source, sequence=path.stem))
     assert recorded["frames"] == paths[0]
     return paths
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.errors import InputError
 from elite_pipeline.simulation import random_views
 from elite_pipeline.stages import simulate_images
 
 SETTINGS = ["seed=6", "worlds=2", "views_per_world=2", "image_width=64", "image_height=32", 'unknown=["road"]']
+SETTINGS += ['classes="semantickitti"']
 
 
-def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path):
+def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path, classes):
     out, partial = tmp_path / "data/worlds", tmp_path / "data/worlds.partial"
     # A run of other settings was killed here; its labels would be the last of their worlds.
     for name in ("000001.png", "000003.png", "000009.png"):
@@ -29,9 +29,10 @@ def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path):
         assert np.array_equal(np.array(Image.open(out / f"images/{number:06d}.png")), view.rgb)
         label = Image.open(out / f"labels/{number:06d}.png")
         assert label.mode == "L"
-        road = view.semantic == CLASSES.index("road")
+        semantic = classes.of_raw(view.semantic)
+        road = semantic == classes.names.index("road")
         assert road.any()
-        assert np.array_equal(np.array(label), np.where(road, 0, view.semantic))
+        assert np.array_equal(np.array(label), np.where(road, 0, semantic))
 
     # As after a kill while the second world was being written: one view is there, the other's image half.
     out.rename(partial)

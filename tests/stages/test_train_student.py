@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages import train_student
 
 
@@ -43,17 +45,18 @@ def test_killed_and_restarted_it_ends_in_the_same_weights(taught, student_settin
     assert list(killed.glob("run/*")) == []
 
 
-def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path):
+def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path, classes):
     out = tmp_path / "models" / "demo"
     train_student.main(command(taught, out, student_settings))
     config = json.loads((out / "config.json").read_text())
     assert config["experiment"] == "demo"
-    assert config["classes"][9] == "road"
+    assert config["classes"] == classes.to_json()
+    assert config["format_version"] == 2
     assert (config["scans"], config["labelled_scans"], config["taught"], config["trained_on"]) == (3, 2, True, ["00"])
-    labels = [np.fromfile(taught["sequences"] / f"labels/00000{k}.label", np.uint32) & 0xFFFF for k in (0, 1)]
+    labels = [np.fromfile(taught["data"] / f"sequences/00/labels/00000{k}.label", np.uint32) & 0xFFFF for k in (0, 1)]
     assert config["labelled_classes"]["car"] == np.isin(labels, (10, 252)).sum()
     shown = {"car", "road", "sidewalk", "building", "vegetation"}
-    assert set(config["labelled_classes"]) - {"unlabeled"} == shown
+    assert set(config["labelled_classes"]) == shown
     assert config["training_scans"] == 3
     assert config["settings"] == json.loads(json.dumps(student_settings.model_dump()))
     assert set(config["inputs"]) == {
@@ -70,10 +73,10 @@ def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path):
 
 
 def test_needs_neither_images_nor_a_teacher(taught, student_settings, tmp_path):
-    for path in (taught["sequences"] / "image_2").iterdir():
+    for path in (taught["data"] / "sequences/00/image_2").iterdir():
         path.unlink()
     train_student.main(command(taught, tmp_path / "taught", student_settings))
-    labels_alone = {name: taught[name] for name in ("sequences", "frames")}
+    labels_alone = {name: taught[name] for name in ("data", "frames")}
     train_student.main(command(labels_alone, tmp_path / "untaught", student_settings))
     config = json.loads((tmp_path / "untaught/config.json").read_text())
     assert (config["scans"], config["training_scans"], config["taught"]) == (2, 3, False)
@@ -94,10 +97,36 @@ def test_learns_features_where_the_settings_say_so(taught, student_settings, tmp
 
 
 def test_a_failure_leaves_nothing_that_looks_finished(taught, student_settings, tmp_path):
-    (taught["sequences"] / "velodyne/000001.bin").write_bytes(b"short")
+    (taught["data"] / "sequences/00/velodyne/000001.bin").write_bytes(b"short")
     with pytest.raises(InputError, match=r"000001\.bin"):
         train_student.main(command(taught, tmp_path / "out", student_settings))
     assert not (tmp_path / "out/student.safetensors").exists()
+
+
+def test_drives_of_another_class_table_than_the_targets_are_refused(taught, student_settings, tmp_path, classes):
+    known, other = index.read(taught["frames"]), tmp_path / "other.parquet"
+    raw = {**classes.training_ids, 252: classes.names.index("truck")}
+    table = replace(classes, name="my.yaml", training_ids=raw)
+    rows = index.pq.read_table(taught["frames"]).to_pylist()
+    index.write(other, rows, replace(known.source, classes=table))
+    with pytest.raises(InputError) as error:
+        train_student.main(command(taught | {"frames": other}, tmp_path / "out", student_settings))
+    said = str(error.value)
+    assert f"{taught['targets']} has the class table semantickitti and {other} the class table my.yaml" in said
+    assert "raw id 252 is 'car' in the first and 'truck' in the second" in said
+    # Without targets, several sequences of one student must agree.
+    words = ["--data", str(taught["data"]), "--frames", str(taught["frames"]), str(other)]
+    with pytest.raises(InputError, match=r"00\.frames has the class table semantickitti and .*other.* my\.yaml"):
+        train_student.main([*words, *command({}, tmp_path / "out", student_settings)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_lists_of_different_lengths_are_refused(taught, student_settings, tmp_path):
+    words = command(taught, tmp_path / "out", student_settings)
+    place = words.index("--frames") + 1
+    words[place:place] = [words[place]]
+    with pytest.raises(InputError, match="--projection names 1 files for 2 --frames: give one for each"):
+        train_student.main(words)
 
 
 def test_unknown_settings_are_refused_by_their_path(taught, student_settings, tmp_path):

@@ -12,10 +12,11 @@ from elite_pipeline.teacher import storage
 from elite_pipeline.teacher.image_network import Pictures, SegmentationTeacher
 
 SETTINGS = [
+    'classes="semantickitti"',
     "held_out=0.3",
     "longest_side=64",
     "upscaler=16",
-    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
+    'peft={"method": "none"}',
     'tune_teacher={"steps": 12, "batch": 2, "learning_rate": 0.02, "weight_decay": 0.01, "warmup": 2, "lovasz": 1.0,'
     '"seed": 0}',
 ]
@@ -39,7 +40,7 @@ def tune(images, out, *settings):
     tune_image_teacher.main(["--images", str(images), "--out", str(out), 'encoder="sam_tiny"', *SETTINGS, *settings])
 
 
-def test_folder_of_a_tuned_network(images, tmp_path, capsys):
+def test_folder_of_a_tuned_network(images, tmp_path, capsys, classes):
     out = tmp_path / "image_teachers/network"
     tune(images, out)
     printed = capsys.readouterr().out
@@ -50,6 +51,7 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys):
     described = json.loads((out / "teacher.json").read_text())
     assert described["kind"] == "segmentation"
     assert described["known_classes"] == ["car", "road"]
+    assert described["classes"] == classes.to_json()
     assert described["images"] == 4
     held_out = described["held_out"]
     assert held_out["images"] == 2
@@ -61,9 +63,9 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys):
     assert "| road |" in card
     assert "\n\n\n" not in card
 
-    teacher, view = storage.load(out, EncoderSettings(encoder="sam_tiny", longest_side=64))
+    teacher, view = storage.load(out, EncoderSettings(encoder="sam_tiny", longest_side=64), classes)
     assert isinstance(teacher, SegmentationTeacher)
-    assert teacher.known_classes == ["car", "road"]
+    assert teacher.known_classes(classes) == ["car", "road"]
     image = np.array(Image.open(images / "images/000005.png"))
     with torch.no_grad():
         (logits,) = teacher(view.prepare(image)[None])

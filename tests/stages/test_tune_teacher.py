@@ -21,20 +21,18 @@ SETTINGS = [
 
 
 def words(paths, **changes):
-    names = {"sequence-folder": "sequences"}
-    paths = {names.get(name, name): path for name, path in {**paths, **changes}.items()}
-    return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    return [word for name, path in {**paths, **changes}.items() for word in (f"--{name}", str(path))]
 
 
 def without_labels(frames, out):
     """`out`, an index like `frames` in which no scan is labelled."""
-    table = pq.read_table(frames).to_pydict()
-    table["labelled"] = [False] * len(table["labelled"])
-    pq.write_table(pa.table(table), out)
+    table = pq.read_table(frames)
+    column = pa.array([False] * len(table))
+    pq.write_table(table.set_column(table.column_names.index("labelled"), "labelled", column), out)
     return out
 
 
-def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys):
+def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys, classes):
     out = tmp_path / "teacher/adapter"
     tune_teacher.main([*words(labelled), "--out", str(out), *random_sam, *SETTINGS])
     assert "2 images; trainable parameters: 5,120 in adapters" in capsys.readouterr().out
@@ -46,11 +44,13 @@ def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys):
         "teacher.json",
     }
     description = json.loads((out / "teacher.json").read_text())
-    assert description["classes"][9] == "road"
+    assert description["classes"] == classes.to_json()
     assert len(description["train_points"]) == 4
     assert "| road |" in (out / "README.md").read_text()
     checkpoint = json.loads(random_sam[1].removeprefix("checkpoint="))
-    teacher, view = storage.load(out, EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64))
+    teacher, view = storage.load(
+        out, EncoderSettings(encoder="sam_tiny", checkpoint=checkpoint, longest_side=64), classes
+    )
     assert view.longest_side == 64
     assert all(torch.isfinite(logits).all() for logits in teacher(torch.randn(1, 3, 32, 64)))
     assert all(float((head.std - 1).abs().max()) > 0 for head in teacher.heads)  # calibrated
@@ -72,34 +72,27 @@ def test_nothing_to_learn_from_is_refused(labelled, random_sam, tmp_path):
         tune_teacher.main([*arguments, "--out", str(tmp_path / "adapter"), *random_sam, *SETTINGS])
 
 
-NOTHING_LEARNT = [
-    *SETTINGS[:2],
-    'peft={"method": "none", "rank": 1, "alpha": 1, "targets": ["qkv"]}',
-    'tune_teacher={"steps": 0, "batch": 1, "learning_rate": 0.01, "weight_decay": 0.0, "warmup": 0, "lovasz": 1.0,'
-    '"seed": 0}',
-]
+NOTHING_LEARNT = [SETTINGS[0], 'tune_teacher={"steps": 0}']
 
 
-def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path):
+def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path, classes):
     """Not one scan is labelled; all four images count."""
-    for file in recorded["sequence-folder"].glob("labels/*.label"):
+    for file in recorded["data"].glob("sequences/00/labels/*.label"):
         file.unlink()
     paths = {**recorded, "frames": without_labels(recorded["frames"], tmp_path / "unlabelled.parquet")}
     out, checkpoint = tmp_path / "teacher/adapter", random_sam[1].removeprefix("checkpoint=")
     tune_teacher.main([*words(paths), "--pseudo-labels", "--out", str(out), *random_sam, *NOTHING_LEARNT])
     assert {path.name for path in out.iterdir()} == {"README.md", "heads.safetensors", "teacher.json"}
     description = json.loads((out / "teacher.json").read_text())
-    assert (description["train_points"], description["classes"]) == ([], [])
+    assert (description["train_points"], description["classes"]) == ([], None)
     assert (description["images"], description["standardised_over"]) == (4, 4)
     card = (out / "README.md").read_text()
     assert "Nothing was learnt" in card
     assert "over 4 of the 4 training images, labelled or not" in " ".join(card.split())
 
     view = EncoderSettings(encoder="sam_tiny", checkpoint=json.loads(checkpoint), longest_side=64)
-    teacher, view = storage.load(out, view)
-    images = tuning_images.LabelledImages(
-        [paths["sequence-folder"]], [paths["frames"]], [paths["projection"]], unlabelled=True
-    )
+    teacher, view = storage.load(out, view, classes)
+    images = tuning_images.LabelledImages(paths["data"], [paths["frames"]], [paths["projection"]], unlabelled=True)
     maps = [teacher.feature_maps(teacher.encoder(view.prepare(images.image(k))[None])) for k in range(4)]
     for s in range(4):
         values = torch.cat([found[s][0][0].flatten(1) for found in maps], 1)

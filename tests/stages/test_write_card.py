@@ -22,7 +22,7 @@ def words(taught, untrained_model, tmp_path):
     about = {"versions": {"torch": "9.9"}, "commit": "c0ffee"}
     path.write_text(json.dumps(json.loads(path.read_text()) | trained | about))
     miou, speed = (tmp_path / "results" / f"untrained_{kind}.json" for kind in ("miou", "latency"))
-    files = ["--sequences", str(taught["sequences"]), "--frames", str(taught["frames"])]
+    files = ["--data", str(taught["data"]), "--frames", str(taught["frames"])]
     named = ["--experiment", "untrained", "--dataset", "toy", "--model", str(untrained_model)]
     evaluate_miou.main([*named, *files, "--out", str(miou)])
     measured = latency.summary({"total": np.full(9, 12.5)}, [500] * 9) | {"precision": "32-true", "device": "a clock"}
@@ -39,7 +39,7 @@ def test_completes_the_model_with_its_numbers(words, untrained_model, tmp_path):
     assert names == ["README.md", "config.json", "student.safetensors", "training.jsonl"]  # and nothing half written
     card = (untrained_model / "README.md").read_text()
     result = json.loads((tmp_path / "results/untrained_miou.json").read_text())
-    scored = np.sum(result["confusion"], axis=0)[1:]
+    scored = np.sum(result["confusion"], axis=1)[1:]
     assert 0 < scored.sum() < 1000
     assert f"| **mean of 19** | **{100 * result['miou']:.1f}** | {scored.sum()} |" in card
     assert f"| {100 * result['iou']['car']:.1f} | {scored[0]} |" in card

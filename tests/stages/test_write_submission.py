@@ -3,13 +3,14 @@
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from elite_pipeline.datasets.semantickitti import RAW_IDS
 from elite_pipeline.deploy import submission
 from elite_pipeline.errors import InputError
+from elite_pipeline.recordings import index
 from elite_pipeline.stages import index_frames, write_submission
 from elite_pipeline.student.model import Predictor
 
@@ -28,8 +29,10 @@ def benchmark_sequences(drive, tmp_path):
             scan = np.fromfile(drive / f"velodyne/{k:06d}.bin", np.float32)[: 4 * size]
             scan.tofile(folder / f"velodyne/{k:06d}.bin")
         frames = tmp_path / f"{name}.parquet"
-        needs = ['cameras={"image_2": "P2"}', "missing_images=false", "labels=false", "images=false"]
-        index_frames.main(["--sequence-folder", str(folder), "--out", str(frames), *needs])
+        layout = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
+        needs = [*layout, "missing_images=false", "labels=false", "images=false"]
+        given = ["--data", str(tmp_path / "data"), "--sequence", name]
+        index_frames.main([*given, "--out", str(frames), *needs])
         sequences.append((folder, frames))
     return sequences
 
@@ -66,8 +69,9 @@ def test_the_official_validator_finds_no_fault(benchmark_sequences, model, tmp_p
 
 
 def write(sequences, model, out):
-    folders, frames = [str(folder) for folder, _ in sequences], [str(frames) for _, frames in sequences]
-    write_submission.main(["--model", str(model), "--sequences", *folders, "--frames", *frames, "--out", str(out)])
+    data = str(sequences[0][0].parents[1]) if sequences else "data"
+    frames = [str(frames) for _, frames in sequences]
+    write_submission.main(["--model", str(model), "--data", data, "--frames", *frames, "--out", str(out)])
 
 
 def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_path, capsys):
@@ -79,7 +83,7 @@ def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_pat
         for folder, _ in unlabelled:
             for scan in sorted((folder / "velodyne").iterdir()):
                 raw = archive.read(f"sequences/{folder.name}/predictions/{scan.stem}.label")
-                wanted = [RAW_IDS[k] for k in predict(np.fromfile(scan, np.float32).reshape(-1, 4))]
+                wanted = [predict.classes.raw_ids[k] for k in predict(np.fromfile(scan, np.float32).reshape(-1, 4))]
                 assert np.frombuffer(raw, np.uint32).tolist() == wanted
                 assert len(set(wanted)) >= (2 if len(wanted) > 3 else 1), "or else their order is not tested"
     assert "3 scans of 2 sequences" in capsys.readouterr().out
@@ -89,7 +93,7 @@ def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_pat
 def test_scan_that_changed_after_it_was_indexed(unlabelled, model, tmp_path):
     scan = unlabelled[0][0] / "velodyne/000001.bin"
     scan.write_bytes(scan.read_bytes()[:-16])
-    with pytest.raises(InputError, match=r"000001: 16 points, but 17 in its index"):
+    with pytest.raises(InputError, match=r"11/velodyne/000001\.bin: 16 points, but 17 in its index"):
         write(unlabelled, model, tmp_path / "results/demo_submission.zip")
     assert os.listdir(tmp_path / "results") == []
 
@@ -105,7 +109,20 @@ def test_no_test_sequence(model, tmp_path):
         write([], model, tmp_path / "demo_submission.zip")
 
 
-def test_more_sequences_than_indices(unlabelled, model, tmp_path):
-    arguments = ["--model", str(model), "--out", str(tmp_path / "x.zip"), "--frames", str(unlabelled[0][1])]
-    with pytest.raises(InputError, match="1 files for 2 --sequences"):
-        write_submission.main([*arguments, "--sequences", *(str(folder) for folder, _ in unlabelled)])
+def test_drives_of_another_class_table_are_refused(unlabelled, model, tmp_path, classes):
+    """Raw ids come from the student's own table: they must mean the same in the data set's."""
+    path = unlabelled[1][1]
+    source, rows = index.read(path).source, index.pq.read_table(path).to_pylist()
+    other = replace(classes, name="my.yaml", raw_ids=(*classes.raw_ids[:-1], 99))
+    index.write(path, rows, replace(source, classes=replace(other, training_ids={**classes.training_ids, 99: 19})))
+    with pytest.raises(InputError, match=r"class table semantickitti and .* class table my\.yaml.*raw id 99 is 'unlab"):
+        write(unlabelled, model, tmp_path / "results/demo_submission.zip")
+    for _, frames in unlabelled:
+        source, rows = index.read(frames).source, index.pq.read_table(frames).to_pylist()
+        index.write(frames, rows, replace(source, classes=replace(classes, name="my.yaml", raw_ids=other.raw_ids)))
+    with pytest.raises(InputError) as error:
+        write(unlabelled, model, tmp_path / "results/demo_submission.zip")
+    said = str(error.value)
+    assert f"{model} has the class table semantickitti and {unlabelled[0][1]} the class table my.yaml" in said
+    assert "'traffic-sign' is written as 81 by the first and as 99 by the second" in said
+    assert not (tmp_path / "results").exists()

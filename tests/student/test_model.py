@@ -41,7 +41,7 @@ def unet(**changes):
 
 
 @pytest.fixture(params=["spvcnn", "minkunet"])
-def folder(request, student_settings, tmp_path):
+def folder(request, student_settings, classes, tmp_path):
     if request.param == "minkunet":
         student_settings = student_settings.model_copy(update={"network": MinkUNetSettings.model_validate(UNET)})
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def folder(request, student_settings, tmp_path):
     (tmp_path / "log").write_text("{}\n")
     config = {
         "experiment": "demo",
-        "classes": [f"class {c}" for c in range(20)],
+        "classes": classes.to_json(),
         "network": student_settings.network.model_dump(),
         "settings": student_settings.model_dump(),
         "trained_on": ["00"],
@@ -65,6 +65,14 @@ def folder(request, student_settings, tmp_path):
     }
     save(tmp_path / "model", student, config, tmp_path / "log")
     return tmp_path / "model"
+
+
+def with_one_class_less(config):
+    """A `config.json` whose class table lacks traffic signs."""
+    table = config["classes"]
+    raw = {key: k for key, k in table["training_ids"].items() if k != 19}
+    shorter = {key: table[key][:-1] for key in ("names", "raw_ids", "colours")}
+    return {**config, "classes": {**table, **shorter, "training_ids": raw}}
 
 
 def cloud(points):
@@ -109,7 +117,8 @@ def test_bad_folders_are_told(folder):
         ({"network": {**network, **width}}, "does not fit.*its network is"),
         ({"network": {**network, "voxel_size": np.multiply(network["voxel_size"], 2).tolist()}}, "its network is"),
         ({"network": {**network, "kind": "transformer"}}, r"config\.json: no network(.|\n)*kind must be"),
-        ({"classes": config["classes"][:-1]}, "does not fit.*its classes is.*'class 19'"),
+        (with_one_class_less(config), "does not fit.*its classes is.*'traffic-sign'"),
+        ({"classes": config["classes"]["names"]}, r"config\.json: holds no class table"),
     ):
         (folder / CONFIG).write_text(json.dumps({**config, **changed}))
         with pytest.raises(InputError, match=said):
@@ -127,14 +136,12 @@ def test_bad_folders_are_told(folder):
 
 
 @pytest.mark.parametrize("folder", ["spvcnn"], indirect=True)
-def test_folders_of_former_versions_still_load(folder):
+def test_weights_without_metadata_are_told_by_their_shapes(folder):
     config, points = json.loads((folder / CONFIG).read_text()), cloud(500)
     labels = Predictor.load(folder, "cpu")(points)
-    del config["network"]["kind"]
-    (folder / CONFIG).write_text(json.dumps(config))
     save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
     np.testing.assert_array_equal(Predictor.load(folder, "cpu")(points), labels)
-    (folder / CONFIG).write_text(json.dumps({**config, "classes": config["classes"][:-1]}))
+    (folder / CONFIG).write_text(json.dumps(with_one_class_less(config)))
     with pytest.raises(InputError, match=r"does not fit(.|\n)*size mismatch"):
         Predictor.load(folder, "cpu")
 
@@ -196,13 +203,13 @@ def test_bad_folders_of_backbones_are_told(pretrained):
 
 def test_a_shared_classifier_is_the_teachers_and_frozen():
     student = unet(classifier="shared")
-    weight, bias = np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32), np.arange(20, dtype=np.float32)
+    weight, bias = torch.randn(20, 16, generator=torch.Generator().manual_seed(0)), torch.arange(20.0)
     share_classifier(student, weight, bias)
     output = student(student.voxelise(torch.from_numpy(cloud(500))))
-    torch.testing.assert_close(output.logits, output.features @ torch.from_numpy(weight.T) + torch.from_numpy(bias))
+    torch.testing.assert_close(output.logits, output.features @ weight.T + bias)
     assert not any(p.requires_grad for p in student.classifier.parameters())
     with pytest.raises(InputError, match=r"24 channels and the student's 16.*network\.embedding.*upscaler, 24"):
-        share_classifier(student, np.zeros((20, 24), np.float32), bias)
+        share_classifier(student, torch.zeros(20, 24), bias)
     with pytest.raises(InputError, match="19 classes and the student's 20"):
         share_classifier(student, weight[:19], bias[:19])
 

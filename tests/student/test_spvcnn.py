@@ -5,8 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from elite_pipeline import config
-from elite_pipeline.student.network import parameters
-from elite_pipeline.student.spvcnn import SPVCNN, StageHeads
+from elite_pipeline.student.network import StageHeads, parameters
+from elite_pipeline.student.spvcnn import SPVCNN
 
 VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
 
@@ -107,10 +107,10 @@ def test_networks_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="multiple"):
         student([2, 3])
     good = {"voxel_size": 0.2, "volume": VOLUME, "scales": [2, 4, 4], "width": 32}
-    config.SPVCNN.model_validate(good)
+    config.SPVCNNSettings.model_validate(good)
     for bad in ({"scales": [2, 3]}, {"width": 12}, {"volume": ((5.0, -5.0), (-5.0, 5.0), (-4.0, 2.0))}):
         with pytest.raises(ValidationError, match=next(iter(bad))):
-            config.SPVCNN.model_validate({**good, **bad})
+            config.SPVCNNSettings.model_validate({**good, **bad})
 
 
 @pytest.mark.gpu

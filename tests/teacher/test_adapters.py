@@ -15,7 +15,7 @@ LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin
 ADALORA = Peft(method="adalora", rank=2, alpha=4, targets=["qkv", "lin2"], initial_rank=4, orthogonality=0.1)
 SCARCE = ADALORA.model_copy(update={"rank": 1, "targets": ["qkv", "proj", "lin1", "lin2"]})
 FLAT = Peft(method="adalora", rank=3, alpha=1, targets=["qkv"], initial_rank=3, orthogonality=0.1)
-NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
+NONE = Peft(method="none")
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from elite_pipeline.sam.view import View
+from elite_pipeline.sam.vit import VisionTransformer
+from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import StageHead, StageTeacher, sample, stack
+from elite_pipeline.teacher.targets import answer, patch_scale
 
 
 class Encoder(nn.Module):
@@ -43,15 +48,53 @@ def test_sample_stays_at_the_border_cell_beyond_its_centre():
     assert torch.allclose(sample(features, pixel, (8, 16))[:, 0], torch.tensor([0.0, 7.0, 4.0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize("stride", [4, 7, 8, 14, 16, 28, 32, 64])
 def test_dense_logits_have_stride_four(stride):
+    """Of a view of 448 x 896 pixels, which any of the strides divides."""
     head = StageHead(channels=16, stride=stride, width=6, classes=3)
-    assert head(torch.randn(2, 16, 32 // stride, 64 // stride)).shape == (2, 3, 8, 16)
+    assert head(torch.randn(2, 16, 448 // stride, 896 // stride)).shape == (2, 3, 112, 224)
 
 
-def test_a_stride_without_upscaler_is_refused():
-    with pytest.raises(ValueError, match="stride 64"):
-        StageHead(channels=16, stride=64, width=6, classes=3)
+@torch.no_grad()
+def test_an_encoder_of_patches_of_14_pixels_fits():
+    """As DINOv2's are: 14 is neither a power of two nor a multiple of the dense logits' stride."""
+    torch.manual_seed(0)
+    encoder = VisionTransformer(
+        dim=16, depth=4, heads=2, stage_blocks=(1, 3), image_size=112, patch=14, window=3, neck=8,
+        relative_positions=True,
+    )  # fmt: skip
+    encoder = StageEncoder(encoder).eval()
+    assert (encoder.channels, encoder.strides, encoder.patch) == ((16, 16), (14, 14), 14)
+    model, view = StageTeacher(encoder, width=6, classes=5).eval(), View(112, encoder.patch)
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 255, (height, 112, 3), dtype=np.uint8) for height in (50, 40)]
+    assert [view.padded(*image.shape[:2]) for image in images] == [(56, 112), (42, 112)]
+    prepared = stack([view.prepare(image) for image in images])
+    model.calibrate([prepared])
+    assert [tuple(stage.shape) for stage in encoder(prepared)] == [(2, 16, 4, 8)] * 2
+    dense = model(prepared)
+    assert [tuple(logits.shape) for logits in dense] == [(2, 5, 14, 28)] * 2
+
+    # The centres of dense cells, the first image's of its 50 rows.
+    rows, columns = np.indices((12, 28)).reshape(2, -1)
+    pixels = [np.stack([columns, rows], 1).astype(np.float32) * 4 + 2, np.array([[2, 38], [110, 2]], np.float32)]
+    first, second = answer(model, view, images, pixels, features=True)
+    for s in range(2):
+        np.testing.assert_allclose(first["logits"][:, s], dense[s][0][:, rows, columns].T, atol=2e-3, rtol=1e-3)
+        np.testing.assert_allclose(second["logits"][:, s], dense[s][1][:, [9, 0], [0, 27]].T, atol=2e-3, rtol=1e-3)
+    assert float(dense[0].std()) > 0.02, "equal for another reason than that all are equal"
+
+    # One feature per patch of 14 pixels that a point hits: the cell of the stage's standardised map.
+    assert second["patch_index"].tolist() == [7, 16]
+    assert second["point_patch"].tolist() == [1, 0]
+    assert first["patch_index"].tolist() == list(range(32))
+    assert np.array_equal(first["point_patch"], pixels[0][:, 1] // 14 * 8 + pixels[0][:, 0] // 14)
+    assert first["patch_feature"].shape == (32, 2, 16)
+    scale = patch_scale(model.feature_channels)
+    for s, (maps, stride) in enumerate(model.feature_maps(encoder(prepared))):
+        assert stride == 14
+        exact = maps[0].flatten(1).T.clamp(-6, 6)
+        np.testing.assert_allclose(first["patch_feature"][:, s] * scale[s], exact, atol=0.5 * 6 / 127 + 1e-5)
 
 
 def test_points_at_cell_centres_have_the_dense_logits():

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import nn
 
-from elite_pipeline.datasets.semantickitti import CLASSES
 from elite_pipeline.sam.build import untrained_sam
 from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.encoders import StageEncoder
@@ -18,9 +17,9 @@ def encoder():
 
 
 @pytest.fixture
-def teacher(encoder):
+def teacher(encoder, classes):
     torch.manual_seed(1)
-    model = SegmentationTeacher(encoder, width=24, classes=len(CLASSES)).eval()
+    model = SegmentationTeacher(encoder, width=24, classes=len(classes)).eval()
     model.calibrate([torch.randn(2, 3, 32, 64)])
     return model
 
@@ -50,13 +49,13 @@ def test_points_at_cell_centres_have_the_dense_logits(teacher):
     assert torch.allclose(points[3, 0], dense[1][:, 0, 0], atol=1e-5)
 
 
-def test_the_shared_classifier_makes_the_cached_logits_of_the_cached_features(teacher):
+def test_the_shared_classifier_makes_the_cached_logits_of_the_cached_features(teacher, classes):
     """A patch feature is the mean of the four cells in the patch, and the classifier is linear: it must give the mean
     of the logits at these cells' centres."""
     image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), dtype=np.uint8)
     v, u = np.indices((4, 8)).reshape(2, -1) * 8 + 4
     found = answer(teacher, View(64, 16), [image], [np.stack([u, v], 1).astype(np.float32)], features=True)[0]
-    arrays, _ = shared_classifier(teacher)
+    arrays, _ = shared_classifier(teacher, classes)
     assert {name: (values.shape, values.dtype) for name, values in arrays.items()} == {
         "classifier_weight": ((1, 20, 24), np.float32),
         "classifier_bias": ((1, 20), np.float32),
@@ -71,11 +70,11 @@ def test_the_shared_classifier_makes_the_cached_logits_of_the_cached_features(te
     assert np.abs(logits - mean).max() < 0.1 * mean.std()
 
 
-def test_classes_that_nobody_taught_are_never_answered(teacher):
+def test_classes_that_nobody_taught_are_never_answered(teacher, classes):
     image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), dtype=np.uint8)
     pixel = np.random.default_rng(1).uniform((0, 0), (64, 32), (200, 2)).astype(np.float32)
     asked = (teacher, View(64, 16), [image], [pixel])
-    known = torch.zeros(len(CLASSES), dtype=torch.bool)
+    known = torch.zeros(len(classes), dtype=torch.bool)
     known[[4, 9, 15]] = True
     before = answer(*asked, features=False)[0]["logits"][:, 0]
     assert len(set(before.argmax(1)) - {4, 9, 15}) > 1
@@ -86,7 +85,7 @@ def test_classes_that_nobody_taught_are_never_answered(teacher):
     assert np.array_equal(logits[:, known.numpy()], before[:, known.numpy()])
     probability = torch.from_numpy(logits.astype(np.float32) / 4).softmax(1)  # at any temperature in use
     assert (probability[:, ~known] == 0).all()
-    arrays, attributes = shared_classifier(teacher)
+    arrays, attributes = shared_classifier(teacher, classes)
     assert attributes == {"known_classes": ["truck", "road", "vegetation"]}
     # A student's features are as long, wherever they point.
     student = nn.functional.layer_norm(torch.randn(1000, 24), (24,)).numpy()

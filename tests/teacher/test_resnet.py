@@ -7,7 +7,7 @@ import torch
 from torchvision.models import resnet18, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from elite_pipeline.checkpoints import PUBLISHED, WITHOUT_LABELS
+from elite_pipeline.choices import ENCODERS
 from elite_pipeline.errors import InputError
 from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import StageTeacher
@@ -110,4 +110,5 @@ def test_another_or_a_missing_file_says_where_to_get_it(checkpoint, tmp_path):
         build_resnet("resnet50", checkpoint, "1" * 64)
     with pytest.raises(InputError) as error:
         build_resnet("resnet50", tmp_path / "none.pth")
-    assert all(text in str(error.value) for text in (*PUBLISHED["resnet50"], WITHOUT_LABELS["resnet50"]))
+    chosen = ENCODERS["resnet50"]
+    assert all(str(text) in str(error.value) for text in (chosen.url, chosen.sha256, chosen.without_labels))

@@ -8,7 +8,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from elite_pipeline.config import EncoderSettings, Peft, TeacherToTune
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.sam import build as sam_build
 from elite_pipeline.sam import view as sam_view
@@ -19,9 +19,10 @@ from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import StageTeacher
 from elite_pipeline.teacher.targets import answer
 
+CLASSES = class_table("semantickitti")
 LORA = Peft(method="lora", rank=2, alpha=4, targets=["qkv", "proj", "lin1", "lin2"])
 ADALORA = Peft(method="adalora", rank=2, alpha=4, targets=["qkv", "lin2"], initial_rank=4, orthogonality=0.1)
-NONE = Peft(method="none", rank=1, alpha=1, targets=["qkv"])
+NONE = Peft(method="none")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
     card = tuning.model_card(
         {
             "settings": {**settings(ADALORA).model_dump(mode="json"), "encoder": name},
-            "classes": CLASSES,
+            "classes": CLASSES.to_json(),
             "trainable_parameters": {"encoder": 1_770_048, "heads": 2_746_832, "upscalers": 2_656_896},
             "train_points": [{"accuracy": 1.0, "miou": 1.0, "iou": {"road": 1.0}}],
         }
@@ -63,7 +64,7 @@ class Pictures(tuning_images.LabelledImages):
     """Red squares of class 1 on blue ground of class 9; the second picture is smaller and has one labelled pixel."""
 
     def __init__(self):
-        self.items = [(0, 0, 0), (0, 1, 0), (0, 2, 0)]
+        self.items, self.classes = [(0, 0, 0), (0, 1, 0), (0, 2, 0)], CLASSES
         self.seen = []
 
     def image(self, item):
@@ -220,13 +221,13 @@ def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path,
     monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
     whole = untrained_sam("sam_tiny").eval()
     teacher = StageTeacher(StageEncoder(whole.image_encoder), width=8, classes=len(CLASSES))
-    description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES}
+    description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES.to_json(), "kind": "stages"}
     storage.save(teacher, tmp_path / "adapter", description)
     image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
     logits = {}
     for precision in ("32-true", "bf16-mixed"):
         loaded, view = storage.load(
-            tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64, precision=precision)
+            tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64, precision=precision), CLASSES
         )
         assert view.precision == precision
         logits[precision] = answer(loaded, view, [image], [pixel], features=True)[0]["logits"].astype(np.float32)
@@ -274,23 +275,25 @@ def test_loss_of_a_batch_without_labels_is_zero_and_finite():
 
 def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
     teacher, _ = build(encoder, settings(NONE))
-    description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES}
+    description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES.to_json(), "kind": "stages"}
     storage.save(teacher, tmp_path / "adapter", description)
     with pytest.raises(InputError, match="longest_side=64, not 128"):
-        storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=128))
+        storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=128), CLASSES)
     with pytest.raises(InputError, match="no tuned teacher"):
-        storage.load(tmp_path / "missing", EncoderSettings(encoder="sam_tiny", longest_side=64))
+        storage.load(tmp_path / "missing", EncoderSettings(encoder="sam_tiny", longest_side=64), CLASSES)
 
 
 def test_a_frozen_encoder_is_kept_with_its_standardisation_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
     whole = untrained_sam("sam_tiny").eval()
-    chosen = settings(NONE, steps=0)
-    teacher, view = storage.build_teacher(chosen, "frozen")
+    chosen = TeacherToTune.model_validate(
+        {"encoder": "sam_tiny", "longest_side": 64, "tune_teacher": {"steps": 0}},
+    )
+    teacher, view = storage.build_teacher(chosen, CLASSES, "frozen")
     assert tuning.standardise(teacher, view, Pictures()) == 3
-    description = {"settings": chosen.model_dump(mode="json"), "classes": [], "kind": "frozen"}
+    description = {"settings": chosen.model_dump(mode="json"), "classes": None, "kind": "frozen"}
     storage.save(teacher, tmp_path / "adapter", description)
-    loaded, view = storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64))
+    loaded, view = storage.load(tmp_path / "adapter", EncoderSettings(encoder="sam_tiny", longest_side=64), CLASSES)
     image, pixel = Pictures().image(0), np.array([[5.0, 6.0], [40.0, 20.0]], np.float32)
     before, after = (
         answer(each, view, [image], [pixel], logits=False, features=True)[0]["patch_feature"]

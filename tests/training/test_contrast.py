@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.student.model import build, load_backbone
 from elite_pipeline.training import loop
 from elite_pipeline.training.contrast import Contrasting, pairs, save
@@ -18,12 +17,13 @@ from elite_pipeline.training.examples import Examples, collate
 from elite_pipeline.training.sampling import PAIRS, generator
 
 
-def examples_of(taught):
-    return Examples(open_recorded(*([path] for path in taught.values()), labels=False), features=True)
+@pytest.fixture
+def examples_of(open_taught):
+    return lambda taught: Examples(open_taught(taught, labels=False), features=True)
 
 
 @pytest.fixture
-def batch(taught):
+def batch(taught, examples_of):
     """All three scans, of which frame 1 shows nothing."""
     examples = examples_of(taught)
     return collate([examples[k] for k in (1, 0, 2)])
@@ -69,13 +69,13 @@ def test_pairs_follow_from_seed_and_step_and_change_from_step_to_step(batch, lev
 
 
 @pytest.mark.parametrize("level", ["point", "superpixel"])
-def test_without_a_hit_patch_there_is_no_pair(taught, level):
+def test_without_a_hit_patch_there_is_no_pair(taught, level, examples_of):
     rows, of_pair, patches = pairs_of(collate([examples_of(taught)[1]]), level)
     assert len(rows) == len(of_pair) == len(patches) == 0
 
 
 @pytest.mark.parametrize("level", ["point", "superpixel"])
-def test_the_loss_is_info_nce_of_its_pairs(taught, batch, pretraining_settings, level):
+def test_the_loss_is_info_nce_of_its_pairs(taught, batch, pretraining_settings, level, examples_of):
     task = Contrasting(examples_of(taught), changed(pretraining_settings, "contrast", level=level, pairs=7))
     learner = task.learner.eval()
     loss, parts = task.loss(learner, batch, step=3)
@@ -93,7 +93,9 @@ def test_the_loss_is_info_nce_of_its_pairs(taught, batch, pretraining_settings, 
 
 
 @pytest.mark.parametrize(("scans", "pairs"), [([1], 64), ([0], 1)])
-def test_a_step_without_two_pairs_teaches_nothing_and_gives_all_a_gradient(taught, pretraining_settings, scans, pairs):
+def test_a_step_without_two_pairs_teaches_nothing_and_gives_all_a_gradient(
+    taught, pretraining_settings, scans, pairs, examples_of
+):
     """DDP waits for the gradient of every parameter."""
     examples = examples_of(taught)
     contrast = pretraining_settings.contrast.model_copy(update={"pairs": pairs})
@@ -106,14 +108,16 @@ def test_a_step_without_two_pairs_teaches_nothing_and_gives_all_a_gradient(taugh
     assert all(p.grad is not None and not p.grad.any() for p in learnt)
 
 
-def train(taught, settings, run):
-    task = Contrasting(examples_of(taught), settings)
+def train(examples, settings, run):
+    task = Contrasting(examples, settings)
     trained = loop.train(task, run)
     return task, trained, [json.loads(line) for line in trained.log.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("adaptation", [True, False])
-def test_learns_which_points_a_patch_shows(taught, rewrite_targets, pretraining_settings, tmp_path, adaptation):
+def test_learns_which_points_a_patch_shows(
+    taught, rewrite_targets, pretraining_settings, tmp_path, adaptation, examples_of
+):
     """From features alone, which are all that the targets of a frozen encoder hold."""
     patches = np.random.default_rng(0).integers(-20, 20, size=(20, 4, 5)).astype(np.int8)
     rewrite_targets(taught["targets"], logits=None, mass=None, patch_feature=patches)
@@ -121,7 +125,7 @@ def test_learns_which_points_a_patch_shows(taught, rewrite_targets, pretraining_
     settings = changed(changed(pretraining_settings, "augmentation", **still), "contrast", level="superpixel")
     settings = changed(settings, "pretrain_student", epochs=30, learning_rate=0.02)
     settings = settings if adaptation else settings.model_copy(update={"adaptation": None})
-    task, _, log = train(taught, settings, tmp_path)
+    task, _, log = train(examples_of(taught), settings, tmp_path)
     assert (task.learner.student.adaptation is not None) == adaptation
     log = [line for line in log if line["pairs"]]  # a step may see frame 1 alone
     guessing = [line["loss"] / math.log(line["pairs"]) for line in log]
@@ -130,18 +134,20 @@ def test_learns_which_points_a_patch_shows(taught, rewrite_targets, pretraining_
     assert np.mean(matched[-6:]) > 2 * np.mean(matched[:6])
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_bits(taught, pretraining_settings, tmp_path, interrupted):
+def test_interrupted_and_resumed_it_ends_in_the_same_bits(
+    taught, pretraining_settings, tmp_path, interrupted, examples_of
+):
     settings = changed(pretraining_settings, "pretrain_student", epochs=3, checkpoint_every=2)
-    whole, trained, log = train(taught, settings, tmp_path / "whole")
-    interrupted(3, train, taught, settings, tmp_path / "parts")
-    resumed, _, again = train(taught, settings, tmp_path / "parts")
+    whole, trained, log = train(examples_of(taught), settings, tmp_path / "whole")
+    interrupted(3, train, examples_of(taught), settings, tmp_path / "parts")
+    resumed, _, again = train(examples_of(taught), settings, tmp_path / "parts")
     assert [line["loss"] for line in again] == [line["loss"] for line in log]
     assert len(log) == trained.steps == 5
     mine = resumed.learner.state_dict()
     assert all(torch.equal(value, mine[name]) for name, value in whole.learner.state_dict().items())
 
 
-def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_settings, tmp_path):
+def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_settings, tmp_path, examples_of):
     task = Contrasting(examples_of(taught), pretraining_settings)
     (tmp_path / "log.jsonl").write_text("{}\n")
     network = pretraining_settings.network
@@ -155,8 +161,8 @@ def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_sett
     assert len(module) + len(mine) + 2 == len(task.learner.state_dict())  # and the classifier, which nothing taught
 
 
-def test_targets_without_features_are_refused(taught, rewrite_targets, pretraining_settings):
+def test_targets_without_features_are_refused(taught, rewrite_targets, pretraining_settings, open_taught):
     rewrite_targets(taught["targets"], point_patch=None)
-    examples = Examples(open_recorded(*([path] for path in taught.values())))
+    examples = Examples(open_taught(taught))
     with pytest.raises(InputError, match="add features to its cache_teacher"):
         Contrasting(examples, pretraining_settings)

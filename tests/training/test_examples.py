@@ -17,11 +17,12 @@ from elite_pipeline.training.examples import Examples, collate
 AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
 
 
-def examples(taught, *names, features=False):
-    return Examples(open_recorded(*([taught[name]] for name in names or taught)), features=features)
+@pytest.fixture
+def examples(open_taught):
+    return lambda taught, *names, features=False: Examples(open_taught(taught, *names), features=features)
 
 
-def test_joins_labels_and_visible_answers_by_point(taught):
+def test_joins_labels_and_visible_answers_by_point(taught, examples):
     found = examples(taught)
     assert len(found) == 3
     assert found.labelled == [0, 1]
@@ -36,7 +37,7 @@ def test_joins_labels_and_visible_answers_by_point(taught):
     assert len(unlabelled.taught) == 32
 
 
-def test_answers_stay_with_their_points_through_augmentation_and_batching(taught):
+def test_answers_stay_with_their_points_through_augmentation_and_batching(taught, examples):
     found = examples(taught)
     marked = [found[i] for i in (0, 2, 1)]
     for example in marked:
@@ -51,21 +52,21 @@ def test_answers_stay_with_their_points_through_augmentation_and_batching(taught
         assert torch.equal(batch.labels[mine], example.labels[batch.points[mine, 3].long()])
 
 
-def test_counts_labels_of_labelled_scans(taught):
+def test_counts_labels_of_labelled_scans(taught, examples):
     found = examples(taught)
     assert found.label_counts().sum() == 1000
-    raw = np.fromfile(taught["sequences"] / "labels/000000.label", np.uint32) & 0xFFFF
-    other = np.fromfile(taught["sequences"] / "labels/000001.label", np.uint32) & 0xFFFF
+    raw = np.fromfile(taught["data"] / "sequences/00/labels/000000.label", np.uint32) & 0xFFFF
+    other = np.fromfile(taught["data"] / "sequences/00/labels/000001.label", np.uint32) & 0xFFFF
     assert found.label_counts()[1] == np.isin([*raw, *other], (10, 252)).sum()
 
 
-def test_without_a_teacher_only_labelled_scans_count(taught):
-    found = examples(taught, "sequences", "frames")
+def test_without_a_teacher_only_labelled_scans_count(taught, examples):
+    found = examples(taught, "frames")
     assert len(found) == 2
     assert len(found[0].taught) == 0
 
 
-def test_digest_follows_the_stores_metadata(taught):
+def test_digest_follows_the_stores_metadata(taught, examples):
     before = examples(taught).digest()
     assert before == examples(taught).digest()
     metadata = taught["targets"] / "zarr.json"
@@ -79,7 +80,7 @@ def named(batch):
     return 2 * batch.patches[batch.patch_of[hit], 0, 0], batch.points[batch.taught[hit], 3]
 
 
-def test_patches_stay_with_their_points_through_augmentation_and_batching(taught):
+def test_patches_stay_with_their_points_through_augmentation_and_batching(taught, examples):
     found = examples(taught, features=True)
     marked = [found[i] for i in (2, 1, 0)]
     for example in marked:
@@ -105,7 +106,7 @@ def test_patches_stay_with_their_points_through_augmentation_and_batching(taught
     assert not batch.patches[:, 3, 4].any()
 
 
-def test_features_are_refused_where_there_are_none(taught, tmp_path):
+def test_features_are_refused_where_there_are_none(taught, tmp_path, examples):
     group = taught["targets"]
     for name in ("point_patch", "patch_feature"):
         shutil.rmtree(group / name)
@@ -116,34 +117,35 @@ def test_features_are_refused_where_there_are_none(taught, tmp_path):
     assert len(examples(taught)[0].taught) == 64
     with pytest.raises(InputError, match=r"00\.targets holds no features: add them to cache_teacher\.targets"):
         examples(taught, features=True)
-    assert len(examples(taught, "sequences", "frames", features=True)) == 2  # nobody to teach any
+    assert len(examples(taught, "frames", features=True)) == 2  # nobody to teach any
 
 
-def test_answers_of_all_sequences_count(taught):
-    whole = open_recorded(*([path] * 2 for path in taught.values()))
+def test_answers_of_all_sequences_count(taught, open_taught):
+    whole = open_taught(taught, times=2)
     assert torch.equal(Examples(whole).answer_counts(), torch.full((20,), 2 * 130 / 20, dtype=torch.float64))
     assert Examples(whole).labelled == [0, 1, 3, 4]
 
 
-def test_a_data_set_with_nothing_to_learn_from_is_refused(taught):
-    table = pq.read_table(taught["frames"]).to_pydict() | {"labelled": [False] * 3}
-    pq.write_table(pa.table(table), taught["frames"])
+def test_a_data_set_with_nothing_to_learn_from_is_refused(taught, examples):
+    table = pq.read_table(taught["frames"])
+    column = table.column_names.index("labelled")
+    pq.write_table(table.set_column(column, "labelled", pa.array([False] * 3)), taught["frames"])
     assert [f for _, f in examples(taught).items] == [0, 1, 2]
     with pytest.raises(InputError, match="no training scan has labels"):
-        examples(taught, "sequences", "frames")
+        examples(taught, "frames")
 
 
-def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets):
+def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets, examples, open_taught):
     one = examples(image_taught)
     assert one.taught_classes() == ["car", "road", "building"]
-    twice = Examples(open_recorded(*([path] * 2 for path in image_taught.values())))
+    twice = Examples(open_taught(image_taught, times=2))
     assert all(torch.equal(a, b) for a, b in zip(one.classifier(), twice.classifier(), strict=True))
     other = image_taught["targets"].with_name("other")
     shutil.copytree(image_taught["targets"], other)
     rewrite_targets(other, classifier_weight=2 * one.classifier()[0].numpy()[None])
-    both = [[path] * 2 for name, path in image_taught.items() if name != "targets"]
+    both = {name: [image_taught[name]] * 2 for name in ("frames", "projection")}
     with pytest.raises(InputError, match="no classifier to share, or several"):
-        Examples(open_recorded(*both, [image_taught["targets"], other])).classifier()
+        Examples(open_recorded(image_taught["data"], **both, targets=[image_taught["targets"], other])).classifier()
     rewrite_targets(image_taught["targets"], classifier_weight=None, classifier_bias=None)
     with pytest.raises(InputError, match="no classifier to share"):
         examples(image_taught).classifier()

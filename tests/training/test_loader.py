@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.training.examples import Examples
 from elite_pipeline.training.loader import batches, readers_for
 from elite_pipeline.training.sampling import draw
 
 
 @pytest.fixture
-def examples(taught):
-    return Examples(open_recorded(*([path] for path in taught.values())), features=True)
+def examples(taught, open_taught):
+    return Examples(open_taught(taught), features=True)
 
 
 @pytest.mark.parametrize("readers", [0, 2])
@@ -41,7 +40,7 @@ def test_leaves_the_random_state_alone(examples, student_settings):
 
 @pytest.mark.parametrize("readers", [0, 2])
 def test_a_damaged_scan_is_told_as_it_is_without_readers(examples, student_settings, taught, readers):
-    for scan in (taught["sequences"] / "velodyne").glob("*.bin"):
+    for scan in (taught["data"] / "sequences/00/velodyne").glob("*.bin"):
         scan.write_bytes(scan.read_bytes()[:-16])
     settings = student_settings.augmentation, student_settings.train_student
     found = batches(examples, *settings, range(3), place=0, stride=2, readers=readers)
@@ -71,7 +70,7 @@ def test_readers_that_find_no_room_or_are_killed_are_told(examples, student_sett
         with pytest.raises(InputError, match=r"no shared memory for the scans of step 5 .*No space left.*--shm-size"):
             next(batches(examples, *settings, range(5, 9), **steps))
 
-    monkeypatch.setattr("elite_pipeline.training.loop.loader.draw", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("elite_pipeline.training.loader.draw", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match=r"reads scans ahead was killed .*give the job more"):
         next(batches(examples, *settings, range(2), **steps))
 

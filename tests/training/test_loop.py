@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.training import loop
 from elite_pipeline.training.examples import Examples
 from elite_pipeline.training.loop import fingerprint
@@ -14,8 +13,8 @@ from elite_pipeline.training.segmentation import Segmentation
 
 
 @pytest.fixture
-def examples(taught):
-    return Examples(open_recorded(*([path] for path in taught.values())))
+def examples(taught, open_taught):
+    return Examples(open_taught(taught))
 
 
 def changed(settings, section, **values):

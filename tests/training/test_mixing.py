@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from elite_pipeline.config import Augmentation
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.training.examples import Example, collate
 from elite_pipeline.training.mixing import (
-    THINGS,
     instance_cutmix,
     join,
     laser_mix,
@@ -23,6 +22,7 @@ from elite_pipeline.training.mixing import (
     turned,
 )
 
+THINGS = class_table("semantickitti").things
 NONE = Augmentation(rotate=False, flip=False, scale=0, translate=0, drop=0)
 ALL = NONE.model_copy(update={"laser_mix": 1.0, "polar_mix": 1.0, "instance_cutmix": 1.0})
 SECOND = 10_000
@@ -112,9 +112,9 @@ PAIRS = {
 }
 WAYS = {
     "laser_mix": laser_mix,
-    "polar_mix": polar_mix,
+    "polar_mix": lambda first, second, generator: polar_mix(first, second, THINGS, generator),
     "instance_cutmix": lambda first, second, _: instance_cutmix(first, second),
-    "all": lambda first, second, generator: mix(first, second, ALL, generator),
+    "all": lambda first, second, generator: mix(first, second, ALL, THINGS, generator),
 }
 
 
@@ -180,7 +180,7 @@ def test_polar_mix_swaps_every_other_scan_anywhere():
     first, second = PAIRS["second unlabelled"]  # in which no object is known
     middles = []
     for seed in range(150):
-        mixed = polar_mix(first, second, seeded(seed))
+        mixed = polar_mix(first, second, THINGS, seeded(seed))
         if len(come_from(mixed, SECOND)) == 0:
             assert_equal(mixed, first)
             continue
@@ -197,7 +197,7 @@ def test_objects_are_pasted_where_they_are_and_turned_twice():
     n, first_turns, second_turns = len(objects.points), [], []
     assert 0 < n < len(second.points)
     for seed in range(40):
-        mixed = polar_mix(first, second, seeded(seed))
+        mixed = polar_mix(first, second, THINGS, seeded(seed))
         pasted = mixed.points[-3 * n :].reshape(3, n, 4)
         assert torch.equal(pasted[0], objects.points)
         assert torch.equal(pasted[:, :, 2:], objects.points[:, 2:].expand(3, n, 2))
@@ -220,9 +220,9 @@ def test_objects_are_pasted_where_they_are_and_turned_twice():
     assert min(second_turns) < 1.2 * third
 
 
-def test_things_are_the_classes_that_move():
+def test_things_are_the_classes_that_move(classes):
     names = "car bicycle motorcycle truck other-vehicle person bicyclist motorcyclist"
-    assert [CLASSES[k] for k in THINGS] == names.split()
+    assert [classes.names[k] for k in THINGS] == names.split()
 
 
 def test_turning_goes_from_x_towards_y_and_moves_nothing_else():
@@ -259,7 +259,7 @@ def test_a_share_of_the_scans_is_mixed(way):
     changed = {}
     for share in (0.0, 0.3, 1.0):
         settings = NONE.model_copy(update={way: share})
-        mixed = [mix(first, second, settings, seeded(seed)) for seed in range(100)]
+        mixed = [mix(first, second, settings, THINGS, seeded(seed)) for seed in range(100)]
         changed[share] = [len(come_from(m, SECOND)) > 0 for m in mixed]
         for m, there in zip(mixed, changed[share], strict=True):
             if not there:
@@ -273,14 +273,14 @@ def test_ways_are_drawn_apart_and_applied_in_order():
     first, second = PAIRS["ragged"]
 
     def only(**shares):
-        return [mix(first, second, NONE.model_copy(update=shares), seeded(seed)) for seed in range(40)]
+        return [mix(first, second, NONE.model_copy(update=shares), THINGS, seeded(seed)) for seed in range(40)]
 
     drawn = np.array([[len(come_from(m, SECOND)) > 0 for m in only(**{w: 0.5})] for w in list(WAYS)[:3]])
     assert {tuple(column) for column in drawn.T} == set(np.ndindex(2, 2, 2))  # every combination occurs
     for seed, mixed in enumerate(only(laser_mix=1.0, polar_mix=1.0, instance_cutmix=1.0)):
         generator = seeded(seed)
         torch.rand(3, generator=generator)
-        by_hand = polar_mix(laser_mix(first, second, generator), second, generator)
+        by_hand = polar_mix(laser_mix(first, second, generator), second, THINGS, generator)
         assert_equal(mixed, instance_cutmix(by_hand, second))
 
 
@@ -291,7 +291,7 @@ def test_follows_from_its_generator_alone(pair):
     results = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(results))
-        results.append(mix(first, second, ALL, seeded(seed)))
+        results.append(mix(first, second, ALL, THINGS, seeded(seed)))
     torch.set_rng_state(state)
     assert_equal(results[0], results[1])
     if pair == "ragged":
@@ -304,7 +304,7 @@ def test_shares_no_memory_with_its_sources(pair, settings):
     sources = PAIRS[pair]
     before = [join(source) for source in sources]
     for seed in range(5):
-        mixed = mix(*sources, settings, seeded(seed))
+        mixed = mix(*sources, settings, THINGS, seeded(seed))
         for field in fields(Example):
             getattr(mixed, field.name).fill_(-77)
     for source, copy in zip(sources, before, strict=True):

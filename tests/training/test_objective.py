@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.student.model import build
 from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Examples, collate
@@ -20,8 +19,8 @@ def losses_of(student_settings, **values):
 
 
 @pytest.fixture
-def examples(taught):
-    return Examples(open_recorded(*([path] for path in taught.values())), features=True)
+def examples(taught, open_taught):
+    return Examples(open_taught(taught), features=True)
 
 
 def varied(example):
@@ -213,8 +212,8 @@ def test_unseen_points_and_silent_scans_change_no_term_of_the_teacher(examples, 
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-def test_a_student_without_a_teacher_has_the_labels_losses(taught, weights, student_settings, balanced):
-    alone = Examples(open_recorded([taught["sequences"]], [taught["frames"]]), features=True)
+def test_a_student_without_a_teacher_has_the_labels_losses(taught, open_taught, weights, student_settings, balanced):
+    alone = Examples(open_taught(taught, "frames"), features=True)
     torch.manual_seed(0)
     learner = SegmentationLearner(build(student_settings.network, 20), 20)
     weights = weights if balanced else weights._replace(answers=None)

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.training.examples import Example
 from elite_pipeline.training.sampling import draw, scans_seen
 
@@ -16,7 +17,7 @@ class Numbered:
     """Scans that tell which they are: every remission is the item's number; all but the first have three points."""
 
     def __init__(self, labelled):
-        self.labelled = labelled
+        self.labelled, self.classes = labelled, class_table("semantickitti")
 
     def __len__(self):
         return 13

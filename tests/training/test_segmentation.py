@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from elite_pipeline.datasets.semantickitti import CLASSES
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.sequence import open_recorded
 from elite_pipeline.training.contrast import ContrastLearner, save
 from elite_pipeline.training.examples import Examples, collate
 from elite_pipeline.training.loop import train
 from elite_pipeline.training.segmentation import Segmentation
 
+CLASSES = class_table("semantickitti").names
 KNOWN = [CLASSES.index(name) for name in ("car", "road", "building")]
 
 
-def examples_of(taught, *names, features=True):
-    return Examples(open_recorded(*([taught[name]] for name in names or taught)), features=features)
+@pytest.fixture
+def examples_of(open_taught):
+    return lambda taught, *names: Examples(open_taught(taught, *names), features=True)
 
 
 def changed(settings, section, **values):
@@ -26,15 +27,18 @@ def changed(settings, section, **values):
 
 
 @pytest.fixture
-def examples(taught):
-    return examples_of(taught, "sequences", "frames")
+def examples(taught, examples_of):
+    return examples_of(taught, "frames")
 
 
 @pytest.fixture
 def pretrained(pretraining_settings, tmp_path):
     """The folder of a backbone, and its weights."""
     torch.manual_seed(5)
-    learner, network = ContrastLearner(pretraining_settings, 10), pretraining_settings.network.model_dump(mode="json")
+    learner, network = (
+        ContrastLearner(pretraining_settings, 10, 20),
+        pretraining_settings.network.model_dump(mode="json"),
+    )
     (tmp_path / "log.jsonl").write_text("")
     save(tmp_path / "pretrained", learner, {"network": network}, tmp_path / "log.jsonl")
     return tmp_path / "pretrained", learner.student.backbone.state_dict()
@@ -100,7 +104,7 @@ def test_a_backbone_of_other_voxels_is_refused(examples, minkunet_settings, pret
         Segmentation(examples, changed(minkunet_settings, "network", voxel_size=(0.5, 1.0, 1.0)), pretrained[0])
 
 
-def test_fskd_learns_without_any_label(unlabelled, image_taught, fskd_settings, tmp_path):
+def test_fskd_learns_without_any_label(unlabelled, image_taught, examples_of, fskd_settings, tmp_path):
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
     settings = changed(changed(fskd_settings, "augmentation", **still), "losses", balanced=True)
     settings = changed(settings, "train_student", epochs=20, learning_rate=0.02)
@@ -118,7 +122,7 @@ def test_fskd_learns_without_any_label(unlabelled, image_taught, fskd_settings, 
 
 
 @pytest.mark.parametrize("adaptation", [True, False])
-def test_fskd_is_its_formula(image_taught, fskd_settings, adaptation):
+def test_fskd_is_its_formula(image_taught, examples_of, fskd_settings, adaptation):
     if not adaptation:
         fskd_settings = changed(fskd_settings, "network", adaptation=None)
     examples = examples_of(image_taught)
@@ -143,7 +147,9 @@ def test_fskd_is_its_formula(image_taught, fskd_settings, adaptation):
     torch.testing.assert_close(parts["output"], expected, rtol=2e-3, atol=2e-3)
 
 
-def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(image_taught, fskd_settings):
+def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(
+    image_taught, examples_of, fskd_settings
+):
     examples = examples_of(image_taught)
     task, batch = Segmentation(examples, fskd_settings), collate([examples[0]])
     assert task.known_classes == ["car", "road", "building"]
@@ -159,7 +165,9 @@ def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(i
     assert own.student.classifier.weight.requires_grad
 
 
-def test_faults_of_a_teacher_are_told(image_taught, taught, fskd_settings, minkunet_settings, rewrite_targets):
+def test_faults_of_a_teacher_are_told(
+    image_taught, taught, examples_of, fskd_settings, minkunet_settings, rewrite_targets
+):
     examples = examples_of(image_taught)
     with pytest.raises(InputError, match=r"8 channels and the student's 16: write network\.embedding=8"):
         Segmentation(examples, changed(fskd_settings, "network", embedding=16))
@@ -174,7 +182,7 @@ def test_faults_of_a_teacher_are_told(image_taught, taught, fskd_settings, minku
         Segmentation(examples_of(taught), changed(minkunet_settings, "losses", output=1.0))
 
 
-def test_features_of_several_stages_meet_the_one_kind_that_a_unet_has(taught, minkunet_settings):
+def test_features_of_several_stages_meet_the_one_kind_that_a_unet_has(taught, examples_of, minkunet_settings):
     settings = changed(changed(minkunet_settings, "network", embedding=8), "losses", features=1.0, stages=[0, 2])
     with pytest.raises(InputError, match=r"network\.embedding=5"):
         Segmentation(examples_of(taught), settings)

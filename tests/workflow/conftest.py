@@ -1,22 +1,126 @@
-"""Snakemake as a user runs it: the command, in a folder."""
+"""Snakemake as a user runs it, the command in a folder; and its dry runs of a workflow whose stages only make files."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+
+STUB = """
+if __name__ == "__main__":
+    import pathlib, sys
+    outs = [pathlib.Path(sys.argv[sys.argv.index("--out") + 1])]
+    name = pathlib.Path(__file__).stem
+    if name == "train_student":
+        outs = [outs[0] / n for n in ("student.safetensors", "config.json", "training.jsonl")]
+    if name in ("evaluate_miou", "evaluate_teacher", "measure_latency", "evaluate_pseudo_labels", "plot_embedding"):
+        outs.append(outs[0].with_suffix(".md"))
+    if name == "plot_embedding":
+        outs.append(outs[0].with_suffix(".png"))
+    for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_labels", "--worst")):
+        if name == stage:
+            outs.append(pathlib.Path(sys.argv[sys.argv.index(option) + 1]))
+    for out in outs:
+        if out.suffix in (".zarr", "") and not out.name == "README":
+            out.mkdir(parents=True, exist_ok=True)
+            if name in ("simulate_drive", "simulate_images"):
+                (out / "simulated.json").write_text("{}")
+        else:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text("x")
+    sys.exit()
+"""
+"""Runs before a stage and instead of it, which stays below: what it imports still counts as what it depends on."""
+
+TARGETS = {
+    "demo": ["all"],
+    "udakd": ["results/demo_udakd_miou.json"],
+    "fskd": ["results/demo_fskd_miou.json", "results/demo_fskd_embedding.png"],
+}
+
+
+class Job(NamedTuple):
+    """A job behind the targets of a dry run."""
+
+    rule: str
+    inputs: list[str]
+    reason: str
+    """Why it would run; empty where it would not."""
+    updated: list[str]
+    """Inputs that changed since it last ran. Snakemake does not look where an earlier job would run."""
+
 
 @pytest.fixture(scope="session")
-def snakemake():
+def environment():
+    """Environment variables of a shell in which no environment is activated: rules find the Python of Snakemake."""
+    variables = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    return {**variables, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="session")
+def snakemake(environment):
     """A function (folder, *arguments) that runs Snakemake there and returns what it printed."""
 
     def run(folder, *arguments):
-        # No environment is activated: the rules find the Python that runs Snakemake.
-        environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        environment["PATH"] = "/usr/local/bin:/usr/bin:/bin"
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
         return result.stdout + result.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def dag(environment):
+    """A function (folder, *targets) -> every `Job` behind the targets there. See `dry_runs.py`."""
+    command = [sys.executable, str(Path(__file__).with_name("dry_runs.py"))]
+    # Not in this process: Snakemake changes logging, the working directory and which modules are loaded.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+
+        def run(folder, *targets):
+            print(json.dumps({"folder": str(folder), "targets": targets}), file=process.stdin, flush=True)
+            answer = json.loads(process.stdout.readline())
+            assert isinstance(answer, list), answer["error"]
+            return [Job(*job) for job in answer]
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def dry_run(dag):
+    """A function (folder, *targets) -> the jobs that `snakemake --dry-run` would list there."""
+    return lambda folder, *targets: [job for job in dag(folder, *targets) if job.reason]
+
+
+@pytest.fixture(scope="session")
+def targets():
+    """Name of an experiment -> what is made of it in `finished`."""
+    return TARGETS
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, snakemake):
+    """A copy of the workflow in which all `TARGETS` are made, by stages that only make files, and up to date.
+
+    Shared by all tests: whoever changes a file restores it.
+    """
+    folder = tmp_path_factory.mktemp("workflow")
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("workflow", "envs", "config"):
+        shutil.copytree(ROOT / name, folder / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "elite_pipeline", folder / "elite_pipeline", ignore=ignored)
+    for stage in (folder / "elite_pipeline/stages").glob("[!_]*.py"):
+        stage.write_text(STUB + stage.read_text())
+    (folder / "elite_pipeline/stages/__init__.py").write_text("")  # which imports much, and a stub needs none of it
+    output = snakemake(folder, *(target for made in TARGETS.values() for target in made))
+    assert "100%" in output, output
+    return folder

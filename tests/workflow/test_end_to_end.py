@@ -100,13 +100,14 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     config["evaluate_pseudo_labels"]["frames"] = 2
     # A comparison on few labels beside it, with and without the teacher, and with what is right at half of the points.
     config["datasets"]["few"] = {"of": "demo", "labelled": 0.5, "label_images": {"labeller": "sparse"}}
-    config["oracles"]["oracle_50"] = {"accuracy": 0.5, "seed": 0}
-    names = {"few": "sam_tiny", "few_labels": None, "few_oracle": "oracle_50"}
+    config["oracles"] = {"half_right": {"accuracy": 0.5, "seed": 0}}
+    names = {"few": "sam_tiny", "few_labels": None, "few_oracle": "half_right"}
     config["experiments"] |= {
         name: {"dataset": "few", "teacher": teacher, "student": "elite_demo"} for name, teacher in names.items()
     }
     config["comparisons"] = {
         "quick": {
+            "figure": "oracles",
             "experiments": {name.replace("_", " "): name for name in names},
             "seeds": [3],
             "differences": [["few", "few labels"]],

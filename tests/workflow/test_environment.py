@@ -40,7 +40,7 @@ def test_both_spconv_groups_are_locked():
 def test_profile_is_understood(profile, tmp_path, snakemake):
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("workflow", "elite_pipeline"):
+    for name in ("workflow", "elite_pipeline", "config"):
         (tmp_path / name).symlink_to(ROOT / name)
     output = snakemake(tmp_path, "--workflow-profile", f"workflow/profiles/{profile}", "--dry-run")
     assert f"Using workflow specific profile workflow/profiles/{profile}" in output

@@ -149,7 +149,7 @@ def checkout(tmp_path):
         folder.mkdir()
         for part in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / part, folder)
-        for part in ("workflow", "elite_pipeline", "envs"):
+        for part in ("workflow", "elite_pipeline", "envs", "config"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         small = {"frames": 1, "spacing": 4.0, "beams": 8, "columns": 64, "image_width": 62, "image_height": 24}
         write_config(folder, datasets__demo={"simulate_drive": {"seed": 0, **small}})

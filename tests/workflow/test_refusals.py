@@ -14,7 +14,7 @@ def workflow(tmp_path):
     """The workflow as it is, in an empty working directory."""
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("workflow", "elite_pipeline"):
+    for name in ("workflow", "elite_pipeline", "config"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
@@ -70,4 +70,29 @@ def test_unknown_comparison(workflow, snakemake):
 
 def test_unknown_experiment(workflow, snakemake):
     output = snakemake(workflow, "results/nobody_miou.json")
-    assert "config.yaml has no experiment 'nobody'; it has demo, sample, semkitti" in output
+    assert "config.yaml has no experiment 'nobody'; it has demo, demo_udakd, demo_fskd, sample" in output
+
+
+def test_a_key_that_stands_twice(workflow, snakemake):
+    with (workflow / "config.yaml").open("a") as file:
+        file.write("evaluate_miou: {votes: 3}\n")
+    output = snakemake(workflow, "--dry-run", "results/demo_miou.json")
+    assert "config.yaml: key 'evaluate_miou' stands in line" in output
+    assert "Traceback" not in output
+
+
+def test_only_an_experiment_of_ones_own(workflow, snakemake):
+    """Of config.yaml only what the experiment needs is left; the comparisons need nothing of the rest."""
+    config = yaml.safe_load((workflow / "config.yaml").read_text())
+    own = {
+        "experiments": {"mine": {"dataset": "mine", "teacher": "mine", "student": "mine"}},
+        "datasets": {"mine": config["datasets"]["demo"]},
+        "teachers": {"mine": config["teachers"]["sam_tiny"]},
+        "students": {"mine": config["students"]["elite_demo"]},
+    }
+    stages = {name: section for name, section in config.items() if name not in {*own, "image_sets", "pretrainings"}}
+    (workflow / "config.yaml").write_text(yaml.safe_dump(stages | own))
+    output = snakemake(workflow, "--dry-run", "results/mine_miou.json")
+    assert "This was a dry-run" in output, output
+    assert "data/mine/sequences/08" in output
+    assert "rule compare_experiments" in snakemake(workflow, "--dry-run", "results/zero_shot_comparison.json")

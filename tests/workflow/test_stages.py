@@ -1,4 +1,4 @@
-"""One word per stage: rule = module = log = benchmark = test, each documented and with resources."""
+"""One word per stage: rule = module = log = test, each documented and with resources."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ def test_stage_is_named_alike_everywhere(name):
     rule = RULES[name]
     assert f"python -m elite_pipeline.stages.{name} " in rule
     assert f'"logs/{name}' in rule
-    assert f'"benchmarks/{name}' in rule
+    assert f'"logs/jobs/{name}' in rule
     assert re.search(r'^    """.+"""$', rule, re.MULTILINE), "a docstring is what snakemake --list prints"
     assert f'stage("{name}"' in rule or re.search(rf'stage\(\s*"{name}"', rule), "the source is an input"
     for resource in ("threads:", "mem_mb=", "runtime="):

@@ -9,7 +9,7 @@ And of the labels that the teacher learns from: projection -> results/<dataset>_
 rule evaluate_miou:
     """mIoU on the validation sequences by the official protocol, every point, one pass (`_tta`: several)."""
     input:
-        sequences=ancient(sequence_folders("val")),
+        sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -25,7 +25,7 @@ rule evaluate_miou:
     log:
         "logs/evaluate_miou/{experiment}{tta}.log",
     benchmark:
-        "benchmarks/evaluate_miou/{experiment}{tta}.tsv"
+        "logs/jobs/evaluate_miou/{experiment}{tta}.tsv"
     wildcard_constraints:
         tta="(_tta)?",
     conda:
@@ -36,21 +36,24 @@ rule evaluate_miou:
         mem_mb=16000,
         runtime=lambda wildcards: "24h" if wildcards.tta else "2h",
     params:
+        data=data,
         experiment="{experiment}",
         dataset=dataset_name,
         teacher=teacher_name,
+        oracle=experiments_oracle,
         # Of the augmented target alone: another number of votes leaves the official one as it is.
         votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
-        " --model models/{wildcards.experiment} --sequences {input.sequences:q} --frames {input.frames:q}"
-        " --out {output.result:q} {params.teacher:q} {params.votes:q} 2>&1 | tee {log:q}"
+        " --model models/{wildcards.experiment} {params.data:q} --frames {input.frames:q}"
+        " --out {output.result:q} {params.teacher:q} {params.oracle:q}"
+        " {params.votes:q} 2>&1 | tee {log:q}"
 
 
 rule measure_latency:
     """Latency of every phase per scan, batch 1, against the 24 Hz budget (41.7 ms)."""
     input:
-        sequences=ancient(sequence_folders("val")),
+        sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -66,7 +69,7 @@ rule measure_latency:
     log:
         "logs/measure_latency/{experiment}.log",
     benchmark:
-        "benchmarks/measure_latency/{experiment}.tsv"
+        "logs/jobs/measure_latency/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     # All of the machine: another job beside a latency measurement would be measured too.
@@ -76,17 +79,18 @@ rule measure_latency:
         mem_mb=8000,
         runtime="30m",
     params:
+        data,
         *section("measure_latency"),
     shell:
         "python -m elite_pipeline.stages.measure_latency --model models/{wildcards.experiment}"
-        " --sequences {input.sequences:q} --frames {input.frames:q} --out {output.result:q} {params:q}"
+        " --frames {input.frames:q} --out {output.result:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule evaluate_pseudo_labels:
     """Labellers against dense truth (or held-out points) with all, 20, 5 and 1 % of the labelled points."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         checkpoint=checkpoint_of("labellers"),
@@ -103,7 +107,7 @@ rule evaluate_pseudo_labels:
     log:
         "logs/evaluate_pseudo_labels/{dataset}.log",
     benchmark:
-        "benchmarks/evaluate_pseudo_labels/{dataset}.tsv"
+        "logs/jobs/evaluate_pseudo_labels/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
@@ -112,11 +116,12 @@ rule evaluate_pseudo_labels:
         mem_mb=16000,
         runtime="4h",
     params:
+        data,
         *section("evaluate_pseudo_labels"),
         compared("sam"),
         compared("paper"),
         compared("regions"),
     shell:
         "python -m elite_pipeline.stages.evaluate_pseudo_labels --dataset {wildcards.dataset}"
-        " --sequences {input.sequences:q} --frames {input.frames:q} --projection {input.projection:q}"
+        " --frames {input.frames:q} --projection {input.projection:q}"
         " --gallery {output.gallery:q} --out {output.result:q} {params:q} 2>&1 | tee {log:q}"

@@ -18,7 +18,7 @@ rule compare_experiments:
     log:
         "logs/compare_experiments/{comparison}.log",
     benchmark:
-        "benchmarks/compare_experiments/{comparison}.tsv"
+        "logs/jobs/compare_experiments/{comparison}.tsv"
     wildcard_constraints:
         comparison="[a-z][a-z0-9_]*",
     conda:
@@ -30,6 +30,7 @@ rule compare_experiments:
     params:
         'comparison="{comparison}"',
         compared_experiments,
+        compared_by("figure"),
         compared_by("seeds"),
         compared_by("differences"),
         compared_sections("teachers", "teacher"),
@@ -60,7 +61,7 @@ rule plot_comparison:
     log:
         "logs/plot_comparison/{comparison}.log",
     benchmark:
-        "benchmarks/plot_comparison/{comparison}.tsv"
+        "logs/jobs/plot_comparison/{comparison}.tsv"
     wildcard_constraints:
         comparison="[a-z][a-z0-9_]*",
     conda:

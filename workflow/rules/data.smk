@@ -1,6 +1,6 @@
 """Recorded (or simulated) drives to checked frames and point-to-pixel correspondences.
 
-data/<dataset>/sequences/NN -> cache/<dataset>/frames/NN.parquet, .../projection/NN.zarr, .../superpixels/NN.zarr
+data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../projection/<sequence>.zarr, .../superpixels/...
 """
 
 
@@ -13,7 +13,7 @@ rule simulate_drive:
     log:
         "logs/simulate_drive/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/simulate_drive/{dataset}/{sequence}.tsv"
+        "logs/jobs/simulate_drive/{dataset}/{sequence}.tsv"
     wildcard_constraints:
         dataset="|".join(
             n for n, d in config["datasets"].items() if d["simulate_drive"]
@@ -34,13 +34,14 @@ rule simulate_drive:
 rule simulate_images:
     """Render images of random places with dense labels and no LiDAR, for a teacher that learns from labelled images."""
     input:
+        classes=image_class_file,
         code=stage("simulate_images"),
     output:
         directory("data/{images}"),
     log:
         "logs/simulate_images/{images}.log",
     benchmark:
-        "benchmarks/simulate_images/{images}.tsv"
+        "logs/jobs/simulate_images/{images}.tsv"
     wildcard_constraints:
         images="|".join(
             n for n, i in config["image_sets"].items() if i["simulate_images"]
@@ -54,6 +55,7 @@ rule simulate_images:
         runtime="4h",
     params:
         *slices("image_sets", lambda w: w.images, lambda i: i["simulate_images"]),
+        image_classes,
         unknown_classes,
     shell:
         "python -m elite_pipeline.stages.simulate_images --out {output:q} --processes {threads} {params:q}"
@@ -64,13 +66,14 @@ rule index_frames:
     """Check every file of a sequence once; all faults in one report."""
     input:
         recorded_files,
+        classes=class_file,
         code=stage("index_frames"),
     output:
         "cache/{dataset}/frames/{sequence}.parquet",
     log:
         "logs/index_frames/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/index_frames/{dataset}/{sequence}.tsv"
+        "logs/jobs/index_frames/{dataset}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -78,15 +81,19 @@ rule index_frames:
         mem_mb=2000,
         runtime="2h",
     params:
-        cameras=cameras,
-        missing_images=missing_images,
-        labels=needs_labels,
-        images=needs_images,
+        data=data,
+        settings=together(
+            data_set("format"),
+            data_set("classes"),
+            cameras,
+            data_set("missing_images"),
+            needs_labels,
+            needs_images,
+        ),
         listing=recorded_listing,
     shell:
-        "python -m elite_pipeline.stages.index_frames --sequence-folder data/{wildcards.dataset}/sequences/{wildcards.sequence}"
-        " --out {output:q} {params.cameras:q} {params.missing_images:q} {params.labels:q} {params.images:q}"
-        " 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.index_frames {params.data:q} --sequence {wildcards.sequence} --out {output:q}"
+        " {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule select_labels:
@@ -99,7 +106,7 @@ rule select_labels:
     log:
         "logs/select_labels/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/select_labels/{dataset}/{sequence}.tsv"
+        "logs/jobs/select_labels/{dataset}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -118,7 +125,7 @@ rule select_labels:
 rule project_points:
     """LiDAR points to camera pixels, depth and visibility."""
     input:
-        sequence=ancient(sequence_folder),
+        sequence=ancient(sequence_place),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         code=stage("project_points"),
     output:
@@ -126,7 +133,7 @@ rule project_points:
     log:
         "logs/project_points/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/project_points/{dataset}/{sequence}.tsv"
+        "logs/jobs/project_points/{dataset}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -134,17 +141,17 @@ rule project_points:
         mem_mb=4000,
         runtime="2h",
     params:
-        cameras,
+        data,
         *(f"project_points.{item}" for item in section("project_points")),
     shell:
-        "python -m elite_pipeline.stages.project_points --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.project_points --frames {input.frames:q}"
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule segment_images:
     """Superpixels of the images, as the number of the one in which each projected point lies."""
     input:
-        sequence=ancient(sequence_folder),
+        sequence=ancient(sequence_place),
         frames="cache/{dataset}/frames/{sequence}.parquet",
         projection="cache/{dataset}/projection/{sequence}.zarr",
         code=stage("segment_images"),
@@ -153,7 +160,7 @@ rule segment_images:
     log:
         "logs/segment_images/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/segment_images/{dataset}/{sequence}.tsv"
+        "logs/jobs/segment_images/{dataset}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -161,7 +168,8 @@ rule segment_images:
         mem_mb=4000,
         runtime="24h",
     params:
+        data,
         *section("segment_images"),
     shell:
-        "python -m elite_pipeline.stages.segment_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.segment_images --frames {input.frames:q}"
         " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

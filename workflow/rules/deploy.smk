@@ -7,7 +7,7 @@ models/<experiment> -> models/<experiment>/README.md, results/<experiment>_predi
 rule predict_scans:
     """Label files of the validation scans, as the official evaluation reads them; by hand, of your own scans."""
     input:
-        sequences=ancient(sequence_folders("val")),
+        sequences=ancient(sequence_places("val")),
         # The stage takes any folder and needs no index; here it says that the scans were checked, and when they changed.
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
@@ -18,7 +18,7 @@ rule predict_scans:
     log:
         "logs/predict_scans/{experiment}.log",
     benchmark:
-        "benchmarks/predict_scans/{experiment}.tsv"
+        "logs/jobs/predict_scans/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
@@ -34,7 +34,7 @@ rule predict_scans:
 rule write_submission:
     """Predictions of the test sequences in the zip that SemanticKITTI's benchmark accepts."""
     input:
-        sequences=ancient(refused_if_none(sequence_folders("test"))),
+        sequences=ancient(refused_if_none(sequence_places("test"))),
         frames=refused_if_none(
             per_sequence("cache/{root}/frames/{sequence}.parquet", "test")
         ),
@@ -46,7 +46,7 @@ rule write_submission:
     log:
         "logs/write_submission/{experiment}.log",
     benchmark:
-        "benchmarks/write_submission/{experiment}.tsv"
+        "logs/jobs/write_submission/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
@@ -54,9 +54,11 @@ rule write_submission:
         gpu=1,
         mem_mb=8000,
         runtime="12h",
+    params:
+        data,
     shell:
         "python -m elite_pipeline.stages.write_submission --model models/{wildcards.experiment}"
-        " --sequences {input.sequences:q} --frames {input.frames:q} --out {output:q} 2>&1 | tee {log:q}"
+        " --frames {input.frames:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule write_card:
@@ -73,7 +75,7 @@ rule write_card:
     log:
         "logs/write_card/{experiment}.log",
     benchmark:
-        "benchmarks/write_card/{experiment}.tsv"
+        "logs/jobs/write_card/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

@@ -8,7 +8,7 @@ truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, an
 rule corrupt_truth:
     """An oracle (diagnostic): the truth of a simulated sequence, corrupted to a stated accuracy, as cached targets."""
     input:
-        sequence=ancient(sequence_folder),
+        sequence=ancient(sequence_place),
         frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         code=stage("corrupt_truth"),
@@ -18,9 +18,9 @@ rule corrupt_truth:
     log:
         "logs/corrupt_truth/{dataset}/{oracle}/{sequence}.log",
     benchmark:
-        "benchmarks/corrupt_truth/{dataset}/{oracle}/{sequence}.tsv"
+        "logs/jobs/corrupt_truth/{dataset}/{oracle}/{sequence}.tsv"
     wildcard_constraints:
-        oracle="oracle_[a-z0-9_]+",
+        oracle="|".join(config["oracles"]) or "none",
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -28,17 +28,18 @@ rule corrupt_truth:
         mem_mb=4000,
         runtime="2h",
     params:
+        data,
         oracle("accuracy"),
         oracle("seed"),
     shell:
-        "python -m elite_pipeline.stages.corrupt_truth --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.corrupt_truth --frames {input.frames:q}"
         " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate_teacher:
     """A teacher's (or oracle's) accuracy and mIoU at the projected points of the training scans."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         selected=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
@@ -61,7 +62,7 @@ rule evaluate_teacher:
     log:
         "logs/evaluate_teacher/{dataset}_{teacher}.log",
     benchmark:
-        "benchmarks/evaluate_teacher/{dataset}_{teacher}.tsv"
+        "logs/jobs/evaluate_teacher/{dataset}_{teacher}.tsv"
     wildcard_constraints:
         # Both may contain underscores: only the names of the config tell where one ends.
         dataset="|".join(config["datasets"]),
@@ -72,7 +73,9 @@ rule evaluate_teacher:
     resources:
         mem_mb=8000,
         runtime="1h",
+    params:
+        data,
     shell:
         "python -m elite_pipeline.stages.evaluate_teacher --dataset {wildcards.dataset} --teacher {wildcards.teacher}"
-        " --sequences {input.sequences:q} --frames {input.frames:q} --selected {input.selected:q}"
-        " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} 2>&1 | tee {log:q}"
+        " --frames {input.frames:q} --selected {input.selected:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} {params:q} 2>&1 | tee {log:q}"

@@ -4,7 +4,7 @@
 rule plot_projection:
     """LiDAR points over the image, coloured by class and by depth."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         code=stage("plot_projection"),
@@ -18,22 +18,24 @@ rule plot_projection:
     log:
         "logs/plot_projection/{dataset}.log",
     benchmark:
-        "benchmarks/plot_projection/{dataset}.tsv"
+        "logs/jobs/plot_projection/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="10m",
+    params:
+        data,
     shell:
-        "python -m elite_pipeline.stages.plot_projection --sequences {input.sequences:q} --frames {input.frames:q}"
-        " --projection {input.projection:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.plot_projection --frames {input.frames:q}"
+        " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule plot_labels:
     """Sparse labels, pseudo-labels and (where there is any) dense truth side by side."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         pseudo_labels=per_sequence(
@@ -50,7 +52,7 @@ rule plot_labels:
     log:
         "logs/plot_labels/{dataset}.log",
     benchmark:
-        "benchmarks/plot_labels/{dataset}.tsv"
+        "logs/jobs/plot_labels/{dataset}.tsv"
     wildcard_constraints:
         # results/<dataset>_pseudo_labels.png is of plot_pseudo_labels.
         dataset="[a-z][a-z0-9_]*(?<!_pseudo)",
@@ -60,10 +62,12 @@ rule plot_labels:
     resources:
         mem_mb=2000,
         runtime="10m",
+    params:
+        data,
     shell:
-        "python -m elite_pipeline.stages.plot_labels --sequences {input.sequences:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.plot_labels --frames {input.frames:q}"
         " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        " {params:q} 2>&1 | tee {log:q}"
 
 
 rule plot_pseudo_labels:
@@ -88,7 +92,7 @@ rule plot_pseudo_labels:
     log:
         "logs/plot_pseudo_labels/{dataset}.log",
     benchmark:
-        "benchmarks/plot_pseudo_labels/{dataset}.tsv"
+        "logs/jobs/plot_pseudo_labels/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -103,7 +107,7 @@ rule plot_pseudo_labels:
 rule plot_predictions:
     """Bird's-eye view of prediction, truth and errors."""
     input:
-        sequences=ancient(sequence_folders("val")),
+        sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -118,7 +122,7 @@ rule plot_predictions:
     log:
         "logs/plot_predictions/{experiment}.log",
     benchmark:
-        "benchmarks/plot_predictions/{experiment}.tsv"
+        "logs/jobs/plot_predictions/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -126,9 +130,11 @@ rule plot_predictions:
         gpu=1,
         mem_mb=4000,
         runtime="10m",
+    params:
+        data,
     shell:
         "python -m elite_pipeline.stages.plot_predictions --model models/{wildcards.experiment}"
-        " --sequences {input.sequences:q} --frames {input.frames:q} --out {output:q} 2>&1 | tee {log:q}"
+        " --frames {input.frames:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule plot_miou:
@@ -146,7 +152,7 @@ rule plot_miou:
     log:
         "logs/plot_miou/{experiment}.log",
     benchmark:
-        "benchmarks/plot_miou/{experiment}.tsv"
+        "logs/jobs/plot_miou/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -172,7 +178,7 @@ rule plot_latency:
     log:
         "logs/plot_latency/{experiment}.log",
     benchmark:
-        "benchmarks/plot_latency/{experiment}.tsv"
+        "logs/jobs/plot_latency/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -186,7 +192,7 @@ rule plot_latency:
 rule plot_embedding:
     """Features of points before and after the domain-adaptation module beside those of their pixels (t-SNE, CKA)."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
         targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
@@ -205,7 +211,7 @@ rule plot_embedding:
     log:
         "logs/plot_embedding/{experiment}.log",
     benchmark:
-        "benchmarks/plot_embedding/{experiment}.tsv"
+        "logs/jobs/plot_embedding/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -214,10 +220,11 @@ rule plot_embedding:
         mem_mb=8000,
         runtime="1h",
     params:
+        data,
         *section("plot_embedding"),
     shell:
         "python -m elite_pipeline.stages.plot_embedding --experiment {wildcards.experiment}"
-        " --model models/{wildcards.experiment} --sequences {input.sequences:q} --frames {input.frames:q}"
+        " --model models/{wildcards.experiment} --frames {input.frames:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
@@ -239,7 +246,7 @@ rule summarise_experiment:
     log:
         "logs/summarise_experiment/{experiment}.log",
     benchmark:
-        "benchmarks/summarise_experiment/{experiment}.tsv"
+        "logs/jobs/summarise_experiment/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

@@ -41,16 +41,35 @@ def together(*params):
     return lambda wildcards: [param(wildcards) for param in params]
 
 
+def data(wildcards):
+    """Param: the option that says where the recordings of the job's data set are."""
+    return f"--data={_folder(_dataset_of(wildcards))}"
+
+
+def pretraining_data(wildcards):
+    """Param: the same for a pre-training."""
+    return f"--data={_folder(pretraining(wildcards)['dataset'])}"
+
+
+def data_set(key):
+    """Param: a key of the job's data set."""
+    return lambda wildcards: f"{key}={json.dumps(dataset(wildcards.dataset)[key])}"
+
+
+def image_classes(wildcards):
+    """Param: the class table of the job's image set, or of that of its teacher."""
+    if hasattr(wildcards, "teacher"):
+        name = config["teachers"][wildcards.teacher]["images"]
+    else:
+        name = wildcards.images
+    return f"classes={json.dumps(config['image_sets'][name]['classes'])}"
+
+
 def cameras(wildcards):
     """Param: image folder -> projection matrix, of the job's data set."""
     return (
         f"cameras={json.dumps(dataset(wildcards.dataset)['cameras'], sort_keys=True)}"
     )
-
-
-def missing_images(wildcards):
-    """Param: whether single images may be missing."""
-    return f"missing_images={json.dumps(dataset(wildcards.dataset)['missing_images'])}"
 
 
 def needs_labels(wildcards):
@@ -219,11 +238,12 @@ def chosen_labeller(wildcards):
 def compared_experiments(wildcards):
     """Param: the experiments spelt out. In the order of the configuration, since that is the order of the tables."""
     spelt_out = {}
-    for label, name in comparison(wildcards.comparison)["experiments"].items():
-        chosen = of(name)
+    for label, about in comparison(wildcards.comparison)["experiments"].items():
+        chosen = of(about["experiment"])
         spelt_out[label] = {
-            "experiment": name,
+            **about,
             **chosen,
+            "oracle": config["oracles"].get(chosen["teacher"]),
             "labeller": labeller_of(chosen),
         }
     return f"experiments={json.dumps(spelt_out)}"
@@ -241,7 +261,7 @@ def compared_sections(kind, role):
 
     def param(wildcards):
         known = {**config["oracles"], **config[kind]}
-        named = comparison(wildcards.comparison)["experiments"].values()
+        named = compared_names(wildcards)
         chosen = {
             of(name)[role]: known[of(name)[role]] for name in named if of(name)[role]
         }
@@ -255,6 +275,12 @@ def teacher_name(wildcards):
     return f"teacher={json.dumps(of(wildcards.experiment)['teacher'])}"
 
 
+def experiments_oracle(wildcards):
+    """Param: the oracle that teaches the job's experiment, or null."""
+    found = config["oracles"].get(of(wildcards.experiment)["teacher"])
+    return f"oracle={json.dumps(found, sort_keys=True)}"
+
+
 def is_simulated(wildcards):
     """Param: whether the experiment's drives are simulated."""
     simulated = dataset(dataset_name(wildcards))["simulate_drive"] is not None
@@ -263,13 +289,6 @@ def is_simulated(wildcards):
 
 def oracle(key):
     """Param: `key` of the job's oracle."""
-
-    def param(wildcards):
-        if wildcards.oracle not in config["oracles"]:
-            known = ", ".join(config["oracles"]) or "none"
-            raise WorkflowError(
-                f"config.yaml: oracles has no {wildcards.oracle!r}; it has {known}."
-            )
-        return f"{key}={json.dumps(config['oracles'][wildcards.oracle][key])}"
-
-    return param
+    return lambda wildcards: (
+        f"{key}={json.dumps(config['oracles'][wildcards.oracle][key])}"
+    )

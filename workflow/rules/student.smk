@@ -18,7 +18,7 @@ rule pretrain_student:
     log:
         "logs/pretrain_student/{pretraining}.log",
     benchmark:
-        "benchmarks/pretrain_student/{pretraining}.tsv"
+        "logs/jobs/pretrain_student/{pretraining}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: pretraining_threads
@@ -27,9 +27,10 @@ rule pretrain_student:
         mem_mb=32000,
         runtime="48h",
     params:
+        pretraining_data,
         *of_student_to_pretrain(),
     shell:
-        "python -m elite_pipeline.stages.pretrain_student --sequences {input.sequences:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.pretrain_student --frames {input.frames:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --superpixels {input.superpixels:q}"
         " --run cache/pretrained/run/{wildcards.pretraining} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
@@ -37,7 +38,7 @@ rule pretrain_student:
 rule train_student:
     """Train the student on the cached targets; resumes where it was stopped."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
         targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
@@ -50,7 +51,7 @@ rule train_student:
     log:
         "logs/train_student/{experiment}.log",
     benchmark:
-        "benchmarks/train_student/{experiment}.tsv"
+        "logs/jobs/train_student/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: student_threads
@@ -59,8 +60,9 @@ rule train_student:
         mem_mb=32000,
         runtime="48h",
     params:
+        data,
         *of_student(),
     shell:
-        "python -m elite_pipeline.stages.train_student --sequences {input.sequences:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.train_student --frames {input.frames:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --pretrained {input.pretrained:q} --run models/{wildcards.experiment}/run"
         " --out models/{wildcards.experiment} {params:q} 2>&1 | tee {log:q}"

@@ -1,13 +1,13 @@
 """The image teacher: dense pseudo-labels, tuned SAM, cached targets.
 
-projection -> cache/<dataset>/pseudo_labels/NN.zarr, cache/<dataset>/<teacher>/adapter, .../targets/NN.zarr
+projection -> cache/<dataset>/pseudo_labels/<sequence>.zarr, .../<teacher>/adapter, .../targets/<sequence>.zarr
 """
 
 
 rule label_images:
     """Dense image labels from the sparse projected ones."""
     input:
-        sequence=ancient(sequence_folder),
+        sequence=ancient(sequence_place),
         frames="cache/{dataset}/labelled/{sequence}.parquet",
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         checkpoint=checkpoint_of("labeller"),
@@ -17,7 +17,7 @@ rule label_images:
     log:
         "logs/label_images/{dataset}/{sequence}.log",
     benchmark:
-        "benchmarks/label_images/{dataset}/{sequence}.tsv"
+        "logs/jobs/label_images/{dataset}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -26,18 +26,19 @@ rule label_images:
         mem_mb=8000,
         runtime="24h",
     params:
+        data,
         labeller,
         labeller_section,
         labeller_sam,
     shell:
-        "python -m elite_pipeline.stages.label_images --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.label_images --frames {input.frames:q}"
         " --projection {input.projection:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule tune_teacher:
     """Tune SAM's image encoder (LoRA, AdaLoRA) and its 2D heads on the pseudo-labels."""
     input:
-        sequences=ancient(sequence_folders("train")),
+        sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         pseudo_labels=pseudo_labels,
@@ -48,7 +49,7 @@ rule tune_teacher:
     log:
         "logs/tune_teacher/{dataset}/{teacher}.log",
     benchmark:
-        "benchmarks/tune_teacher/{dataset}/{teacher}.tsv"
+        "logs/jobs/tune_teacher/{dataset}/{teacher}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 8
@@ -57,9 +58,10 @@ rule tune_teacher:
         mem_mb=32000,
         runtime="24h",
     params:
+        data,
         *of_teacher("cache_teacher", "images"),
     shell:
-        "python -m elite_pipeline.stages.tune_teacher --sequences {input.sequences:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.tune_teacher --frames {input.frames:q}"
         " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
@@ -68,6 +70,7 @@ rule tune_image_teacher:
     """Train an image segmentation network on labelled images, which no LiDAR saw (FSKD's teacher)."""
     input:
         images=image_set,
+        classes=image_class_file,
         checkpoint=checkpoint_of("teacher"),
         code=stage("tune_image_teacher"),
     output:
@@ -75,7 +78,7 @@ rule tune_image_teacher:
     log:
         "logs/tune_image_teacher/{teacher}.log",
     benchmark:
-        "benchmarks/tune_image_teacher/{teacher}.tsv"
+        "logs/jobs/tune_image_teacher/{teacher}.tsv"
     wildcard_constraints:
         teacher="|".join(n for n, t in config["teachers"].items() if t["images"])
         or "none",
@@ -87,7 +90,9 @@ rule tune_image_teacher:
         mem_mb=32000,
         runtime="24h",
     params:
-        settings=together(*of_teacher("cache_teacher", "images"), held_out),
+        settings=together(
+            *of_teacher("cache_teacher", "images"), held_out, image_classes
+        ),
         listing=image_listing,
     shell:
         "python -m elite_pipeline.stages.tune_image_teacher --images {input.images:q} --out {output:q} {params.settings:q}"
@@ -97,7 +102,7 @@ rule tune_image_teacher:
 rule cache_teacher:
     """The tuned teacher's soft labels (and patch features) of one sequence: what students read."""
     input:
-        sequence=ancient(sequence_folder),
+        sequence=ancient(sequence_place),
         frames="cache/{dataset}/labelled/{sequence}.parquet",
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         adapter=adapter,
@@ -108,7 +113,7 @@ rule cache_teacher:
     log:
         "logs/cache_teacher/{dataset}/{teacher}/{sequence}.log",
     benchmark:
-        "benchmarks/cache_teacher/{dataset}/{teacher}/{sequence}.tsv"
+        "logs/jobs/cache_teacher/{dataset}/{teacher}/{sequence}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -117,9 +122,10 @@ rule cache_teacher:
         mem_mb=16000,
         runtime="12h",
     params:
+        data,
         *of_teacher("tune_teacher", "peft", "upscaler", "images"),
     shell:
-        "python -m elite_pipeline.stages.cache_teacher --sequence-folder {input.sequence:q} --frames {input.frames:q}"
+        "python -m elite_pipeline.stages.cache_teacher --frames {input.frames:q}"
         " --projection {input.projection:q} --adapter {input.adapter:q} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
@@ -131,7 +137,7 @@ rule pretrain_sam:
     log:
         "logs/pretrain_sam.log",
     benchmark:
-        "benchmarks/pretrain_sam.tsv"
+        "logs/jobs/pretrain_sam.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 2

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elite_pipeline.datasets.semantickitti import IGNORE
-from elite_pipeline.evaluation.confusion import Agreement
-from elite_pipeline.labellers.sparse import CERTAIN, EMPTY, nearest, paint, vote
+from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.evaluation.confusion import Confusion
+from elite_pipeline.labellers.painting import CERTAIN, EMPTY, nearest, paint, vote
 
 
 def sparse_image(size, **points):
@@ -79,15 +79,14 @@ def test_vote_leaves_masks_without_votes_and_with_ignored_majority():
     assert label.sum() == 4
 
 
-def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample):
+def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample, open_drive, classes):
     """94 masks of a real SAM, the sparse labels of the real scan, half of which are held out."""
-    from elite_pipeline.datasets import open_recording
     from elite_pipeline.recordings.projection import project
 
-    recording = open_recording(sample / "sequences/00")
+    recording = open_drive(sample / "sequences/00")
     image, points = recording.image("000000", "image_2"), recording.points("000000")
     labels, instances = recording.labels("000000", len(points)), recording.instances("000000", len(points))
-    point, pixel, depth = project(points, recording.camera("image_2", "P2"), image.shape[:2], 0.5)
+    point, pixel, depth = project(points, recording.camera("image_2", "000000"), image.shape[:2], 0.5)
     masks = [
         np.asarray(Image.open(path)) > 0 for path in sorted((sample / "sam_masks/00_000000_image_2").glob("*.png"))
     ]
@@ -98,23 +97,23 @@ def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample):
     label, confidence = both(vote(sparse, iter(masks)))
 
     assert (label != IGNORE).mean() > 0.6 > 10 * (sparse != EMPTY).mean()
-    held_out = Agreement()
+    held_out = Confusion(classes)
     column, row = pixel[~shown].astype(int).T
     held_out.add(labels[point[~shown]], label[row, column])
     assert held_out.coverage > 0.75
     assert held_out.accuracy > 0.8
-    wrong = Agreement()
+    wrong = Confusion(classes)
     wrong.add(labels[point[~shown]], np.roll(label, 200, axis=1)[row, column])
     assert wrong.accuracy < held_out.accuracy - 0.2
     assert confidence.max() == CERTAIN
 
 
-def test_agreement_counts_what_is_covered():
-    agreement = Agreement()
-    agreement.add(np.array([0, 1, 1, 1, 2, 2]), np.array([3, 1, 1, 2, 2, 0]))
-    assert agreement.coverage == pytest.approx(4 / 5)
-    assert agreement.accuracy == pytest.approx(3 / 4)
-    assert agreement.iou == pytest.approx({"car": 2 / 3, "bicycle": 1 / 2})
-    assert agreement.miou_of_all == pytest.approx((2 / 3 + 1 / 3) / 2)
-    assert np.isnan(Agreement().miou)
-    assert np.isnan(Agreement().miou_of_all)
+def test_confusion_counts_what_is_covered(classes):
+    confusion = Confusion(classes)
+    confusion.add(np.array([0, 1, 1, 1, 2, 2]), np.array([3, 1, 1, 2, 2, 0]))
+    assert confusion.coverage == pytest.approx(4 / 5)
+    assert confusion.accuracy == pytest.approx(3 / 4)
+    assert confusion.iou == pytest.approx({"car": 2 / 3, "bicycle": 1 / 2})
+    assert confusion.miou_of_all == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert np.isnan(Confusion(classes).miou)
+    assert np.isnan(Confusion(classes).miou_of_all)

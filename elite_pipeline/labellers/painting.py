@@ -1,10 +1,11 @@
 """Labels of projected points as a sparse image, and the two ways to spread them that need no SAM."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from elite_pipeline.datasets.semantickitti import IGNORE
+from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.planes import nearest_of
 
 EMPTY = 255
@@ -29,7 +30,13 @@ class PseudoLabels:
     """Sets of prompts that SAM decoded, however they were batched."""
 
 
-def paint(pixel, depth, label, instance, size):
+Labeller = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray]], PseudoLabels]
+"""Function of (sparse, instances, image): the first two of `paint`, and a function that returns (H, W, 3) uint8 RGB."""
+
+
+def paint(
+    pixel: np.ndarray, depth: np.ndarray, label: np.ndarray, instance: np.ndarray, size: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Points as a sparse image; of several points on one pixel the nearest wins.
 
     pixel: (N, 2) float, (u, v), pixel i covering [i, i + 1). depth: (N,) metres. label: (N,) uint8 training ids.
@@ -45,7 +52,7 @@ def paint(pixel, depth, label, instance, size):
     return sparse, instances
 
 
-def nearest(sparse, *, radius):
+def nearest(sparse: np.ndarray, *, radius: float) -> PseudoLabels:
     """Label of the nearest labelled pixel, none beyond `radius` pixels.
 
     sparse: (H, W) uint8 of `paint`. The confidence falls linearly from `CERTAIN` on a labelled pixel to 0 just beyond
@@ -60,7 +67,7 @@ def nearest(sparse, *, radius):
     return PseudoLabels(label, confidence.astype(np.uint8))
 
 
-def vote(sparse, masks):
+def vote(sparse: np.ndarray, masks: Iterable[np.ndarray]) -> PseudoLabels:
     """Each mask takes the majority label of the labelled pixels inside it; later masks overwrite earlier ones.
 
     sparse: (H, W) uint8 of `paint`. masks: iterable of (H, W) bool from any source, the least trusted first.

@@ -1,0 +1,193 @@
+"""What must agree between sections of the configuration. Each check raises `ValueError` with the full key path."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from elite_pipeline.choices import STAGES
+from elite_pipeline.config.experiments import ComparisonSettings, Experiment
+from elite_pipeline.config.student import Pretraining
+from elite_pipeline.config.teacher import TeacherSettings
+from elite_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from elite_pipeline.config import Config
+
+
+def check(config: Config) -> None:
+    """Raises `ValueError` where sections do not fit together."""
+    check_oracle_names(config)
+    check_variants_sequences(config)
+    for name, teacher in config.teachers.items():
+        check_name(f"teachers.{name}.images", teacher.images, "image_sets", config.image_sets)
+    for name, pretraining in config.pretrainings.items():
+        check_pretraining(config, f"pretrainings.{name}", pretraining)
+    for name, experiment in config.experiments.items():
+        check_experiment(config, f"experiments.{name}", experiment)
+    for name, comparison in config.comparisons.items():
+        check_comparison(config, f"comparisons.{name}", comparison)
+
+
+def check_name(where: str, chosen: str | None, section: str, known: Collection[str]) -> None:
+    """Raises `ValueError` where `chosen`, at key path `where`, is neither None nor a name of `section` (in `known`)."""
+    if chosen is not None and chosen not in known:
+        raise ValueError(f"{where} is {chosen!r}, but {section}: holds only {sorted(known)}")
+
+
+def check_oracle_names(config: Config) -> None:
+    """Raises `ValueError` where an oracle is called like a teacher: their targets would lie in one folder."""
+    if twice := sorted(config.oracles.keys() & config.teachers.keys()):
+        raise ValueError(f"oracles.{twice[0]} has the name of teachers.{twice[0]}: give one of them another name")
+
+
+def check_variants_sequences(config: Config) -> None:
+    """Raises `ValueError` where a variant has sequences that its origin lacks: only those are indexed for a split."""
+    for name, dataset in config.datasets.items():
+        origin = config.datasets[dataset.of] if dataset.of else dataset
+        for split in ("train", "val"):
+            if strange := sorted({*getattr(dataset, split)} - {*getattr(origin, split)}):
+                raise ValueError(
+                    f"datasets.{name}.{split} has sequences {strange} that {dataset.of} lacks in that split: add them"
+                    f" to datasets.{dataset.of}.{split}"
+                )
+
+
+def check_pretraining(config: Config, where: str, pretraining: Pretraining) -> None:
+    """Raises `ValueError` where the student has no backbone of its own, or the teacher has not what is contrasted."""
+    check_name(f"{where}.dataset", pretraining.dataset, "datasets", config.datasets)
+    check_name(f"{where}.teacher", pretraining.teacher, "teachers", config.teachers)
+    check_name(f"{where}.student", pretraining.student, "students", config.students)
+    network, teacher = config.students[pretraining.student].network, config.teachers[pretraining.teacher]
+    if not network.has_backbone or network.embedding_width is not None:
+        raise ValueError(
+            f"{where}.student: the network of student {pretraining.student} must be a minkunet without an embedding of"
+            " its own; contrast.projection says how wide the one of pre-training is"
+        )
+    if "features" not in teacher.cache_teacher.targets:
+        raise ValueError(
+            f"{where} contrasts features, which teacher {pretraining.teacher} does not cache: add features to"
+            f" teachers.{pretraining.teacher}.cache_teacher.targets"
+        )
+    if max(pretraining.contrast.stages) >= teacher.stages:
+        raise ValueError(
+            f"{where}.contrast.stages is {pretraining.contrast.stages}, but teacher {pretraining.teacher} has"
+            f" {teacher.stages} stages, counted from 0"
+        )
+
+
+def check_experiment(config: Config, where: str, experiment: Experiment) -> None:
+    """Raises `ValueError` where parts of the experiment do not exist, or do not fit together."""
+    check_name(f"{where}.dataset", experiment.dataset, "datasets", config.datasets)
+    check_name(f"{where}.teacher", experiment.teacher, "teachers", {*config.teachers, *config.oracles})
+    check_name(f"{where}.student", experiment.student, "students", config.students)
+    check_name(f"{where}.pretraining", experiment.pretraining, "pretrainings", config.pretrainings)
+    teacher = config.teachers.get(experiment.teacher or "")
+    if experiment.teacher in config.oracles and config.datasets[experiment.dataset].simulate_drive is None:
+        raise ValueError(
+            f"{where}.teacher is {experiment.teacher!r}, an oracle, which needs dense truth, but"
+            f" datasets.{experiment.dataset} has no simulate_drive. Name a simulated data set, or one of"
+            f" {sorted(config.teachers)}"
+        )
+    _check_beginning(config, where, experiment)
+    _check_classes(config, where, experiment, teacher)
+    _check_network(config, where, experiment, teacher)
+    _check_labels(config, where, experiment, teacher)
+    if experiment.teacher is not None:
+        _check_targets(config, where, experiment, teacher)
+
+
+def _check_classes(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:
+    """Raises `ValueError` where the ids of labelled images mean other classes than those of the drives."""
+    if teacher is None or teacher.images is None:
+        return
+    images, data = f"image_sets.{teacher.images}", f"datasets.{experiment.dataset}"
+    try:
+        table = config.image_sets[teacher.images].class_table
+        table.check_same(config.datasets[experiment.dataset].class_table, images, data)
+    except InputError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def check_comparison(config: Config, where: str, comparison: ComparisonSettings) -> None:
+    """Raises `ValueError` where experiments of the comparison are unknown, or its figure cannot show them."""
+    if unknown := sorted({about.experiment for about in comparison.experiments.values()} - config.experiments.keys()):
+        raise ValueError(f"{where}.experiments names experiments {unknown}, which experiments: does not hold")
+    teachers = {label: config.experiments[about.experiment].teacher for label, about in comparison.experiments.items()}
+    oracles = [label for label, teacher in teachers.items() if teacher in config.oracles]
+    if comparison.figure == "oracles" and not oracles:
+        raise ValueError(f"{where}.figure is oracles, but no oracle teaches in its experiments: write figure: rows")
+    if comparison.figure in ("curves", "arms") and oracles:
+        raise ValueError(
+            f"{where}.figure is {comparison.figure}, in which nothing tells that an oracle teaches {oracles[0]!r}:"
+            " write figure: oracles"
+        )
+
+
+def _check_beginning(config: Config, where: str, experiment: Experiment) -> None:
+    """Raises `ValueError` where the pre-trained backbone is of another network."""
+    if experiment.pretraining is None:
+        return
+    begun = config.pretrainings[experiment.pretraining].student
+    if config.students[begun].network != config.students[experiment.student].network:
+        raise ValueError(
+            f"{where}: student {experiment.student} has another network than student {begun} of pretraining"
+            f" {experiment.pretraining}: give both the same network"
+        )
+
+
+def _check_network(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:
+    """Raises `ValueError` where the network has no part for a loss, or shares a classifier that no teacher has."""
+    student = config.students[experiment.student]
+    if student.network.stages == 0 and (student.losses.auxiliary or student.losses.distillation):
+        raise ValueError(
+            f"{where}: student {experiment.student} is a {student.network.kind}, which has no stages: leave"
+            f" students.{experiment.student}.losses.auxiliary and .distillation out; losses.output distils soft labels"
+        )
+    if student.network.shares_classifier and (teacher is None or teacher.images is None):
+        raise ValueError(
+            f"{where}: student {experiment.student} shares its teacher's classifier, which only a teacher with images:"
+            " has, an image segmentation network"
+        )
+
+
+def _check_labels(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:
+    """Raises `ValueError` where there are no labels, and the student or its teacher learns from nothing else."""
+    if config.datasets[experiment.dataset].labelled != 0:
+        return
+    if experiment.teacher is None:
+        raise ValueError(
+            f"{where}: no scan of {experiment.dataset} has labels, which is all that it could learn from: it has no"
+            " teacher"
+        )
+    if teacher is not None and teacher.needs_labels:
+        raise ValueError(
+            f"{where}: no scan of {experiment.dataset} has labels, from which teacher {experiment.teacher} learns; one"
+            " with images: needs none"
+        )
+
+
+def _check_targets(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:
+    """Raises `ValueError` where a loss is on what the teacher does not hand on.
+
+    teacher: None for an oracle, which hands on the logits of all stages, and no features.
+    """
+    network, losses = config.students[experiment.student].network, config.students[experiment.student].losses
+    cached = ["logits"] if teacher is None else teacher.cache_teacher.targets
+    stages = STAGES if teacher is None else teacher.stages
+    for needed, wanted in (("logits", losses.soft_labels), ("features", losses.features > 0)):
+        if wanted and needed not in cached:
+            raise ValueError(
+                f"{where}: student {experiment.student} distils {needed}, which teacher {experiment.teacher} does not"
+                f" cache: add {needed} to its cache_teacher.targets"
+            )
+    if losses.taught and max(losses.stages) >= stages:
+        raise ValueError(
+            f"{where}: losses.stages of student {experiment.student} is {losses.stages}, but teacher"
+            f" {experiment.teacher} has {stages} stages, counted from 0"
+        )
+    if network.stages not in (0, stages) and (losses.distillation or losses.features):
+        raise ValueError(
+            f"{where}: student {experiment.student} has {network.stages} scales and teacher {experiment.teacher}"
+            f" {stages} stages: give it as many, or no teacher (teacher: null)"
+        )

@@ -1,0 +1,64 @@
+"""Dry runs, one after the other in one process, which saves most of what the command takes for each.
+
+Reads lines {"folder": ..., "targets": [...]} and answers each with one, all JSON: a list with [rule, input files,
+reason, updated input files] of every job, the reason empty where it would not run; or {"error": ...}. The fixture `dag`
+asks.
+"""
+
+import ast
+import json
+import logging
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import DAGSettings, OutputSettings, ResourceSettings
+
+# Snakemake ends a dry run that is as quiet as this where its jobs are known, before it goes through them.
+OUTPUT = OutputSettings(
+    dryrun=True,
+    quiet={Quietness.RULES, Quietness.PROGRESS},
+    log_level_override=logging.ERROR,
+    enable_file_logging=False,
+)
+
+PATH = sys.path.copy()
+
+# Half of a dry run is parsing the package (`sources.py`). The same text gives the same tree, which nobody changes.
+ast.parse = cache(ast.parse)
+
+
+def dry_run(folder, targets):
+    """[rule, input files, reason, updated input files] of every job behind `targets` in `folder`."""
+    # The Snakefile imports the package of its own folder, whose files may differ from the last time.
+    sys.path[:] = PATH
+    for name in [name for name in sys.modules if name.partition(".")[0] == "elite_pipeline"]:
+        del sys.modules[name]
+    folder = Path(folder)
+    with SnakemakeApi(OUTPUT) as api:
+        workflow = api.workflow(ResourceSettings(cores=2), snakefile=folder / "Snakefile", workdir=folder)
+        workflow.dag(DAGSettings(targets=targets)).execute_workflow(executor="dryrun")
+        dag = workflow._workflow.dag
+        why = {job: dag.reason(job) if dag.needrun(job) else None for job in dag.jobs}
+        return [
+            [job.rule.name, sorted(job.input), str(reason or ""), sorted(reason.updated_input) if reason else []]
+            for job, reason in why.items()
+        ]
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed must not look like an answer
+    for line in sys.stdin:
+        try:
+            answer = dry_run(**json.loads(line))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
