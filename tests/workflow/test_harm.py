@@ -158,7 +158,7 @@ def checkout(tmp_path):
     return copy
 
 
-@pytest.mark.parametrize("name", ["a';touch PWN;'b", "$(touch PWN)", "two words"])
+@pytest.mark.parametrize("name", ["a';touch PWN;'b", "$(touch PWN) and two words"])
 def test_the_checkouts_path_is_no_command(checkout, snakemake, tmp_path, name):
     output = snakemake(checkout(name), "data/demo/sequences/00")
     assert "100%" in output, output

@@ -85,7 +85,7 @@ def warehouse(tmp_path):
     return tmp_path
 
 
-TARGETS = ["results/own_summary.md", "results/own_predictions", "models/own/README.md"]
+TARGETS = ["results/own_miou.json", "results/own_predictions", "models/own/README.md"]
 
 
 def test_five_classes_of_a_warehouse(warehouse, snakemake):
