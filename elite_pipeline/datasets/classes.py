@@ -6,7 +6,7 @@ is ours. `classes/` holds those that ship with the package.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +150,23 @@ def class_table(name: str) -> ClassTable:
 
     Raises `InputError` that names the file, the key and the remedy.
     """
-    import yaml
-
     path = table_path(name)
     try:
-        content = yaml.safe_load(path.read_text())
+        return _read(name, path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(
             f"{path}: no class table there ({error.strerror}). Write one of {', '.join(packaged())}, or the path of a"
             " YAML file in the form of semantic-kitti-api's config/semantic-kitti.yaml."
         ) from None
+
+
+@cache
+def _read(name: str, path: Path, date: int) -> ClassTable:
+    """The table in `path`, read once for each `date` of the file: twenty data sets may name one table."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no readable YAML ({reason}). Correct it.") from None

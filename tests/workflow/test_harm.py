@@ -59,12 +59,17 @@ def test_recorded_folders_in_the_place_of_simulated_ones_are_kept(run, write_dri
     for target in ("data/demo/sequences/00", "results/semkitti_miou.json"):
         output = snakemake(target)
         assert "data/demo/sequences/00 was not made by simulate_drive" in output
+    # A sequence that the configuration does not name can still be asked for.
+    (folder / "data/demo/sequences/00").rename(folder / "data/demo/sequences/77")
+    output = snakemake("--force", "data/demo/sequences/77")
+    assert "data/demo/sequences/77 was not made by simulate_drive" in output
+    kept = files(folder / "data")
+    assert {name.replace("/77/", "/00/"): content for name, content in kept.items()} == before
     shutil.rmtree(folder / "data/demo")
     (folder / "data/worlds/images").mkdir(parents=True)
     (folder / "data/worlds/images/mine.png").write_bytes(b"mine")
     assert "data/worlds was not made by simulate_images" in snakemake("data/worlds")
     assert (folder / "data/worlds/images/mine.png").read_bytes() == b"mine"
-    assert before
 
 
 def test_simulated_drives_may_be_simulated_again(run):

@@ -53,16 +53,19 @@ try:
         config = completed(config, load(comparisons))
     # Dumped from the validated model: defaults filled in, numbers as numbers, the same for any spelling of the YAML.
     config = validate(Config, config, "config.yaml").model_dump(mode="json")
-    # Before any job: Snakemake itself empties the folders that a rule is about to make.
-    for name, chosen in config["datasets"].items():
-        if chosen["simulate_drive"] and not chosen["of"]:
-            for sequence in {*chosen["train"], *chosen["val"], *chosen["test"]}:
-                refuse_recordings(
-                    Path(f"data/{name}/sequences/{sequence}"), "simulate_drive"
-                )
-    for name, chosen in config["image_sets"].items():
-        if chosen["simulate_images"]:
-            refuse_recordings(Path(f"data/{name}"), "simulate_images")
+    # Before any job: Snakemake itself empties the folders that a rule is about to make. Not in the jobs of a cluster,
+    # which might meet a folder that is just being emptied; their stages check it again.
+    if workflow.is_main_process:
+        for name, entry in config["datasets"].items():
+            if entry["simulate_drive"]:
+                drives = Path(f"data/{entry['of'] or name}/sequences")
+                named = {*entry["train"], *entry["val"], *entry["test"]}
+                there = {drive.name for drive in drives.glob("*") if drive.is_dir()}
+                for sequence in named | there:
+                    refuse_recordings(drives / sequence, "simulate_drive")
+        for name, entry in config["image_sets"].items():
+            if entry["simulate_images"]:
+                refuse_recordings(Path(f"data/{name}"), "simulate_images")
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
