@@ -212,7 +212,7 @@ def test_tuning_keeps_to_the_precision(encoder, tmp_path, monkeypatch, precision
 def test_a_precision_that_the_device_lacks_is_refused_before_tuning(encoder, tmp_path):
     chosen = settings()
     teacher, view = build(encoder, chosen)
-    with pytest.raises(InputError, match="precision 16-mixed is not what the cpu of this machine computes in"):
+    with pytest.raises(InputError, match="precision 16-mixed is not supported by the cpu of this machine"):
         tuning.tune(teacher, dataclasses.replace(view, precision="16-mixed"), Pictures(), chosen, tmp_path)
 
 
