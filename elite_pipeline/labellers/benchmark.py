@@ -46,7 +46,7 @@ def split(view: "CameraView", seed: int, held_out: float | None) -> tuple[np.nda
     Returns (shown, reference). shown: indices of points in random order. reference: (H, W) uint8 training ids, `IGNORE`
     where the label is unknown. With held-out points, it is also `IGNORE` at every pixel that holds a shown point.
     """
-    # The order depends on the view's title only, so it does not change when other views are added.
+    # The order depends only on the seed and the view's title. It does not change when other views are added.
     order = np.random.default_rng([seed, zlib.crc32(view.title.encode())]).permutation(len(view.pixel))
     if held_out is None:
         return order, view.truth  # pyright: ignore[reportReturnType]
@@ -130,7 +130,7 @@ class Score:
         self.seconds = 0.0
 
     def add(self, reference: np.ndarray, made: PseudoLabels, seconds: float) -> float:
-        """Add one view (reference: from `split`). Return its accuracy over the covered pixels; NaN if there are none."""
+        """Add one view (reference: from `split`). Return its accuracy over covered pixels; NaN if none is covered."""
         view = Confusion(self.confusion.classes)
         view.add(reference, made.label)
         self.confusion.counts += view.counts
@@ -194,9 +194,9 @@ class LabellerComparison:
         labellers = {name: score.summary(dense) for name, score in self.scores.items()}
         for name in ("paper", "default", "nearest"):
             labellers[name] = {"labeller": LABELLERS.get(name, name), **labellers[name]}
-        there = labellers.pop("nearest at paper")
+        at_paper_coverage = labellers.pop("nearest at paper")
         compared = ("accuracy", "miou", "miou_of_all")
-        labellers["paper"]["nearest_at_this_coverage"] = {name: there[name] for name in compared}
+        labellers["paper"]["nearest_at_this_coverage"] = {name: at_paper_coverage[name] for name in compared}
         pairs = [(view["default"], view["nearest"]) for view in self.per_frame]
         gains = [default - nearest for default, nearest in pairs if None not in (default, nearest)]
         against = {

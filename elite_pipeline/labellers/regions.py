@@ -249,7 +249,7 @@ def nearest_through(
         distance[box][nearer] = through[nearer]
         label[box][nearer] = name
     edge = border(label)
-    beside = distance_to(edge) + 1 if edge.any() else np.full(label.shape, _FAR)
+    to_border = distance_to(edge) + 1 if edge.any() else np.full(label.shape, _FAR)
     distance = distance.clip(max=_FAR)
-    sure = 1 - DOUBT * np.square(distance / (beside + distance))
-    return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * sure)).astype(np.uint8)
+    chance = 1 - DOUBT * np.square(distance / (to_border + distance))
+    return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * chance)).astype(np.uint8)

@@ -33,7 +33,7 @@ REGION = 16
 PROMPT = 64
 """Channels of the prompt encoder and mask decoder (SAM: 256)."""
 THRESHOLDS = (0.5, 0.7, 0.9)
-"""Default thresholds of the three masks: the smallest cosine to the click's region embedding inside a mask.
+"""Default thresholds of the three masks. A mask holds pixels with a cosine to the click above its threshold.
 
 `calibrate_thresholds` replaces them."""
 SHARPNESS = 10.0

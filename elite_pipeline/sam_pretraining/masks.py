@@ -119,7 +119,7 @@ def draw_clicks(
     """Draw `count` random clicks, and return them with the true masks of the clicked regions.
 
     `region`: (H, W) integers. `over`: "regions" draws small and large regions equally often; "pixels" draws them in
-    proportion to their area. `cell`: side of a mask cell in pixels. A cell belongs to the mask if its middle pixel does.
+    proportion to their area. `cell`: side of a mask cell in pixels. A cell is in the mask if its middle pixel is.
 
     Returns clicks (count, 2) float32, (u, v) pixels, and masks (count, H / cell, W / cell) float32.
     """

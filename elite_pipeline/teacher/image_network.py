@@ -166,8 +166,8 @@ class SegmentationTeacher(nn.Module):
     def silence(self, known: torch.Tensor) -> None:
         """Change the classifier so that classes that are not `known` are never predicted.
 
-        known: (K,) bool. This holds for this teacher and for every student that shares its classifier. The network was
-        not trained on the other classes; their random weights would give meaningless predictions.
+        This applies to this teacher and to every student that shares its classifier. The network was not trained on
+        the other classes; their random weights would give meaningless predictions. known: (K,) bool.
         """
         self.head.classifier.weight[~known] = 0
         self.head.classifier.bias[~known] = SILENT

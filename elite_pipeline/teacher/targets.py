@@ -41,7 +41,7 @@ def answer(
     """
     places = [view.pixels(pixel, image.shape[:2]) for pixel, image in zip(pixels, images, strict=True)]
     prepared = stack([view.prepare(image) for image in images]).to(device)
-    answers: list[dict[str, np.ndarray]] = [{} for _ in images]
+    results: list[dict[str, np.ndarray]] = [{} for _ in images]
     with view.autocast(device):
         stages, points = teacher.encoder(prepared), [torch.from_numpy(place).to(device) for place in places]
         values = None
@@ -51,17 +51,17 @@ def answer(
     if values is not None:
         # The largest float16 is 65504. An infinite logit would make a student's softmax NaN.
         values = values.float().clamp(-6e4, 6e4).half().cpu().numpy()
-        for result, found in zip(answers, np.split(values, np.cumsum([len(p) for p in places])[:-1]), strict=True):
+        for result, found in zip(results, np.split(values, np.cumsum([len(p) for p in places])[:-1]), strict=True):
             result["logits"] = found
     if features:
         maps = patch_maps(teacher, stages, view.patch).cpu().numpy()  # (B, S, D, rows, columns)
-        for result, place, patches, image in zip(answers, places, maps, images, strict=True):
+        for result, place, patches, image in zip(results, places, maps, images, strict=True):
             columns = view.padded(*image.shape[:2])[1] // view.patch
             hit, of_point = hit_patches(place, columns, view.patch)
             result["point_patch"] = of_point.astype(np.uint16)
             result["patch_index"] = hit.astype(np.uint16)
             result["patch_feature"] = np.moveaxis(patches[:, :, hit // columns, hit % columns], 2, 0)
-    return answers
+    return results
 
 
 def hit_patches(pixel: np.ndarray, columns: int, patch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -184,7 +184,7 @@ def elite_trains(encoder: str) -> str:
         return ""
     return (
         "For comparison, ELiTe's released code trains {adapters:,} parameters in adapters and {upscalers:,} in"
-        " upscalers; it has three adapters of rank 12 on q, k and v, where SAM's fused qkv has one here"
+        " upscalers. It has separate adapters of rank 12 on q, k and v; here, SAM's fused qkv has a single adapter"
     ).format(**ELITE_TRAINS[encoder])
 
 
