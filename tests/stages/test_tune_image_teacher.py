@@ -59,7 +59,7 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys, classes):
     assert held_out["iou"]["person"] == 0, "nobody taught it"
     assert min(held_out["iou"]["car"], held_out["iou"]["road"]) > 0.4
     card = (out / "README.md").read_text()
-    assert "the last 2 images by name, held out; it was trained on the 4\nbefore them" in card
+    assert "the last 2 are held out, and the 4 before them were used for training" in card
     assert "| road |" in card
     assert "\n\n\n" not in card
 
