@@ -172,7 +172,7 @@ def test_faults_of_a_teacher_are_told(
     with pytest.raises(InputError, match=r"8 channels and the student's 16: write network\.embedding=8"):
         Segmentation(examples, changed(fskd_settings, "network", embedding=16))
     soft = changed(fskd_settings, "losses", features=0.0)
-    with pytest.raises(InputError, match=r"network\.embedding must be .* 8"):
+    with pytest.raises(InputError, match=r"set network\.embedding=8, which is the teacher's upscaler"):
         Segmentation(examples, changed(soft, "network", embedding=16))
     rewrite_targets(taught["targets"], classifier_weight=None, classifier_bias=None)
     with pytest.raises(InputError, match="no classifier to share"):
