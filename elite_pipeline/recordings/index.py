@@ -234,7 +234,7 @@ def _table(path: Path) -> tuple[pa.Table, Source]:
 
 
 def _collect(faults: list[str], function: Callable[..., Value], *arguments: Any) -> Value | None:
-    """`function(*arguments)`. Where it raises `InputError`: None, and the message is added to `faults`."""
+    """`function(*arguments)`. If it raises `InputError`, the message is added to `faults` and the result is None."""
     try:
         return function(*arguments)
     except InputError as error:

@@ -65,7 +65,7 @@ class Adaptation(nn.Module):
         self.layers = nn.ModuleList(SelfCalibrated(width) for _ in range(layers))
 
     def forward(self, features: Tensor, pyramid: Pyramid, scale: int = 1) -> Tensor:
-        """(V, C) adapted `features` (V, C) of the voxels of stride `scale`.
+        """(V, C): the adapted `features` (V, C) of the voxels of stride `scale`.
 
         The `pyramid` must also have the stride `scale * pooling`.
         """

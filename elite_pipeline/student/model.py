@@ -190,7 +190,7 @@ class Predictor:
         Raises `InputError` where `points` has another shape, or contains numbers that are not finite.
         """
         if points.ndim != 2 or points.shape[1] != 4 or not np.isfinite(points).all():
-            raise InputError(f"a scan has shape (N, 4): x, y, z, remission, all finite; this one has {points.shape}")
+            raise InputError(f"a scan must be (N, 4) finite numbers (x, y, z, remission); its shape is {points.shape}")
         if len(points) == 0:
             return np.zeros(0, dtype=np.uint8)
         pyramid = self.voxelise(points)

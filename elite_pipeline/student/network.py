@@ -60,7 +60,7 @@ def parameters(network: nn.Module) -> int:
 
 
 class StageHeads(nn.Module):
-    """A 3D classifier (C-128-K) per stage, for training only. Its logits are compared with labels and the teacher."""
+    """A 3D classifier (C-128-K) per stage, for training only. It learns from labels and from the teacher."""
 
     def __init__(self, *, stages: int, width: int, classes: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if not torch.cuda.is_available():
-    # On import, spconv describes each of its 728 GPU kernels in Python. That takes ten times as long as the rest.
+    # On import, spconv describes each of its 728 GPU kernels in Python. It takes ten times as long as all the rest.
     spconv.core.ALL_NATIVE_PARAMS.clear()
     spconv.core.ALL_IMPGEMM_PARAMS.clear()
 
@@ -64,7 +64,7 @@ class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
 
 
 class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
-    """A 2x2x2 convolution of stride 2. Its output voxels are twice as wide and hold an input. Even shapes only."""
+    """A 2x2x2 convolution of stride 2. Its output voxels are twice as wide; each holds an input. Even shapes only."""
 
     def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 2, stride=2, bias=False, indice_key=key)

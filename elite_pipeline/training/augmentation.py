@@ -28,9 +28,9 @@ def augment(points: Tensor, settings: Augmentation, generator: torch.Generator) 
 
 
 def remap(indices: Tensor, rows: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Indices of points after only `rows` of all `points` points were kept. indices: (M,), before that.
+    """Map `indices` (M,) of `points` points to positions in the kept `rows`.
 
-    Returns (positions of the M indices that are left, their new values).
+    Returns (positions of the indices that are left, their new values). Indices of dropped points are removed.
     """
     new = torch.full((points,), -1)
     new[rows] = torch.arange(len(rows))

@@ -3,8 +3,8 @@
 In each step, the 3D features of the points of some scans pass through a linear map and the domain-adaptation module.
 The 2D features of the image patches (or superpixels) that these points hit pass through another linear map. InfoNCE
 matches each pair against all other pairs of the step. Where the abstract of arXiv 2509.00379 gives no value, the value
-of SLidR (arXiv 2203.16258) is used. Students start from the backbone alone: they do not use the linear maps and the
-module.
+of SLidR (arXiv 2203.16258) is used. Students start from the backbone alone. The linear maps and the module are not
+passed on to them.
 """
 
 import json
@@ -106,7 +106,7 @@ def pairs(
 
 
 def save(folder: Path, learner: ContrastLearner, config: dict[str, Any], log: Path) -> None:
-    """Write the result to the new `folder`: the backbone, the layers that students do not use, `config` and the log."""
+    """Write the result to the new `folder`: backbone, layers that are not passed on, `config` and log."""
     left = ("student.backbone.", "student.classifier.")
     parts = {
         BACKBONE: learner.student.get_submodule("backbone").state_dict(),

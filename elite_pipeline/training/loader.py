@@ -20,7 +20,7 @@ AHEAD = 2
 
 SHARED = 1 << 30
 """Bytes of shared memory per training process. With less, nothing is read ahead. A batch of SemanticKITTI takes about
-50 MB, which is all that Docker gives a container by default."""
+50 MB, which is about all that Docker gives a container by default."""
 
 MORE_MEMORY = "Give the container more shared memory, for example with docker run --shm-size=8g"
 
@@ -99,6 +99,6 @@ def readers_for(device: torch.device, threads: int, label: str, *, processes: in
     except OSError:
         free = 0
     if free < SHARED * processes:
-        print(f"{label}: {free >> 20} MB of shared memory: scans are not read ahead; the GPU waits. {MORE_MEMORY}")
+        print(f"{label}: only {free >> 20} MB of shared memory: no scan is read ahead, the GPU waits. {MORE_MEMORY}")
         return 0
     return threads

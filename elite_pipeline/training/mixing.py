@@ -147,7 +147,7 @@ def join(*examples: Example) -> Example:
 def _exchange(first: Example, leaves: Tensor, second: Example, comes: Tensor) -> Example:
     """`first` without its points in `leaves`, plus the points of `second` in `comes`.
 
-    leaves, comes: (N,) bool of each scan. Returns `first` if no point would be left.
+    leaves, comes: one bool per point of `first` and of `second`. Returns `first` if no point would be left.
     """
     if leaves.all() and not comes.any():
         return first
