@@ -112,7 +112,7 @@ def test_damaged_scans(drive, model, tmp_path):
 
 
 def test_no_student_and_no_device(drive, model, tmp_path):
-    with pytest.raises(InputError, match=r"gone/config\.json: no readable student there"):
+    with pytest.raises(InputError, match=r"gone/config\.json: cannot read a trained student there"):
         predict(tmp_path / "gone", tmp_path / "out", drive)
     with pytest.raises(InputError, match=r"--device coda: .* Try --device cpu"):
         main([str(drive), "--model", str(model), "--out", str(tmp_path / "out"), "--device", "coda"])

@@ -60,7 +60,7 @@ def test_faults_leave_no_index(frames, tmp_path):
     with pytest.raises(InputError, match="sequence 01 has no labelled scans 000002"):
         run(frames, "01", tmp_path / "few.parquet", 'labelled={"01": ["000002"]}')
     frames[2].write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"02\.parquet is no readable index"):
+    with pytest.raises(InputError, match=r"02\.parquet is not a readable index"):
         run(frames, "01", tmp_path / "few.parquet", "labelled=0.5")
     with pytest.raises(InputError, match="labelled"):
         run(frames[:2], "01", tmp_path / "few.parquet", "labelled=-0.5")
