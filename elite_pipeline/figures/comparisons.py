@@ -136,7 +136,11 @@ def _experiment_rows(axis: Axes, experiments: Mapping[str, Any]) -> None:
         labels = f"{scans:,} scan{'s' * (scans != 1)}" if scans else "no labels"
         _note(axis, row, spread_text(experiment, ".1f"), labels + knows)
     _name_rows(axis, _numbered(experiments))
-    axis.set_title("mIoU, %. Right: labelled scans, teacher's mIoU at projected points", loc="left", fontsize=9.5)
+    axis.set_title(
+        "mIoU, %. Bars: mean ± standard deviation (sd). Right: labelled scans, teacher's mIoU at projected points",
+        loc="left",
+        fontsize=9.5,
+    )
     legend_below(axis, experiment_marks(experiments), 0.03)
 
 

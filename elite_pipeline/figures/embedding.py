@@ -12,7 +12,7 @@ from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.figures.canvas import INK, save
 from elite_pipeline.figures.drives import plt
 
-MODALITIES = {"2D, of the image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
+MODALITIES = {"2D, image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
 """Colours of the modalities, in the order of `evaluation.embedding.plane`."""
 
 OTHERS = "#dddddd"
