@@ -3,7 +3,7 @@
 Voxels lie in a frame. In "cartesian" its axes are x, y and z in metres; in "cylindrical", rho in metres, phi in degrees
 from -180 to 180, and z in metres, where voxels on the two sides of phi = 180 are no neighbours, as in SLidR's code.
 
-A voxel is one packed int64 key, so that finding the distinct ones is a sort of numbers: a hundred times faster than
+A voxel is one packed int64 key, so that finding the distinct ones is a sort of numbers: 46 times as fast as
 `torch.unique(dim=0)` on rows, in the same order. Coarse voxels are found from the finest ones, not from the points.
 """
 
