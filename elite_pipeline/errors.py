@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from elite_pipeline.compiler import leave_out_compiler
+
 
 class InputError(Exception):
     """Bad input. Shown as its message alone, without a traceback."""
@@ -10,6 +12,7 @@ class InputError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main()`; an `InputError` becomes one message on stderr and exit status 1."""
+    leave_out_compiler()
     try:
         main()
     except InputError as error:

@@ -20,7 +20,7 @@ from elite_pipeline.choices import TABLES
 
 PACKAGE = Path(__file__).parent
 PLUMBING = {
-    *("choices", "sources", "errors", "progress", "provenance", "results", "marker", "system", "checkpoints"),
+    *("choices", "sources", "errors", "progress", "provenance", "results", "marker", "system", "checkpoints", "compiler"),
     *("config", "stages"),
 }
 """Modules and folders at the package's root that are not followed. Settings count by their values: they are params."""

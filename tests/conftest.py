@@ -28,6 +28,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
+def warm_python():
+    """Path of a `python` that runs `-m module` and `-c code` at once. See `warm_python.py`."""
+    with TemporaryDirectory(prefix="warm_python_") as folder:
+        server = WarmPython(Path(folder))
+        yield str(server.path)
+        server.close()
+
+
+@pytest.fixture(scope="session")
 def write_drive():
     """A function that writes, to a folder, a sequence: 3 scans of 500 points around the sensor, images of 80 x 40."""
 
