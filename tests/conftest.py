@@ -1,11 +1,14 @@
 """Fixtures that several tests share: a tiny drive on disk, and the real sample frames where they lie."""
 
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,8 +31,11 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
-def warm_python():
-    """Path of a `python` that runs `-m module` and `-c code` at once. See `warm_python.py`."""
+def warm_python(pytestconfig):
+    """Return the path of a `python` that starts at once. See `warm_python.py`. On a GPU, which no fork can use: Python."""
+    if pytestconfig.option.markexpr == "gpu":
+        yield sys.executable
+        return
     with TemporaryDirectory(prefix="warm_python_") as folder:
         server = WarmPython(Path(folder))
         yield str(server.path)

@@ -64,11 +64,11 @@ def environment():
 
 
 @pytest.fixture(scope="session")
-def snakemake(environment):
+def snakemake(environment, warm_python):
     """A function (folder, *arguments) that runs Snakemake there and returns what it printed."""
 
     def run(folder, *arguments):
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        command = [warm_python, "-m", "snakemake", "--cores", "2", *arguments]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
         return result.stdout + result.stderr
 
