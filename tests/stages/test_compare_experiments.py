@@ -99,7 +99,7 @@ def test_a_pretraining_and_a_student_without_labels(words, tmp_path):
     assert (taught["labelled"], taught["labelled_scans"], taught["known_classes"]) == (0, 0, ["car", "road"])
     text = (tmp_path / "c_comparison.md").read_text()
     assert "| 2 | taught, sam | none: zero-shot | 50.0 (90.0) | 37.5 |" in text
-    assert "Begun with a pre-trained backbone, of the same seed: `udakd`: #1." in text
+    assert "Experiments with a pre-trained backbone (of the same seed): `udakd`: #1." in text
     assert "Over the known ones they are: #2 37.5 over 2." in text
 
 

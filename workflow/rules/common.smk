@@ -26,7 +26,7 @@ from snakemake.exceptions import WorkflowError
 if sign := next((sign for sign in ":{}" if sign in str(workflow.basedir)), None):
     raise WorkflowError(
         f"{workflow.basedir}: this path contains {sign}, which has a special meaning for Python or Snakemake. Move the"
-        f" checkout to a path without {sign}"
+        " checkout to a path without it."
     )
 # Stages run with the Python that runs Snakemake, even if no environment is activated. With conda, they run with conda's.
 own_python = (
