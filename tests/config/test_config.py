@@ -118,7 +118,7 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
             "unet",
             "students.minkunet_demo.network: kind must be spvcnn or minkunet",
         ),
-        ("students.minkunet_demo.network.blocks", [1, 1], "network: planes is .*as many down as up"),
+        ("students.minkunet_demo.network.blocks", [1, 1], "network: planes is .*as many stages down as up"),
         ("students.minkunet34.network.voxel_size", [0.1, 1.0], "students.minkunet34.network.voxel_size"),
         ("students.minkunet34.network.volume", [[0.0, 80.0], [0.0, 360.0], [-5.0, 3.0]], "cylindrical frame"),
         ("students.minkunet_demo.network.classifier", "shared", "classifier needs an embedding"),
