@@ -60,7 +60,7 @@ def check_variants_sequences(config: Config) -> None:
 
 
 def check_pretraining(config: Config, where: str, pretraining: Pretraining) -> None:
-    """Raises `ValueError` where the student has no plain backbone, or the teacher lacks features or stages."""
+    """Raises `ValueError` where the student has no backbone or has an embedding, or the teacher lacks the features."""
     check_name(f"{where}.dataset", pretraining.dataset, "datasets", config.datasets)
     check_name(f"{where}.teacher", pretraining.teacher, "teachers", config.teachers)
     check_name(f"{where}.student", pretraining.student, "students", config.students)

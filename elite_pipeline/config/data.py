@@ -61,7 +61,7 @@ class PaperLabeller(Section):
 
 
 class RegionsLabeller(Section):
-    """One SAM prompt per connected region of points. Inside a mask, the nearest label wins."""
+    """One SAM prompt per connected region of points. The nearest label wins; distances outside its masks count more."""
 
     regions: Count
     inside: Count

@@ -96,7 +96,10 @@ def _advice(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return "this key is missing"
     if error["type"] == "string_pattern_mismatch" and error.get("ctx", {}).get("pattern") == rf"^{NAME}$":
-        return f"{error['input']!r} is not a valid name; start with a letter or digit, then also use '.', '_' and '-'"
+        return (
+            f"{error['input']!r} is not a valid name; use letters, digits, '.', '_' and '-', and start with a letter"
+            " or a digit"
+        )
     if error["type"] == "string_type" and {"train", "val", "test"} & set(error["loc"]):
         found = error["input"]
         quoted = f"{found:02d}" if type(found) is int else "08"

@@ -83,7 +83,7 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
             ["00", 8],
             "datasets.demo.train.1: 8 is not a valid name; write the name of the sequence in quotes, .*08",
         ),
-        ("datasets.demo.train", ["a/b"], "datasets.demo.train.0: 'a/b' is not a valid name; start with a letter"),
+        ("datasets.demo.train", ["a/b"], "datasets.demo.train.0: 'a/b' is not a valid name; use letters, digits"),
         ("datasets.demo.train", [".."], "datasets.demo.train.0: '..' is not a valid name"),
         ("datasets.demo.format", "nuscenes", "datasets.demo.format: unknown format 'nuscenes'; choose .*semantickitti"),
         ("datasets.demo.classes", "nuscenes", "datasets.demo.classes: .*nuscenes: there is no such class table"),

@@ -51,7 +51,7 @@ rule evaluate_miou:
 
 
 rule measure_latency:
-    """Time a student: latency of every phase per scan, batch size 1, against the 24 Hz budget (41.7 ms)."""
+    """Measure a student's latency per scan, phase by phase, batch size 1, against the 24 Hz budget (41.7 ms)."""
     input:
         sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
