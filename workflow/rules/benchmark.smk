@@ -41,7 +41,7 @@ rule evaluate_miou:
         dataset=dataset_name,
         teacher=teacher_name,
         oracle=experiments_oracle,
-        # Only the augmented target depends on it: another number of votes does not make the official result again.
+        # Only the augmented target depends on it: another number of votes does not rerun the official evaluation.
         votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"

@@ -48,7 +48,7 @@ try:
     # Refuses duplicate keys. Snakemake would silently use the last one.
     for file in workflow.configfiles:
         load(Path(file))
-    # A second `configfile:` would merge a user's `streets` with the `streets` of the comparisons.
+    # No second `configfile:`, because Snakemake would merge a user's `streets` with the `streets` of the comparisons.
     if (comparisons := Path(workflow.basedir, COMPARISONS)).exists():
         config = completed(config, load(comparisons))
     # Dumped from the validated model: it has all defaults and is the same for every spelling of the YAML.
