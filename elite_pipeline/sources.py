@@ -20,8 +20,8 @@ from elite_pipeline.choices import TABLES
 
 PACKAGE = Path(__file__).parent
 PLUMBING = {
-    *("choices", "sources", "errors", "progress", "provenance", "results", "marker", "system", "checkpoints", "compiler"),
-    *("config", "stages"),
+    *("choices", "sources", "errors", "progress", "provenance", "results", "marker", "system", "checkpoints"),
+    *("compiler", "config", "stages"),
 }
 """Modules and folders at the package's root that are not followed. Settings count by value: they are params."""
 

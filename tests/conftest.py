@@ -32,7 +32,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def warm_python(pytestconfig):
-    """Return the path of a `python` that starts at once. See `warm_python.py`. On a GPU, which no fork can use: Python."""
+    """Return the path of a `python` that starts at once (`warm_python.py`); of Python itself in tests of a GPU."""
     if pytestconfig.option.markexpr == "gpu":
         yield sys.executable
         return

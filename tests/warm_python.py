@@ -93,7 +93,7 @@ def serve(address: str, parent: int) -> None:
 
 
 def import_libraries() -> None:
-    """Import `LIBRARIES`, and with the package's own ways of importing torch, spconv and Open3D, these; not the package."""
+    """Import `LIBRARIES`, and spconv and Open3D as the package does; leave the package itself to the children."""
     root = str(Path(__file__).parents[1])
     sys.path.insert(0, root)
     from elite_pipeline.compiler import leave_out_compiler
