@@ -64,7 +64,9 @@ class WarmPython:
         self.path.write_text(client)
         self.path.chmod(self.path.stat().st_mode | stat.S_IXUSR)
         command = [sys.executable, __file__, address, str(os.getpid())]
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "MPLBACKEND": "agg"}
+        # One thread: the children of a process with a pool of OpenMP threads would wait for threads that they lack.
+        settings = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "MPLBACKEND": "agg"}
+        environment = {**os.environ, **settings}
         self.server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
         assert self.server.stdout is not None
         assert self.server.stdout.readline() == b"ready\n"
@@ -148,6 +150,7 @@ def run(request: dict, streams: "array.array[int]") -> None:
     places = filter(None, request["environment"].get("PYTHONPATH", "").split(":"))
     sys.path[:0] = ["" if option == "-c" else request["folder"], *places]
     importlib.invalidate_caches()
+    sys.modules["torch"].set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if option == "-m":
