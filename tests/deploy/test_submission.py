@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -196,10 +195,10 @@ submission.write_labels(sys.argv[1], np.full(5, 40, np.uint32))
 """
 
 
-def test_killed_while_a_label_file_is_written(tmp_path):
+def test_killed_while_a_label_file_is_written(tmp_path, warm_python):
     path = tmp_path / "000000.label"
     submission.write_labels(path, np.full(5, 10, np.uint32))
-    killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_NAME, str(path)], cwd=Path(__file__).parents[2])
+    killed = subprocess.run([warm_python, "-c", KILLED_BEFORE_THE_NAME, str(path)], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
     assert np.fromfile(path, np.uint32).tolist() == [10] * 5
     # The official evaluation counts files with ".label" in their names. The temporary file must not be counted.

@@ -85,7 +85,7 @@ def test_drives_of_another_class_table_are_refused(taught, model, tmp_path):
     with pytest.raises(InputError) as error:
         evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json")
     said = str(error.value)
-    assert f"{model} has the class table semantickitti and {path} the class table my.yaml" in said
+    assert f"{model} has the class table semantickitti and {path} has the class table my.yaml" in said
     assert "training id 4 is 'truck' in the first and 'lorry' in the second" in said
     assert not (tmp_path / "demo_miou.json").exists()
     grey = replace(CLASSES, name="grey.yaml", colours=((90, 90, 90),) * 20)

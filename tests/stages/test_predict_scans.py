@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +47,11 @@ def test_sequence_folder_gets_the_layout_of_the_official_evaluation(drive, model
     assert "3 label files, 1500 points" in capsys.readouterr().out
 
 
-def test_needs_only_the_folder_of_the_student(drive, model, tmp_path):
+def test_needs_only_the_folder_of_the_student(drive, model, tmp_path, warm_python):
     (tmp_path / "elsewhere").mkdir()
     model.rename(tmp_path / "elsewhere/student")
     (drive / "velodyne").rename(tmp_path / "elsewhere/scans")
-    command = [sys.executable, "-m", "elite_pipeline.stages.predict_scans", "--model", "student"]
+    command = [warm_python, "-m", "elite_pipeline.stages.predict_scans", "--model", "student"]
     done = subprocess.run(
         [*command, "scans/000001.bin", "--out", "labels", "scans/000000.bin"],
         cwd=tmp_path / "elsewhere",
@@ -119,8 +118,8 @@ def test_no_student_and_no_device(drive, model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_input_is_one_message_without_a_traceback(drive, model, tmp_path):
-    command = [sys.executable, "-m", "elite_pipeline.stages.predict_scans", "--model", str(model)]
+def test_wrong_input_is_one_message_without_a_traceback(drive, model, tmp_path, warm_python):
+    command = [warm_python, "-m", "elite_pipeline.stages.predict_scans", "--model", str(model)]
     done = subprocess.run(
         [*command, str(drive / "labels"), "--out", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True
     )

@@ -24,7 +24,7 @@ def command(taught, out, settings):
     return [*files, "--run", str(out / "run"), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
 
 
-def test_a_killed_and_restarted_run_ends_with_the_same_weights(taught, student_settings, tmp_path):
+def test_a_killed_and_restarted_run_ends_with_the_same_weights(taught, student_settings, tmp_path, warm_python):
     options = student_settings.train_student.model_copy(update={"epochs": 20, "checkpoint_every": 3})
     settings = student_settings.model_copy(update={"train_student": options})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -38,7 +38,7 @@ def test_a_killed_and_restarted_run_ends_with_the_same_weights(taught, student_s
     assert not (killed / "student.safetensors").exists()
     (log,) = killed.glob("run/*/training.jsonl")
     assert 3 <= len(log.read_text().splitlines()) < 30
-    subprocess.run(words, check=True, env=environment, capture_output=True)
+    subprocess.run([warm_python, *words[1:]], check=True, env=environment, capture_output=True)
     train_student.main(command(taught, whole, settings))
     assert (whole / "student.safetensors").read_bytes() == (killed / "student.safetensors").read_bytes()
     assert len((killed / "training.jsonl").read_text().splitlines()) == 30
@@ -112,7 +112,7 @@ def test_drives_of_another_class_table_than_the_targets_are_refused(taught, stud
     with pytest.raises(InputError) as error:
         train_student.main(command(taught | {"frames": other}, tmp_path / "out", student_settings))
     said = str(error.value)
-    assert f"{taught['targets']} has the class table semantickitti and {other} the class table my.yaml" in said
+    assert f"{taught['targets']} has the class table semantickitti and {other} has the class table my.yaml" in said
     assert "raw id 252 is 'car' in the first and 'truck' in the second" in said
     # Without targets, several sequences of one student must agree.
     words = ["--data", str(taught["data"]), "--frames", str(taught["frames"]), str(other)]

@@ -123,6 +123,6 @@ def test_drives_of_another_class_table_are_refused(unlabelled, model, tmp_path, 
     with pytest.raises(InputError) as error:
         write(unlabelled, model, tmp_path / "results/demo_submission.zip")
     said = str(error.value)
-    assert f"{model} has the class table semantickitti and {unlabelled[0][1]} the class table my.yaml" in said
+    assert f"{model} has the class table semantickitti and {unlabelled[0][1]} has the class table my.yaml" in said
     assert "'traffic-sign' is written as 81 by the first and as 99 by the second" in said
     assert not (tmp_path / "results").exists()

@@ -60,6 +60,7 @@ LATENCY_KEYS = set(
         "versions",
     ]
 )
+TARGETS = "cache/demo/sam_tiny/targets"
 COMPARED = [f"results/quick_comparison{ending}" for ending in (".json", ".md", ".png", "_classes.png")]
 LABELLERS = [f"results/demo_pseudo_labels{ending}" for ending in (".json", ".png", "_worst.png")]
 
@@ -90,7 +91,7 @@ def check_results(folder, experiment):
     return miou, latency
 
 
-def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
+def test_short_demo_killed_and_run_again(tmp_path, config, snakemake, warm_python):
     config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
     config["datasets"]["demo"]["simulate_drive"].update(frames=3, columns=512, image_width=256, image_height=80)
     config["teachers"]["sam_tiny"]["longest_side"] = 256
@@ -116,6 +117,9 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
 
+    output = snakemake(tmp_path, *given, "cache/demo/frames/08.parquet", *(f"{TARGETS}/{s}.zarr" for s in ("00", "01")))
+    assert "100%" in output, output
+
     # Kill it as soon as the student has a checkpoint. Nothing may look finished, and training must resume from there.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *given, "results/demo_summary.md"]
@@ -132,8 +136,8 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     assert not (tmp_path / "models/demo/student.safetensors").exists()
     assert not list(tmp_path.rglob("*.zarr.partial"))
 
-    unlock = [sys.executable, "-m", "snakemake", *given, "--unlock"]  # without --cores, as a user types it
-    subprocess.run(unlock, env=environment, check=True, capture_output=True)
+    unlock = [warm_python, "-m", "snakemake", *given, "--unlock"]  # without --cores, as a user types it
+    subprocess.run(unlock, cwd=tmp_path, check=True, capture_output=True)
     output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md", *LABELLERS)
     assert "100%" in output, output
     assert output.count("rule simulate_drive:") == 0

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def write_ply(path, points):
     path.write_text(head + "end_header\n" + "".join("{} {} {}\n".format(*point) for point in points))
 
 
-def test_data_set_format_student_encoder_and_evaluation(extended):
+def test_data_set_format_student_encoder_and_evaluation(extended, snakemake, warm_python):
     """A new format, class table, encoder, student and evaluation work together, from scans to scores."""
     checkout, config = extended
     rng, code = np.random.default_rng(0), {"PYTHONPATH": str(checkout)}
@@ -79,16 +78,15 @@ def test_data_set_format_student_encoder_and_evaluation(extended):
         "(folder / 'patches14.safetensors').write_bytes(data); print(hashlib.sha256(data).hexdigest())"
     )
     environment = {**os.environ, **code}
-    made = subprocess.run([sys.executable, "-c", make], cwd=checkout, env=environment, capture_output=True, text=True)
+    made = subprocess.run([warm_python, "-c", make], cwd=checkout, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     config["datasets"]["warehouse"]["format"] = "ply_drives"
     config["experiments"]["warehouse"] = {"dataset": "warehouse", "teacher": "patches", "student": "voxels_alone"}
     config["teachers"]["patches"]["sha256"] = made.stdout.strip()
     (checkout / "config.yaml").write_text(yaml.safe_dump(config))
     targets = ["results/warehouse_distance.json", "results/warehouse_miou.json"]
-    run = [sys.executable, "-m", "snakemake", "--cores", "2", *targets]
-    result = subprocess.run(run, cwd=checkout, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    output = snakemake(checkout, *targets)
+    assert "100%" in output, output
     rings = json.loads((checkout / targets[0]).read_text())
     assert [ring["points"] > 0 for ring in rings["rings"]] == [True, True, False, False]
     assert rings["rings"][0]["miou"] > 0.5, "a floor and a rack are easy to tell apart by height"
@@ -96,7 +94,6 @@ def test_data_set_format_student_encoder_and_evaluation(extended):
     # A change of a new file reruns the rules that use it.
     file = checkout / "elite_pipeline/student/voxel_mlp.py"
     file.write_text(file.read_text() + "\nCHANGED = 1\n")
-    dry = subprocess.run([*run[:-2], "-n", *targets], cwd=checkout, capture_output=True, text=True, check=False)
-    rules = set(re.findall(r"^(?:local)?rule (\w+):$", dry.stdout + dry.stderr, re.MULTILINE))
+    rules = set(re.findall(r"^(?:local)?rule (\w+):$", snakemake(checkout, "-n", *targets), re.MULTILINE))
     assert "train_student" in rules
     assert "tune_teacher" not in rules
