@@ -98,7 +98,7 @@ class SemanticKitti:
             with Image.open(path) as image:
                 return np.array(image.convert("RGB"))
         except FileNotFoundError:
-            raise InputError(f"{path}: is missing. Copy the image, or set missing_images: true.") from None
+            raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{path}: unreadable image ({error}). Copy it again.") from None
 

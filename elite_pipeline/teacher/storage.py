@@ -84,7 +84,7 @@ def load(
             raise InputError(f"{folder} was tuned with {key}={tuned[key]!r}, not {wanted!r}. Run tune_teacher again.")
     if description["classes"] is not None:
         table = ClassTable.from_json(description["classes"], folder / "teacher.json")
-        table.check_same(classes, folder, "the drives")
+        table.check_same(classes, folder, "the data set")
     encoder = build_encoder(settings)
     adapters.merge(encoder, folder)
     teacher = _teacher(description["kind"], encoder, tuned["upscaler"], len(classes))

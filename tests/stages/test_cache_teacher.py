@@ -193,13 +193,13 @@ def test_a_teacher_of_another_class_table_is_refused(tuned, labelled, tmp_path, 
         cache(tuned, tmp_path / "targets.zarr", ["logits"])
     said = str(error.value)
     assert f"{tmp_path / 'adapter'} has the class table my.yaml" in said
-    assert "the drives has the class table semantickitti" in said
+    assert "the data set has the class table semantickitti" in said
     assert "training id 19 is 'hydrant' in the first and 'traffic-sign' in the second" in said
     assert not (tmp_path / "targets.zarr").exists()
 
 
 def test_a_missing_image_is_named(tuned, labelled, tmp_path):
     (labelled["data"] / "sequences/00/image_0/000002.png").unlink()
-    with pytest.raises(InputError, match=r"image_0/000002\.png: is missing"):
+    with pytest.raises(InputError, match=r"image_0/000002\.png: missing"):
         cache(tuned, tmp_path / "targets.zarr", ["logits"])
     assert not (tmp_path / "targets.zarr").exists()
