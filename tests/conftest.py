@@ -25,9 +25,13 @@ CAMERAS = {"image_2": "P2"}
 
 
 def pytest_configure(config):
-    """Hide the GPU except for `pytest -m gpu`, before torch is imported. Tests of equal bits need the CPU."""
+    """Set what torch reads when it is imported: no GPU except for `pytest -m gpu`, and how many threads it starts."""
     if config.option.markexpr != "gpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # results that must repeat to the bit are a CPU's
+    # Two workers with two threads each, which wait by spinning, would take the two cores from each other.
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -42,10 +42,8 @@ lightning_fabric.Fabric(accelerator="cpu").setup(layer)
     "code",
     [
         "import torch; assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)) == 2",
-        "import torch; assert torch._dynamo.config.cache_size_limit > 0",
         "import torch._dynamo.testing; assert sys.modules['torch._dynamo.testing'] is torch._dynamo.testing",
-        "from torch._dynamo.utils import counters; assert len(counters) == 0",
-        "from torch._dynamo import disable; import torch._dynamo.exc",
+        "from torch._dynamo import disable; from torch._dynamo.utils import counters; assert len(counters) == 0",
     ],
 )
 def test_whoever_asks_for_it_gets_it(code):
