@@ -44,15 +44,16 @@ envs: $(SET_UP)  ## envs/*.yaml from uv.lock
 
 # An activated virtual environment may have no pip; the system's Python then has.
 $(UV):
+	@python3 -m elite_pipeline.system --pip
 	@for python in python3 /usr/bin/python3; do \
 	    if $$python -m pip --version > /dev/null 2>&1; then \
 	        exec $$python -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	            --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION); \
 	    fi; \
-	done; echo "error: python3 has no pip: sudo apt-get install python3-pip" >&2; exit 1
+	done
 
 $(SET_UP): uv.lock pyproject.toml | $(UV)
 	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
-	@.venv/bin/python -m elite_pipeline.system
+	@python3 -m elite_pipeline.system
 	@rm -f .venv/set-up-*
 	@touch $@
