@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from elite_pipeline.evaluation.stage_times import stage_usage
+from elite_pipeline.commands.stage_times import stage_usage
 from elite_pipeline.stages.summarise_experiment import main
 
 
