@@ -1,4 +1,4 @@
-"""Rates for `elite-pipeline plan`: measured on the demo and on a smaller one, written to elite_pipeline/commands/rates.json.
+"""Rates for `elite-pipeline plan`: measured on the demo and on a smaller one, written to commands/rates.json.
 
     python benchmarks/rates.py
 

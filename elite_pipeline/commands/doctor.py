@@ -16,7 +16,8 @@ from elite_pipeline.choices import ENCODERS
 from elite_pipeline.system import DEBIAN_PACKAGES, missing_libraries
 
 OK, MISSING, NOTE = "ok", "missing", "note"
-SET_UP = "run `make demo`, which sets up .venv, and then .venv/bin/elite-pipeline doctor"
+SET_UP = "Run `make demo`, which sets up .venv, or use .venv/bin/elite-pipeline"
+AGAIN = "Set up again: rm -r .venv && make demo"
 SPCONV = ("spconv-cu126", "spconv-cu120")
 """The groups of pyproject.toml; one of them is installed."""
 
@@ -69,7 +70,7 @@ def _python() -> Finding:
     version = f"{sys.version.split()[0]}, {sys.executable}"
     if (3, 11) <= sys.version_info < (3, 13):
         return Finding(OK, "Python", version)
-    return Finding(MISSING, "Python", f"{version}: 3.11 or 3.12 is needed", f"uv brings one: {SET_UP}")
+    return Finding(MISSING, "Python", f"{version}: 3.11 or 3.12 is needed", SET_UP)
 
 
 def _libraries() -> Finding:
@@ -141,7 +142,7 @@ def _packages(folder: Path) -> Finding:
     needed = _requirements(folder)
     missing = [name for name in needed if _version(name) is None]
     if missing:
-        return Finding(MISSING, "packages", f"no {', '.join(missing)} in {sys.prefix}", SET_UP[0].upper() + SET_UP[1:])
+        return Finding(MISSING, "packages", f"no {', '.join(missing)} in {sys.prefix}", SET_UP)
     return Finding(OK, "packages", f"all {len(needed)} that pyproject.toml names")
 
 
@@ -164,7 +165,7 @@ def _version(package: str) -> str | None:
 
 def _package(subject: str, package: str) -> Finding:
     version = _version(package)
-    return Finding(OK, subject, version) if version else Finding(MISSING, subject, "not installed", _capital(SET_UP))
+    return Finding(OK, subject, version) if version else Finding(MISSING, subject, "not installed", SET_UP)
 
 
 TORCH = """
@@ -179,11 +180,11 @@ for k in range(torch.cuda.device_count()):
 def _torch() -> Iterator[Finding]:
     """torch, its CUDA, and the GPUs that it sees."""
     if _version("torch") is None:
-        yield Finding(MISSING, "torch", "not installed", _capital(SET_UP))
+        yield Finding(MISSING, "torch", "not installed", SET_UP)
         return
     said, fault = _tried(TORCH)
     if fault:
-        yield Finding(MISSING, "torch", f"{_version('torch')} does not import: {fault}", "Install again: uv sync")
+        yield Finding(MISSING, "torch", f"{_version('torch')} does not import: {fault}", AGAIN)
         return
     version, cuda, *gpus = said
     yield Finding(OK, "torch", f"{version}, built for CUDA {cuda}" if cuda != "no" else f"{version}, without CUDA")
@@ -208,7 +209,15 @@ def _driver() -> str | None:
 
 CONVOLUTION = """
 import torch
-from elite_pipeline.student.sparse import Convolution
+from elite_pipeline.student.sparse import SubMConv3d, sparse_tensor
+for device in ["cpu", "cuda"][: 1 + torch.cuda.is_available()]:
+    place = torch.tensor([[0, 1, 1, 1], [0, 1, 2, 1]], dtype=torch.int32, device=device)
+    layer = SubMConv3d(16, 16, key="doctor").to(device)
+    out = layer(sparse_tensor(torch.ones(2, 16, device=device), place, (4, 4, 4), 1)).features
+    out.sum().backward()
+    if not (out.isfinite().all() and layer.weight.grad.isfinite().all()):
+        raise ValueError("the result is not finite")
+print("a GPU and on the CPU" if torch.cuda.is_available() else "the CPU")
 """
 
 
@@ -216,9 +225,9 @@ def _spconv() -> Finding:
     """Which spconv is installed, and whether a small sparse convolution runs on the CPU and on a GPU."""
     installed = [f"{name} {version}" for name in SPCONV if (version := _version(name))]
     if not installed:
-        return Finding(MISSING, "spconv", f"neither {' nor '.join(SPCONV)}", f"{_capital(SET_UP)}; older: SPCONV=cu120")
+        return Finding(MISSING, "spconv", f"neither {' nor '.join(SPCONV)}", SET_UP)
     if len(installed) > 1:
-        return Finding(MISSING, "spconv", f"both {' and '.join(installed)}", "Keep one: rm -r .venv && make demo")
+        return Finding(MISSING, "spconv", f"both {' and '.join(installed)}", AGAIN)
     said, fault = _tried(CONVOLUTION)
     if fault:
         return Finding(
@@ -229,13 +238,11 @@ def _spconv() -> Finding:
 
 def _tried(program: str) -> tuple[list[str], str]:
     """(lines that a program of its own printed, why it failed). A crash of it is no crash of ours."""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     if done.returncode == 0:
         return done.stdout.splitlines(), ""
     if done.returncode < 0:
         return [], f"it dies with {signal.Signals(-done.returncode).name}"
     return [], (done.stderr.strip().splitlines() or ["no message"])[-1]
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -22,8 +22,7 @@ VARIABLE = "ELITE_PIPELINE_EVENTS"
 
 FIELDS: dict[LogEvent, tuple[str, ...]] = {
     LogEvent.RUN_INFO: ("stats",),
-    LogEvent.JOB_INFO: ("jobid", "rule_name", "wildcards", "threads"),
-    LogEvent.JOB_STARTED: ("jobs",),
+    LogEvent.JOB_INFO: ("jobid", "rule_name", "wildcards"),  # when the job starts
     LogEvent.JOB_FINISHED: ("job_id",),
     LogEvent.JOB_ERROR: ("jobid", "rule_name", "log"),
     LogEvent.ERROR: (),

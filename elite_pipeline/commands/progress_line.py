@@ -45,7 +45,6 @@ class ProgressLine:
         self.faults: list[str] = []
         """What Snakemake said of errors outside of any job."""
         self._begun = self._spoken = now()
-        self._known: dict[int, tuple[str, dict[str, str]]] = {}
         self._running: dict[int, Step] = {}
         self._left = {plan.dag.jobs[k].key: k for k in plan.to_do} if plan else {}
         self._expected = self._took = 0.0
@@ -59,10 +58,7 @@ class ProgressLine:
         if kind == "run_info":
             self.total = event["stats"]["total"]
         elif kind == "job_info":
-            self._known[event["jobid"]] = event["rule_name"], dict(event["wildcards"] or {})
-        elif kind == "job_started":
-            for job in event["jobs"]:
-                self._start(job)
+            self._start(event["jobid"], event["rule_name"], dict(event["wildcards"] or {}))
         elif kind == "job_finished":
             self._finish(event["job_id"])
         elif kind == "job_error":
@@ -92,8 +88,7 @@ class ProgressLine:
         if self._bar is not None:
             self._bar.close()
 
-    def _start(self, job: int) -> None:
-        rule, wildcards = self._known.get(job, ("?", {}))
+    def _start(self, job: int, rule: str, wildcards: dict[str, str]) -> None:
         number = self.finished + len(self._running) + len(self.failed) + 1
         self._running[job] = Step(number, rule, wildcards, self.now())
         if self._bar is None:
