@@ -5,18 +5,15 @@ SPCONV := $(strip $(SPCONV))
 UV_VERSION := 0.13.8
 UV := .tools/uv-$(UV_VERSION)/bin/uv
 SET_UP := .venv/set-up-$(SPCONV)
-SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
 
 .PHONY: demo sample test lint format bench envs
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
-	@$(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
-	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times demo
+	@.venv/bin/python -m elite_pipeline demo
 
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
-	@$(SNAKEMAKE) results/sample_summary.md
-	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times sample
+	@.venv/bin/python -m elite_pipeline run results/sample_summary.md
 
 test: $(SET_UP)
 	.venv/bin/python -m pytest -n 2 --dist worksteal

@@ -69,7 +69,10 @@ def command() -> None:
         nonlocal status
         status = main()
 
-    run(run_main)
+    try:
+        run(run_main)
+    except KeyboardInterrupt:
+        status = 130
     sys.exit(status)
 
 

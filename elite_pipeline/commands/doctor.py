@@ -16,8 +16,11 @@ from elite_pipeline.choices import ENCODERS
 from elite_pipeline.system import DEBIAN_PACKAGES, missing_libraries
 
 OK, MISSING, NOTE = "ok", "missing", "note"
-SET_UP = "Run `make demo`, which sets up .venv, or use .venv/bin/elite-pipeline"
 AGAIN = "Set up again: rm -r .venv && make demo"
+SET_UP = (
+    AGAIN if sys.prefix != sys.base_prefix else "Run `make demo`, which sets up .venv; then .venv/bin/elite-pipeline"
+)
+"""Outside of a virtual environment the reader may only have started the wrong Python."""
 SPCONV = ("spconv-cu126", "spconv-cu120")
 """The groups of pyproject.toml; one of them is installed."""
 

@@ -78,8 +78,8 @@ def dry_run(targets: Sequence[str], cores: int | None = None) -> Dag:
         raise InputError(
             f"{PACKAGE} runs, but this folder has an elite_pipeline of its own. Run that one: python -m elite_pipeline"
         )
+    from snakemake import exceptions
     from snakemake.api import SnakemakeApi
-    from snakemake.exceptions import WorkflowError
     from snakemake.settings.enums import Quietness
     from snakemake.settings.types import DAGSettings, OutputSettings, ResourceSettings
     from snakemake.utils import available_cpu_count
@@ -99,7 +99,10 @@ def dry_run(targets: Sequence[str], cores: int | None = None) -> Dag:
             dag.execute_workflow(executor="dryrun")
             found = workflow._workflow
             return Dag(_jobs(found.dag), _measured(found.rules), cores, _gpus(found.global_resources))
-    except WorkflowError as error:
+    except Exception as error:
+        # Snakemake's exceptions have no common class.
+        if type(error).__module__ != exceptions.__name__:
+            raise
         raise InputError(str(error)) from None
 
 

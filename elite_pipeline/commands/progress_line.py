@@ -36,9 +36,10 @@ class Step:
 class ProgressLine:
     """Follows the events of a run (`events.FIELDS`) and says where it is."""
 
-    def __init__(self, plan: Plan | None, out: TextIO = sys.stdout, now: Callable[[], float] = time.monotonic) -> None:
-        """plan: what the run will take; None: not known."""
-        self.plan, self.out, self.now = plan, out, now
+    def __init__(self, plan: Plan, out: TextIO | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        """plan: what the run will take. out: stdout by default."""
+        self.plan, self.now = plan, now
+        self.out = sys.stdout if out is None else out
         self.total = 0
         self.finished = 0
         self.failed: list[dict[str, Any]] = []
@@ -46,10 +47,12 @@ class ProgressLine:
         """What Snakemake said of errors outside of any job."""
         self._begun = self._spoken = now()
         self._running: dict[int, Step] = {}
-        self._left = {plan.dag.jobs[k].key: k for k in plan.to_do} if plan else {}
+        self._left = {plan.dag.jobs[k].key: k for k in plan.to_do}
         self._expected = self._took = 0.0
         self._bar = (
-            tqdm(total=1, file=out, bar_format="{desc}", leave=False, dynamic_ncols=True) if out.isatty() else None
+            tqdm(total=1, file=self.out, bar_format="{desc}", leave=False, dynamic_ncols=True)
+            if self.out.isatty()
+            else None
         )
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -92,12 +95,14 @@ class ProgressLine:
         number = self.finished + len(self._running) + len(self.failed) + 1
         self._running[job] = Step(number, rule, wildcards, self.now())
         if self._bar is None:
-            self.say(self._described([self._running[job]]))
+            expected = self._seconds(self._running[job])
+            about = f", about {clock(expected)}" if expected else ""
+            self.say(f"step {number} of {self.total}: {self._running[job].name}{about}{self._left_words()}")
 
     def _finish(self, job: int) -> None:
         step = self._running.pop(job, None)
         self.finished += 1
-        if step is None or self.plan is None:
+        if step is None:
             return
         k = self._left.pop(job_key(step.rule, step.wildcards), None)
         expected = None if k is None else self.plan.estimates[k].seconds
@@ -118,9 +123,11 @@ class ProgressLine:
             elapsed = clock(self.now() - step.since)
             parts.append(f"{step.name} {elapsed}" + (f" of about {clock(expected)}" if expected else ""))
         numbers = "-".join(str(n) for n in sorted({steps[0].number, steps[-1].number}))
+        return f"step {numbers} of {self.total}: {', '.join(parts)}{self._left_words()}"
+
+    def _left_words(self) -> str:
         left = self._remaining()
-        words = f"; about {duration(left)} left" if left is not None else ""
-        return f"step {numbers} of {self.total}: {', '.join(parts)}{words}"
+        return "" if left is None else f"; about {duration(left)} left"
 
     @property
     def _pace(self) -> float:
@@ -130,12 +137,12 @@ class ProgressLine:
     def _seconds(self, step: Step) -> float | None:
         """What a step will take, from its start."""
         k = self._left.get(job_key(step.rule, step.wildcards))
-        seconds = None if self.plan is None or k is None else self.plan.estimates[k].seconds
+        seconds = None if k is None else self.plan.estimates[k].seconds
         return None if seconds is None else seconds * self._pace
 
     def _remaining(self) -> float | None:
         """Seconds until all is done; None where a step that is left has no rate."""
-        if self.plan is None or any(self.plan.estimates[k].seconds is None for k in self._left.values()):
+        if any(self.plan.estimates[k].seconds is None for k in self._left.values()):
             return None
         seconds = {k: (self.plan.estimates[k].seconds or 0) * self._pace for k in self._left.values()}
         for step in self._running.values():

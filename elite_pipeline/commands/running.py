@@ -93,7 +93,15 @@ class _Run:
                     interrupted = True
         finally:
             signal.signal(signal.SIGTERM, before)
-            if self._process.poll() is None:
+            self._end()
+
+    def _end(self) -> None:
+        """End a run that nobody follows any more, for instance because stdout was closed."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGINT)
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _follow(self) -> bool:
@@ -118,7 +126,7 @@ class _Run:
 
 
 def _failure(event: dict[str, Any], whole: Path) -> str:
-    """What is said of a failed job: its rule, the end of its log, where that is, and what to do."""
+    """The message about a failed job: its rule, the end of its log, the log's path, and what to do."""
     shown = []
     for log in map(Path, event["log"] or []):
         lines = log.read_text(errors="replace").splitlines() if log.exists() else ["(no log was written)"]
@@ -133,7 +141,7 @@ MEND = "Correct what the log names, then run the same command again. What is don
 
 
 def _fault(line: ProgressLine, log: Path) -> str:
-    """What is said where Snakemake failed outside of any job."""
+    """The message where Snakemake failed outside of any job."""
     said = "\n".join(line.faults).strip() or "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
     return f"error: {said}\nComplete log: {log}"
 
