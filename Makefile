@@ -6,7 +6,7 @@ UV_VERSION := 0.13.8
 UV := .tools/uv-$(UV_VERSION)/bin/uv
 SET_UP := .venv/set-up-$(SPCONV)
 
-.PHONY: demo sample test lint format bench envs
+.PHONY: demo sample test lint format bench envs docs
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
@@ -39,6 +39,11 @@ bench: $(SET_UP)  ## ratios, printed and written to benchmarks/results/
 envs: $(SET_UP)  ## envs/*.yaml from uv.lock
 	$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-project --no-default-groups --group cu126 | .venv/bin/python envs/export.py > envs/pipeline.yaml
 
+# The pages need nothing of .venv, so that they are built in seconds in a fresh clone.
+docs: .venv-docs/set-up  ## docs/ as a site that works from the disk
+	@.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs site -d .venv-docs/doctrees
+	@echo "open $(CURDIR)/site/index.html"
+
 # An activated virtual environment may have no pip; the system's Python then has.
 $(UV):
 	@python3 -m elite_pipeline.system --pip
@@ -53,4 +58,8 @@ $(SET_UP): uv.lock pyproject.toml | $(UV)
 	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
 	@python3 -m elite_pipeline.system
 	@rm -f .venv/set-up-*
+	@touch $@
+
+.venv-docs/set-up: uv.lock pyproject.toml | $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-docs $(UV) sync --quiet --locked --only-group docs --no-install-project
 	@touch $@

@@ -1,11 +1,11 @@
-"""SAM's image encoder on a KITTI frame: what each step away from `segment_anything`'s padded float32 square saves.
+"""Time SAM's image encoder on a KITTI frame, and compare with `segment_anything`'s padded square in float32.
 
     python benchmarks/encoder.py [--device cuda] [--encoder vit_b] [--repeats 5]
 
-1. Seconds per image, one variant after the other in every round, so that other work on the machine touches all alike;
-   on a CPU also the CPU's seconds (of all threads), which other work does not lengthen.
-2. What moves the features of image patches: leaving out the padding (the same weights on the padded square and on the
-   rectangle), and bfloat16. Random weights say little about trained ones: their attention is nearly uniform, so that
+1. Seconds per image. Every round runs all variants in turn, so that other work on the machine affects all variants
+   equally. On a CPU, also the CPU seconds of all threads, which other work does not increase.
+2. The change of the features of image patches: without the padding (the same weights on the padded square and on the
+   rectangle), and in bfloat16. Random weights say little about trained weights: their attention is nearly uniform, so
    padding dilutes it like any other patch.
 
 Prints tables and writes `benchmarks/results/encoder_<device>.json`.
@@ -33,7 +33,7 @@ from elite_pipeline.sam.view import View
 
 FRAME = Path("data/sample/sequences/00/image_2/000000.png")
 LOWEST = 2
-"""Rows of patches next to the padding that count as border."""
+"""Number of rows of patches next to the padding that count as border."""
 
 
 @torch.inference_mode()
@@ -70,14 +70,14 @@ def main():
 
 
 def read_frame():
-    """((376, 1241, 3) uint8, where it comes from): the sample's, or noise, which takes as long."""
+    """Return ((376, 1241, 3) uint8, its source): the frame of the sample, or noise, which takes the same time."""
     if FRAME.exists():
         return np.array(Image.open(FRAME).convert("RGB")), str(FRAME)
     return np.random.default_rng(0).integers(0, 256, (376, 1241, 3), dtype=np.uint8), "noise, 1241 x 376"
 
 
 def random_encoder(name):
-    """Ours, with positions drawn too: SAM initialises them with zeros."""
+    """Return our encoder with random weights, including the positions, which SAM initialises with zeros."""
     torch.manual_seed(0)
     encoder = untrained_sam(name).image_encoder.eval()
     for key, parameter in encoder.named_parameters():
@@ -87,7 +87,7 @@ def random_encoder(name):
 
 
 def stock_encoder(name, ours):
-    """`segment_anything`'s own with the same weights, as its `build_sam` makes it."""
+    """Return the encoder of `segment_anything` with the same weights, built as by its `build_sam`."""
     a = ARCHITECTURES[name]
     with torch.device("meta"):
         stock = ImageEncoderViT(
@@ -107,7 +107,7 @@ def stock_encoder(name, ours):
 
 
 def variants(ours, stock, image, device):
-    """Name -> function that encodes the frame; those whose precision the device lacks are left out."""
+    """Return name -> function that encodes the frame. Variants with a precision that the device lacks are left out."""
     view = View(1024, 16)
     rectangle = view.prepare(image)[None].to(device)
     square = padded_to_square(rectangle)
@@ -137,7 +137,7 @@ def encode(encoder, view, prepared):
 
 
 def eager_rectangle(stock, prepared):
-    """`segment_anything`'s blocks on a rectangle. It stretches the tables of relative positions: as slow, but wrong."""
+    """Run `segment_anything`'s blocks on a rectangle. They stretch the relative positions: right time, wrong result."""
     x = stock.patch_embed(prepared)
     x = x + stock.pos_embed[:, : x.shape[1], : x.shape[2]]
     for block in stock.blocks:
@@ -146,13 +146,13 @@ def eager_rectangle(stock, prepared):
 
 
 def padded_to_square(prepared):
-    """(1, 3, h, w), w the longer -> (1, 3, w, w), zero below."""
+    """Pad (1, 3, h, w) with w > h by zeros at the bottom to (1, 3, w, w)."""
     height, width = prepared.shape[2:]
     return F.pad(prepared, (0, 0, 0, width - height))
 
 
 def measure_seconds(functions, repeats, device):
-    """Name -> seconds of `repeats` rounds, after one that does not count, and how many times as fast as the first."""
+    """Return name -> seconds over `repeats` rounds after a warm-up round, and the speed relative to the first."""
     wall, cpu = ({name: [] for name in functions} for _ in range(2))
     for turn in progress(range(repeats + 1), label="encode", unit="round"):
         for name, function in functions.items():
@@ -178,9 +178,10 @@ def measure_seconds(functions, repeats, device):
 
 
 class PaddableEncoder(TinyEncoder):
-    """`sam_tiny`'s encoder, which knows rectangles only: on a square it would stretch its positions over the padding.
+    """`sam_tiny`'s encoder for padded squares.
 
-    The image's own stay in their place here, and the lowest row of them is repeated below.
+    The original is made for rectangles: on a square it would stretch its positions over the padding. Here the
+    positions of the image stay in place, and the lowest row is repeated below.
     """
 
     def positions(self, rows, columns):
@@ -189,21 +190,21 @@ class PaddableEncoder(TinyEncoder):
 
 
 def packaged_encoder():
-    """The one encoder here whose weights are trained."""
+    """Return the only encoder here with trained weights."""
     encoder = PaddableEncoder().eval()
     encoder.load_state_dict(build_sam("sam_tiny").image_encoder.state_dict())
     return encoder
 
 
 def same_square(ours, stock, image, device):
-    """How far ours is from `segment_anything` on the same input: the largest difference over the largest value."""
+    """Return the largest difference from `segment_anything` on the same input, relative to the largest value."""
     square = padded_to_square(View(1024, 16).prepare(image)[None].to(device))
     theirs = stock(square)
     return float((ours(square) - theirs).abs().max() / theirs.abs().max())
 
 
 def without_padding(encoder, view, image, device):
-    """How far leaving out the padding moves the features of the image's patches, per stage: see `moved`."""
+    """Return the change of the features of the image's patches without the padding, per stage: see `moved`."""
     rectangle = view.prepare(image)[None].to(device)
     rows = rectangle.shape[2]
     square = encoder.stages(padded_to_square(rectangle))
@@ -212,7 +213,7 @@ def without_padding(encoder, view, image, device):
 
 
 def in_bfloat16(encoder, view, image, device):
-    """The same for bfloat16, as a measure to compare with; None where the device lacks it."""
+    """Return the same for bfloat16, for comparison, or None if the device lacks it."""
     rectangle = view.prepare(image)[None].to(device)
     if not can("bf16-mixed", device):
         return None
@@ -222,10 +223,10 @@ def in_bfloat16(encoder, view, image, device):
 
 
 def moved(encoder, before, after):
-    """Per stage and for all, interior and border patches: relative `difference`, and mean `cosine` over patches.
+    """Return relative `difference` and mean `cosine` over patches, per stage, for all, interior and border patches.
 
-    Both of features centred per channel over the image's patches, as the heads read them: what all patches share says
-    nothing about a place. `border`: the lowest rows of patches, next to the padding.
+    Features are centred per channel over the image's patches, as for the heads: the common part of all patches carries
+    no information about a place. `border`: the lowest rows of patches, next to the padding.
     """
     stages = []
     for a, b, stride in zip(before, after, encoder.strides, strict=True):
@@ -251,16 +252,16 @@ def show(result):
         ratios = " | ".join(f"{row[f'times_as_fast{key}']:.1f}" for key in ("", "_median", "_cpu"))
         print(f"| {name} | {seconds} | {ratios} |")
     print(
-        f"\nOn the same square ours differs from segment_anything by {result['same_square']:.1e} of the largest value."
+        f"\nOn the same square our encoder differs from segment_anything by {result['same_square']:.1e} of the maximum."
     )
-    print("\nHow far features of image patches move: difference relative to their spread, cosine\n")
-    print("| what | weights | stage | all | interior | border |\n|---|---|---|---|---|---|")
+    print("\nChange of the features of image patches: difference relative to their spread, cosine\n")
+    print("| change | weights | stage | all | interior | border |\n|---|---|---|---|---|---|")
     for what in ("no_padding", "bf16-mixed"):
         for name, stages in result[what].items():
             for s, stage in enumerate(stages or []):
                 cells = [f"{part['difference']:.3f}, {part['cosine']:.3f}" for part in stage.values()]
                 print(f"| {what} | {name} | {s} | {' | '.join(cells)} |")
-    print("\nRandom weights say little about trained ones.")
+    print("\nRandom weights say little about trained weights.")
 
 
 if __name__ == "__main__":

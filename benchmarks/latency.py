@@ -1,11 +1,11 @@
-"""Every student of config.yaml on real-sized scans, against 24 Hz: phases, precisions, memory.
+"""Measure students of config.yaml on scans of real size against 24 Hz: phases, precisions, memory.
 
     python benchmarks/latency.py [--scans 50] [--students elite elite_demo minkunet34] [scan.bin ...]
 
-Random weights, which take as long as trained ones. The scans are those given, the real frames in data/sample, or one of
-64 beams over a plane and walls; batch 1, device synchronised between phases, from points in memory to a label for every
-point, as `measure_latency` counts; one precision after the other, float16 where there is a GPU. Prints a table and
-writes `benchmarks/results/latency_<device>.json`.
+The weights are random, which takes the same time as trained weights. The scans are the given files, else the real
+frames in data/sample, else one scan of 64 beams over a plane and walls. Batch 1; the device is synchronised between
+phases; the time runs from points in memory to a label for every point, as in `measure_latency`. Precisions are measured
+in turn; float16 needs a GPU. Prints a table and writes `benchmarks/results/latency_<device>.json`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", help=".bin scans")
     parser.add_argument("--students", nargs="+", default=["elite", "elite_demo", "minkunet34"])
-    parser.add_argument("--scans", type=int, default=50, help="timed scans, after 10 that do not count")
+    parser.add_argument("--scans", type=int, default=50, help="number of timed scans, after 10 warm-up scans")
     args = parser.parse_args()
     files = args.files or sorted(ROOT.glob("data/sample/sequences/*/velodyne/*.bin"))
     scans = [np.fromfile(file, np.float32).reshape(-1, 4) for file in files] or [scan()]
@@ -52,7 +52,7 @@ def main():
 
 
 def measured(network, scans, count):
-    """Of one student: {"parameters", precision -> phases in ms, peak memory in MiB}."""
+    """Return {"parameters", precision -> phases in ms, peak memory in MiB} of one student."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {}
     for precision in ("32-true", "16-true") if device == "cuda" else ("32-true",):

@@ -1,4 +1,4 @@
-"""Milliseconds per frame and core of the projection and of its z-buffer, on a real-sized scan (120,000 points)."""
+"""Time the projection and its z-buffer in ms per frame, on one core and a scan of real size (120,000 points)."""
 
 import time
 
@@ -13,7 +13,7 @@ SIZE = (376, 1241)
 
 
 def scan(points=120_000):
-    """A ring-shaped scan: 64 beams over the full turn, distances from 4 to 60 m."""
+    """Return a scan of 64 beams over the full turn, at distances from 4 to 60 m."""
     rng = np.random.default_rng(0)
     azimuth = np.tile(np.linspace(-np.pi, np.pi, points // 64, endpoint=False), 64)
     elevation = np.repeat(np.radians(np.linspace(2, -24.8, 64)), points // 64)
@@ -25,7 +25,7 @@ def scan(points=120_000):
 
 
 def milliseconds(function, repeats=50):
-    """Median of `repeats` calls."""
+    """Return the median over `repeats` calls in ms."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Do labels that flow through the masks of a *real* SAM beat the nearest label? On the one real frame that has masks.
+"""Test whether labels spread through masks of a *real* SAM beat the nearest label, on the one real frame with masks.
 
     python benchmarks/real_masks.py --sample data/sample
 
-Half of the projected labelled points of 00/000000 is held out and scored; of the other half 100, 20, 5 and 1 % are
-spread over the image, five times each. Labellers: the nearest label; the vote of SAM-PLG; `nearest_through` the masks
-in which at least 80 % of the points agree, which is what the labeller `regions` does with masks that it prompts for.
-The masks in `sam_masks/` came without prompts of ours, so this measures the spreading and not the prompting.
+Half of the projected labelled points of 00/000000 is held out and scored. Of the other half 100, 20, 5 and 1 % are
+spread over the image, five times each. Labellers: the nearest label; the vote of SAM-PLG; and `nearest_through` the
+masks in which at least 80 % of the points agree, as the labeller `regions` does with the masks that it prompts for. The
+masks in `sam_masks/` were not made with our prompts, so this benchmark measures the spreading, not the prompting.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/real_masks.json")
     args = parser.parse_args()
     if not (args.sample / "sam_masks").is_dir():
-        print(f"{args.sample}/sam_masks: no masks of a real SAM there, so nothing to measure")
+        print(f"{args.sample}/sam_masks: no masks of a real SAM found, nothing to measure")
         return
 
     frame = read(args.sample)
@@ -49,7 +49,7 @@ def main():
 
 
 def read(sample):
-    """(image size, pixels (N, 2), depths (N,), labels (N,), instances (N,), masks (H, W) bool, the largest first)."""
+    """Return (image size, pixels (N, 2), depths (N,), labels (N,), instances (N,), masks (H, W), largest first)."""
     recording = open_recording(sample, "00", "semantickitti", CLASSES, {"image_2": "P2"})
     size, points = recording.image("000000", "image_2").shape[:2], recording.points("000000")
     labels, instances = recording.labels("000000", len(points)), recording.instances("000000", len(points))
@@ -60,7 +60,7 @@ def read(sample):
 
 
 def compare(size, pixel, depth, label, instance, masks, share):
-    """Labeller -> figures at the held-out points, with `share` of the others known."""
+    """Return labeller -> scores at the held-out points, with `share` of the other points known."""
     confusions = {name: Confusion(CLASSES) for name in ("nearest", "vote", "through masks")}
     for seed in SEEDS:
         chance = np.random.default_rng(seed).random(len(pixel))
@@ -79,7 +79,7 @@ def compare(size, pixel, depth, label, instance, masks, share):
 
 
 def pure(sparse, masks):
-    """(majority label, mask) of the masks whose labelled pixels agree."""
+    """Yield (majority label, mask) of the masks whose labelled pixels agree."""
     for mask in masks:
         votes = np.bincount(sparse[mask], minlength=EMPTY + 1)[IGNORE + 1 : EMPTY]
         if votes.sum() and votes.max() >= PURITY * votes.sum():

@@ -1,12 +1,13 @@
-"""How good the packaged `sam_tiny` is: the gates of its model card, about two minutes on two cores.
+"""Measure the packaged `sam_tiny`: the numbers of its model card, in about two minutes on two cores.
 
     python benchmarks/sam_tiny.py [--checkpoint X.safetensors] [--names Y.safetensors] [--out ...]
 
-1. A two-layer head on the frozen, standardised features, trained at the LiDAR points of 10 labelled frames (and their
-   mirror images) of the demo's drives and scored on two other drives, beside the same head on the features of a
-   *random* encoder and, with `--names`, of one that was told the 19 class names in pre-training (`class_names=true`).
-2. Masks for single clicks on held-out random worlds: IoU of the best of the three masks, and of the one ranked first,
-   with clicks spread evenly over the regions and over the pixels.
+1. A two-layer head on the frozen, standardised features. It is trained at the LiDAR points of 10 labelled frames of the
+   demo's drives and their mirror images, and scored on two other drives. For comparison, the same head on the features
+   of a *random* encoder and, with `--names`, of an encoder that was pre-trained with the 19 class names
+   (`class_names=true`).
+2. Masks for single clicks on held-out random worlds: IoU of the best of the three masks, and of the mask ranked first.
+   Clicks are spread evenly over the regions, then over the pixels.
 """
 
 import argparse
@@ -35,17 +36,17 @@ LABELLED = {"00": (2, 12), "01": (2, 12), "02": (2, 12), "03": (7,), "04": (7,),
 """Sequence -> frames of the 10 labelled images."""
 HELD_OUT = ("08", "09")
 STEPS, HIDDEN = 600, 128
-"""Of the head."""
+"""Training steps and hidden units of the head."""
 CLICKED_WORLDS = range(29000, 29024)
 CLICKS = 24
 AREAS = (40, 200, 1000, np.inf)
-"""Upper bounds of mask areas, pixels at half the image's size."""
+"""Upper bounds of mask areas, in pixels at half the image size."""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="instead of the packaged weights")
-    parser.add_argument("--names", type=Path, help="weights of the control that was told the class names")
+    parser.add_argument("--names", type=Path, help="weights of the control that was pre-trained with the class names")
     parser.add_argument("--drives", type=Path, default=Path("cache/benchmark_drives"), help="simulated drives")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sam_tiny.json"))
     arguments = parser.parse_args()
@@ -68,7 +69,7 @@ def main():
 
 
 def simulate(folder):
-    """The drives, written where they are missing: sequence -> `Recording`."""
+    """Return sequence -> `Recording` of the drives; missing drives are simulated first."""
     from elite_pipeline.simulation import write_drive
 
     settings = read(Path("config.yaml")).simulate_drive
@@ -82,7 +83,7 @@ def simulate(folder):
 
 
 def frame_truth(drive, frame):
-    """(image, pixels (n, 2) of visible points, their labels (n,), dense labels (H, W)), training ids."""
+    """Return (image, pixels (n, 2) of visible points, their labels (n,), dense labels (H, W)), as training ids."""
     image, points = drive.image(frame, "image_2"), drive.points(frame)
     point, pixel, _ = project(points, drive.camera("image_2", frame), image.shape[:2], 0.5)
     seen = np.load(drive.folder / f"truth/image_2/visible/{frame}.npy")[point]
@@ -91,7 +92,7 @@ def frame_truth(drive, frame):
 
 @torch.no_grad()
 def features(encoder, image, pixel):
-    """The fine map that all stages share at `pixel` (n, 2) of `image`, beside its mean over 36 x 36 pixels: (n, D)."""
+    """Return, at `pixel` (n, 2), the fine map that all stages share and its mean over 36 x 36 pixels: (n, D)."""
     view = View(512, encoder.patch)
     x = view.prepare(image)
     at = torch.from_numpy(view.pixels(pixel, image.shape[:2])).float()
@@ -101,7 +102,7 @@ def features(encoder, image, pixel):
 
 
 def score_features(sam, drives):
-    """mIoU of a light head at the held-out drives' visible LiDAR points, and at every fourth pixel each way."""
+    """Return the mIoU of a small head on the held-out drives, at visible LiDAR points and at every fourth pixel."""
     encoder = StageEncoder(sam.image_encoder).eval()
     points, labels = [], []
     for sequence, frames in LABELLED.items():
@@ -135,7 +136,7 @@ def score_features(sam, drives):
 
 
 def fit_head(x, y):
-    """A small classifier of standardised features x (n, D) and classes y (n,), rare classes weighted up."""
+    """Train a small classifier on standardised features x (n, D) and classes y (n,). Rare classes weigh more."""
     torch.manual_seed(0)
     head = torch.nn.Sequential(
         torch.nn.Dropout(0.3),
@@ -158,14 +159,14 @@ def fit_head(x, y):
 
 
 def iou(confusion, least=50):
-    """(mean, by class) over the classes with at least `least` true samples; unlabelled truth does not count."""
+    """Return (mean, per class) IoU over the classes with at least `least` true samples, without unlabelled samples."""
     truth = dict(zip(CLASSES.names, confusion.counts.sum(1), strict=True))
     values = {name: round(value, 3) for name, value in confusion.iou.items() if truth[name] >= least}
     return round(float(np.mean(list(values.values()))), 4), values
 
 
 def score_masks(sam, views, over):
-    """IoU of masks for clicks on `views` of places that pre-training never saw; `over`: see `draw_clicks`."""
+    """Return the IoU of masks for clicks on `views` of places outside the pre-training. over: see `draw_clicks`."""
     rng = np.random.default_rng(0)
     found, predicted, area = [], [], []
     for view in views:

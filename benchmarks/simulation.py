@@ -1,4 +1,4 @@
-"""Milliseconds of processor time per world, instant, image and scan of the simulation, on one thread."""
+"""Time the simulation on one thread: milliseconds of processor time per world, instant, image and scan."""
 
 import os
 import time
@@ -21,14 +21,14 @@ FRAMES = 12
 
 
 def settle(scene: Scene, when: float) -> None:
-    """Move the scene to `when`, seconds, and cast a ray: Embree builds its trees then."""
+    """Move the scene to the time `when` in seconds and cast a ray, which makes Embree build its trees."""
     scene.set_time(when)
     scene.distance(np.zeros(3), np.ones((1, 3), np.float32))
 
 
 def main() -> None:
-    """Print the median and the fastest of each step."""
-    next(random_views(0, 1, 64, 24))  # import Open3D, make the noise tables
+    """Print the median and the least time of each step."""
+    next(random_views(0, 1, 64, 24))  # warm-up: imports Open3D, computes the noise tables
     for beams, columns, width, height in SIZES:
         settings = SimulateDrive(
             seed=1,

@@ -1,4 +1,4 @@
-"""The student on one core and a real-sized scan: voxelisation, forward and backward, as times and as ratios.
+"""Time the student on one core and a scan of real size: voxelisation, forward, backward, and their ratios.
 
 python benchmarks/student.py [scan.bin]
 """
@@ -16,7 +16,7 @@ VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
 
 
 def scan(points=120_000):
-    """A scan of 64 beams over a plane and walls, (N, 4) float32."""
+    """Return a scan of 64 beams over a plane and walls, (N, 4) float32."""
     rng = np.random.default_rng(0)
     azimuth = np.tile(np.linspace(-np.pi, np.pi, points // 64, endpoint=False), 64)
     elevation = np.repeat(np.radians(np.linspace(2, -24.8, 64)), points // 64)
@@ -29,14 +29,14 @@ def scan(points=120_000):
 
 
 def unique_rows(points, voxel_size, strides):
-    """Voxelisation as it is mostly written: `torch.unique` of coordinate rows at every stride."""
+    """Voxelise in the usual way: `torch.unique` of coordinate rows at every stride."""
     low, high = torch.tensor(VOLUME).T
     cells = ((torch.minimum(torch.maximum(points[:, :3], low), high) - low) / voxel_size).long()
     return [torch.unique(cells // stride, dim=0, return_inverse=True, return_counts=True) for stride in strides]
 
 
 def milliseconds(function, repeats=5):
-    """Least CPU time of `repeats` calls: other work on the machine does not count."""
+    """Return the least CPU time over `repeats` calls in ms, which excludes other work on the machine."""
     function()
     times = []
     for _ in range(repeats):

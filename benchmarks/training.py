@@ -1,11 +1,11 @@
-"""A training step of the student, and how long of it is waiting for scans: read ahead or not, in each precision.
+"""Time a training step of the student and its wait for scans, with and without readers, in each precision.
 
     snakemake --cores 8 --until cache_teacher models/full_size/student.safetensors
     python benchmarks/training.py [experiment] [--steps 60]
 
-Trains the experiment's student (by default `full_size`: the paper's, on scans of KITTI's size) for some steps on what
-the first command leaves in data/ and cache/, after one run that does not count. Prints medians per step, and ratios to
-the first row; writes `benchmarks/results/training_<device>.json`.
+Trains the experiment's student for some steps, after a warm-up run, on the data that the first command writes to data/
+and cache/. The default experiment `full_size` is the paper's student on scans of KITTI's size. Prints medians per step
+and ratios to the first row; writes `benchmarks/results/training_<device>.json`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from elite_pipeline.training.segmentation import Segmentation
 
 ROOT = Path(__file__).parent.parent
 SKIPPED = 10
-"""Steps of each run that do not count: kernels are chosen, readers start."""
+"""Warm-up steps of each run, which do not count: kernels are selected and readers start."""
 
 
 def main():
@@ -38,7 +38,7 @@ def main():
     experiment = config.experiments[args.experiment]
     settings = config.students[experiment.student]
     if not experiment.teacher or experiment.pretraining:
-        raise SystemExit(f"{args.experiment} has no teacher, or begins with a backbone: name an experiment with one")
+        raise SystemExit(f"{args.experiment}: choose an experiment with a teacher and without pre-training")
     examples = read(experiment, config.datasets[experiment.dataset], features=settings.losses.features > 0)
     if examples is None:
         return
@@ -61,19 +61,19 @@ def main():
 
 
 def read(experiment, dataset, *, features):
-    """The `Examples` of an experiment, where the DAG puts their files; None, and a word, if they are not made yet."""
+    """Return the `Examples` of an experiment from the files of the DAG; if a file is missing, say so, return None."""
     root = dataset.of or experiment.dataset
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
     cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
     if missing := [path for paths in cached for path in paths if not path.exists()]:
-        print(f"{missing[0]} is missing, so that no training step was timed. {__doc__}")
+        print(f"{missing[0]} is missing, no training step was timed. {__doc__}")
         return None
     return Examples(open_recorded(ROOT / f"data/{root}", *cached), features=features)
 
 
 def measure(settings, examples, precision, readers, steps):
-    """Medians of a run: seconds of a step, seconds that it waited for its scans; and the peak of the GPU's memory."""
+    """Return the medians of a run: seconds per step and seconds of waiting for scans; and the peak GPU memory."""
     loop.readers_for = lambda *_, **__: readers
     options = {"precision": precision, "steps": steps, "epochs": None, "checkpoint_every": steps}
     changed = {"train_student": settings.train_student.model_copy(update=options)}

@@ -129,7 +129,7 @@ def test_answers_read_back_are_the_teachers_within_what_the_store_states(cached)
     (recorded,) = read(paths)
     assert recorded.targets is not None
     assert recorded.projection is not None
-    assert f"{CUT:g} deviations" in str(recorded.targets.attrs["quantisation"])
+    assert f"{CUT:g} standard deviations" in str(recorded.targets.attrs["quantisation"])
     seen, mass = [], torch.zeros(4, 20, dtype=torch.float64)
     for f in range(3):
         found = recorded.answers(f, features=True)

@@ -1,4 +1,4 @@
-"""The model card of a trained student, in the form that the Hugging Face Hub reads: Markdown under a YAML header."""
+"""The model card of a trained student: Markdown with a YAML header, as the Hugging Face Hub reads it."""
 
 import json
 from pathlib import Path
@@ -25,11 +25,11 @@ def card(
     simulated: bool,
     points: dict[str, Any] | None = None,
 ) -> str:
-    """The card (Markdown) of the student with this `config.json`.
+    """Return the model card (Markdown) of a student.
 
-    `miou` and `latency` are its results, measured in a single pass; `teacher` is the name of the experiment's teacher,
-    and `points` how well that one knows the points; `simulated` tells whether the student was trained and scored on
-    simulated drives.
+    config: the student's `config.json`. miou, latency: its results, measured in a single pass. teacher: name of the
+    experiment's teacher. points: the JSON of evaluate_teacher, the quality of the teacher's soft labels. simulated:
+    whether the student was trained and scored on simulated drives.
     """
     return "\n".join(
         [
@@ -45,17 +45,20 @@ def card(
 
 
 def read_result(path: Path, rule: str) -> dict[str, Any]:
-    """The JSON values of a result that `rule` wrote. Raises `InputError` where the file is missing or no JSON."""
+    """Return the JSON values of a result that `rule` wrote.
+
+    Raises `InputError` where the file is missing or is not JSON.
+    """
     try:
         return json.loads(Path(path).read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: no readable result there ({error}). Run {rule}: snakemake {path}") from None
+        raise InputError(f"{path}: cannot read this result ({error}). Run {rule}: snakemake {path}") from None
 
 
 def refuse_other_weights(model: Path, path: Path, miou: dict[str, Any]) -> None:
-    """Check that the result `miou` of file `path` is the single-pass score of the weights in the folder `model`.
+    """Check that `miou`, read from `path`, is the single-pass score of the weights in the folder `model`.
 
-    Raises `InputError` where it is not, and where the weights cannot be read.
+    Raises `InputError` where it is not, or where the weights cannot be read.
     """
     weights, again = Path(model) / WEIGHTS, f"Rerun evaluate_miou: snakemake --forcerun evaluate_miou {path}"
     try:
@@ -64,13 +67,13 @@ def refuse_other_weights(model: Path, path: Path, miou: dict[str, Any]) -> None:
         raise InputError(f"{weights}: unreadable ({error}). Train the student again: snakemake {weights}") from None
     if miou["weights_sha256"] != present:
         scored = miou["weights_sha256"]
-        raise InputError(f"{path} scores weights of sha256 {scored}, but {weights} has {present}. {again}")
+        raise InputError(f"{path} scores weights with sha256 {scored}, but {weights} has {present}. {again}")
     if miou["tta"]:
-        raise InputError(f"{path} is a score with test-time augmentation; a card states the single pass. {again}")
+        raise InputError(f"{path} is a score with test-time augmentation, but a card needs the single pass. {again}")
 
 
 def _header(config: dict[str, Any], miou: dict[str, Any]) -> str:
-    # No `license`: that of the weights follows from the data and the teacher behind them, which no file here states.
+    # No `license` key: the licence of the weights depends on the data and the teacher, and no file here states it.
     measured = {
         "task": {"type": "semantic-segmentation", "name": "LiDAR semantic segmentation"},
         "dataset": {"type": miou["dataset"], "name": miou["dataset"], "split": miou["split"]},
@@ -90,38 +93,39 @@ def _header(config: dict[str, Any], miou: dict[str, Any]) -> str:
 def _introduction(config: dict[str, Any], miou: dict[str, Any], simulated: bool) -> str:
     drives = "simulated drives" if simulated else "recorded drives"
     warning = (
-        "\n- Everything here was learnt from and scored on *simulated* drives. It says how well the method works there,"
-        "\n  and nothing of real scans: do not use these weights on a vehicle's data."
+        "\n- The student was trained and scored on *simulated* drives. The numbers show how well the method works there"
+        "\n  and say nothing about real scans. Do not use these weights on the data of a real vehicle."
         if simulated
         else ""
     )
     return f"""
 # {config["experiment"]}: a {"zero-shot " if _zero_shot(config) else ""}LiDAR segmentation student
 
-A {_network(config).title} of {config["parameters"]:,} parameters that names the class of every point of a LiDAR scan,
-from the scan alone; no image. Trained by elite_pipeline on {drives} (data set `{miou["dataset"]}`).
+A {_network(config).title} of {config["parameters"]:,} parameters. It predicts the class of every point of a LiDAR scan.
+It needs only the scan, no image. Trained by elite_pipeline on {drives} (data set `{miou["dataset"]}`).
 
 ## Intended use and limits
 
-For research and engineering on LiDAR perception: a baseline, a starting point for more training, labels for one's own
-scans of a like sensor.
+For research and engineering on LiDAR perception. Use the student as a baseline, as a starting point for further
+training, or to label your own scans from a similar sensor.
 
-- It knows the sensor, its height above ground and the places that it was trained with. Score it on your own labelled
-  scans before you rely on it; the numbers below say nothing of other sensors, weather or cities.
-- One scan at a time, no memory: no tracking, no instances, no moving against standing.
-- It always answers with one of its classes, also where it has never seen the like, and gives no confidence.
+- It was trained on one sensor at one height above ground, and only in the places of its training data. Score it on your
+  own labelled scans before you rely on it. The numbers below say nothing about other sensors, weather or cities.
+- It processes one scan at a time and keeps no memory. It does not track objects, separate instances, or tell moving
+  objects from standing ones.
+- It always predicts one of its classes, even for objects unlike any in its training data. It gives no confidence.
 {_limit(config, miou)}
-- Not made, or tested, for decisions on which safety depends.{warning}
+- It was neither made nor tested for safety-critical decisions.{warning}
 """
 
 
 def _limit(config: dict[str, Any], miou: dict[str, Any]) -> str:
     if not _zero_shot(config):
-        return "- A class without labels in training, or points in validation, is not known to work (see the tables)."
+        return "- Do not rely on a class without labels in training or without points in validation (see the tables)."
     unknown = ", ".join(unknown_classes(miou))
-    never = f"\n- Its teacher does not know {unknown}: do not expect these of it." if unknown else ""
-    return f"""- It has seen no 3D label: it calls a class what its teacher, an image network, calls so.
-- A class without points in validation is not known to work (see the tables).{never}"""
+    never = f"\n- Its teacher does not know {unknown}: do not expect the student to predict them." if unknown else ""
+    return f"""- It has seen no 3D labels. It learnt every class from its teacher, an image network.
+- Do not rely on a class without points in validation (see the tables).{never}"""
 
 
 def _zero_shot(config: dict[str, Any]) -> bool:
@@ -141,12 +145,12 @@ def _input_and_output(config: dict[str, Any]) -> str:
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(config["classes"]["names"]) if k)
     return f"""## Input and output
 
-- Input: (N, 4) float32, a scan in any order: x, y, z in metres in the LiDAR's own frame (x forward, y left, z up,
-  origin at the sensor) and remission (0 to 1), as in SemanticKITTI's `velodyne/*.bin`.
-- Output: (N,) uint8, a training id for every point in that order; 0 (unlabelled) is never predicted.
-  `predict.classes` is the class table: names, raw ids, colours.
+- Input: (N, 4) float32, the points of one scan in any order, as in SemanticKITTI's `velodyne/*.bin`. The columns are
+  x, y, z in metres in the LiDAR's own frame (x forward, y left, z up, origin at the sensor), and remission (0 to 1).
+- Output: (N,) uint8, one training id per point, in the order of the input. 0 (unlabelled) is never predicted.
+  `predict.classes` is the class table: names, raw ids and colours.
 - Classes: {classes}.
-- Volume: {volume}; a point outside gets the label of the nearest place in it.
+- Volume: {volume}; a point outside gets the label of the nearest place inside.
 - Network: {_network(config).describe(network)}.
 """
 
@@ -161,11 +165,11 @@ def _training(config: dict[str, Any], miou: dict[str, Any], teacher: str | None,
 | scans | {config["scans"]:,}, {config["labelled_scans"]:,} of them with labels |
 | classes with labels | {_labelled_classes(config)} |
 | teacher | {_teaching(config, miou, teacher)} |
-| its soft labels | {"; ".join(teacher_lines(points)) if points and config["taught"] else "not measured"} |
+| teacher's soft labels | {"; ".join(teacher_lines(points)) if points and config["taught"] else "not measured"} |
 | backbone | {_beginning(config["pretrained"])} |
 | training | {config["steps"]:,} steps, batch {options["batch"]}, seed {options["seed"]}, on {config["device"]} |
 
-`config.json` holds every setting, `training.jsonl` the losses of every step.
+`config.json` holds every setting. `training.jsonl` holds the losses of every step.
 """
 
 
@@ -173,13 +177,13 @@ def _labelled_classes(config: dict[str, Any]) -> str:
     counts = config["labelled_classes"]
     known = [f"{name} ({counts[name]:,} points)" for name in config["classes"]["names"][1:] if counts.get(name)]
     unknown = [name for name in config["classes"]["names"][1:] if not counts.get(name)]
-    return "; none of ".join(filter(None, (", ".join(known), ", ".join(unknown)))) if known else "none"
+    return "; no labels for ".join(filter(None, (", ".join(known), ", ".join(unknown)))) if known else "none"
 
 
 def _beginning(pretrained: str | None) -> str:
     if not pretrained:
-        return "from random weights"
-    return f"pre-trained before it saw a label: `{pretrained}`, against an image network's features"
+        return "random initial weights"
+    return f"`{pretrained}`, pre-trained without labels to match the features of an image network"
 
 
 def _teaching(config: dict[str, Any], miou: dict[str, Any], teacher: str | None) -> str:
@@ -187,12 +191,13 @@ def _teaching(config: dict[str, Any], miou: dict[str, Any], teacher: str | None)
         return "none: trained from labels alone"
     if is_oracle(miou):
         return (
-            f"`{teacher}`, distilled: a diagnostic, the simulator's truth corrupted on purpose, no result of the method"
+            f"`{teacher}`, an oracle: the simulator's ground truth with errors added on purpose."
+            " This is a diagnostic, not a result of the method"
         )
-    said = f"`{teacher}`, an image network, distilled through its cached answers at the points that its cameras see"
+    said = f"`{teacher}`, an image network; the student learnt from its cached targets at the points that a camera sees"
     if config["network"].get("classifier") == "shared":
-        said += "; its classifier is the student's too, and was not trained here"
-    return f"{said}; nothing else taught it (zero-shot)" if _zero_shot(config) else said
+        said += "; the student reuses its classifier, which was not trained here"
+    return f"{said}; the student had no other supervision (zero-shot)" if _zero_shot(config) else said
 
 
 def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
@@ -200,23 +205,28 @@ def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
     if unknown_classes(miou):
         known = f"over the {len(miou['known_classes'])} that its teacher knows"
         score += f" over all {len(miou['iou'])} classes, **{100 * miou['miou_known']:.1f} %** {known},"
-    scored = f"{miou['scans']:,} whole scans of {miou['dataset']}, {miou['split']}: {', '.join(miou['sequences'])}"
+    scored = (
+        f"{miou['scans']:,} whole scans of {miou['dataset']} ({miou['split']} sequences {', '.join(miou['sequences'])})"
+    )
     verdict = "within" if total["p99"] <= latency["budget_ms"] else "not within"
-    met = f"{100 * latency['within_budget']:.0f} % of {latency['scans']} scans met the budget"
-    budget = f"{latency['budget_ms']:.1f} ms of {latency['budget_hz']} Hz"
+    met = f"{100 * latency['within_budget']:.0f} % of {latency['scans']} scans met the budget of"
+    budget = f"{latency['budget_ms']:.1f} ms ({latency['budget_hz']} Hz)"
     return f"""## Measured
 
-{score} on {scored}, by SemanticKITTI's
-official protocol: every labelled point counts, single pass, no test-time augmentation; a class without points has 0.
+{score} on {scored}.
+
+The score follows SemanticKITTI's official protocol: every labelled point counts. It is a single pass, without test-time
+augmentation. A class without points has an IoU of 0.
 
 | class | IoU, % | points |
 |---|---:|---:|
 {chr(10).join(class_rows(miou))}
 
-**{total["p50"]:.1f} ms per scan** at the median, {total["p99"]:.1f} ms at the 99th percentile, from points in memory to
-a label for every point, one scan at a time ({latency["points_median"]:,} points in the median one).
+**{total["p50"]:.1f} ms per scan** at the median, {total["p99"]:.1f} ms at the 99th percentile, one scan at a time.
+This is the time from points in memory to a label for every point. The median scan has
+{latency["points_median"]:,} points.
 Device: {latency["device"]}; precision: {latency["precision"]}.
-{met}, {budget}; the 99th percentile is {verdict} it.
+{met} {budget}. The 99th percentile is {verdict} the budget.
 """
 
 
@@ -230,7 +240,7 @@ def _use(experiment: str) -> str:
     points = np.fromfile("scan.bin", np.float32).reshape(-1, 4)
     training_ids = predict(points)  # (N,) uint8
 
-Files to files, from this folder alone:
+On the command line (this folder is all that it needs):
 
     python -m elite_pipeline.stages.predict_scans --model models/{experiment} scan.bin --out labels/
 """
@@ -244,8 +254,8 @@ def _provenance(config: dict[str, Any], miou: dict[str, Any]) -> str:
 |---|---|
 | weights | `{WEIGHTS}`, sha256 `{miou["weights_sha256"]}` |
 | parameters | {config["parameters"]:,} |
-| trained by | commit {config["commit"] or "unknown"}; {versions} |
-| scored by | commit {miou["commit"] or "unknown"}, on {miou["device"]} |
+| trained with | commit {config["commit"] or "unknown"}; {versions} |
+| scored with | commit {miou["commit"] or "unknown"}, on {miou["device"]} |
 
-No licence is stated for the weights: what may be done with them depends on the data and on the teacher behind them.
+No licence is stated for the weights. Their terms of use depend on the data and the teacher that they were trained with.
 """

@@ -1,7 +1,7 @@
-"""Predictions as SemanticKITTI's own tools read them: files of raw ids, and the zip that its benchmark accepts.
+"""Write predictions for SemanticKITTI's own tools: label files of raw ids, and the zip that its benchmark accepts.
 
-What the benchmark accepts is what its validator checks (github.com/PRBonn/semantic-kitti-api, validate_submission.py):
-a name in .zip, an entry for every directory, and for every scan of the test sequences a file of one uint32 a point.
+The benchmark's validator (github.com/PRBonn/semantic-kitti-api, validate_submission.py) requires a file name that ends
+in .zip, an entry for every directory, and for every scan of the test sequences a file with one uint32 per point.
 """
 
 import contextlib
@@ -15,68 +15,72 @@ import numpy as np
 from elite_pipeline.errors import InputError
 
 BYTES = 4
-"""Of a label in a file: one uint32."""
+"""Bytes per label in a file: one uint32."""
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-"""Of every entry of a zip (the earliest that the format knows), so that the same predictions make the same bytes."""
+"""Date of every entry of a zip, the earliest that the format allows. A fixed date makes the same predictions give the
+same bytes."""
 
 PointCounts = Mapping[str, Mapping[str, int]]
-"""Sequence -> frame -> the number of its points."""
+"""Sequence -> frame -> number of its points."""
 
 
 def label_name(sequence: str, frame: str) -> str:
-    """Where the prediction of a scan lies in SemanticKITTI's layout."""
+    """Return the path of a scan's prediction in SemanticKITTI's layout."""
     return f"sequences/{sequence}/predictions/{frame}.label"
 
 
 def label_files(inputs: Iterable[Path], out: Path) -> dict[Path, Path]:
-    """{label file: scan}, sorted within each input: where the predictions of files and folders of `.bin` go.
+    """Return {label file: scan} for `inputs`, which are `.bin` files and folders of them; sorted within each input.
 
-    Under the folder `out`, file scan.bin becomes scan.label; run/scan.bin in or below a folder, run/scan.label; and a
-    folder with velodyne/ in it is a sequence, whose scans go where `label_name` says. No two scans share one.
-    Raises `InputError` where two would, where an input is or holds no `.bin`, and where `out` is the `labels` folder of
-    a recorded sequence.
+    Label files go under the folder `out`. A file scan.bin becomes scan.label. A file run/scan.bin in a folder becomes
+    run/scan.label. A folder that contains velodyne/ is a sequence: its scans go to the paths of `label_name`.
+    Raises `InputError` where two scans would share a label file, where an input is not or does not contain a `.bin`
+    file, or where `out` is the `labels` folder of a recorded sequence.
     """
     if out.name == "labels" and (out.parent / "velodyne").is_dir():
-        raise InputError(f"{out} is where the labels of {out.parent} itself belong. Name another --out.")
+        raise InputError(f"{out} holds the labels of the recorded sequence {out.parent}. Choose another --out.")
     scans = {}
     for given in inputs:
         for scan, place in _scans_of(given):
             path = (out / place).with_suffix(".label")
             if scans.setdefault(path, scan).resolve() != scan.resolve():
                 raise InputError(
-                    f"{scans[path]} and {scan} would both become {path}."
-                    " Give the folder above both, or write one of them to another --out."
+                    f"{scans[path]} and {scan} would both be written to {path}."
+                    " Give the folder that contains both, or write one of them to another --out."
                 )
     return scans
 
 
 def _scans_of(given: Path) -> list[tuple[Path, Path]]:
-    """[(scan, its place under --out)] of one file or folder. Raises `InputError` where it is or holds no `.bin`."""
+    """Return [(scan, its path under --out)] of one file or folder.
+
+    Raises `InputError` where `given` is not or does not contain a `.bin` file.
+    """
     if not given.is_dir():
         if given.suffix != ".bin" or not given.is_file():
             raise InputError(
-                f"{given}: neither a folder nor a .bin file. Check the path, or convert the scan to float32 x, y, z,"
-                " remission."
+                f"{given}: neither a folder nor a .bin file. Check the path, or convert the scan to a .bin file"
+                " of float32 x, y, z, remission."
             )
         return [(given, Path(given.name))]
     folder, place = given, Path()
     if (given / "velodyne").is_dir():
-        # abspath, so that "." has a name too, and a link keeps its own.
+        # abspath gives "." a name and keeps the name of a link.
         folder, place = given / "velodyne", Path(label_name(Path(os.path.abspath(given)).name, "")).parent
     scans = sorted(path for path in folder.rglob("*.bin") if path.is_file())
     if not scans:
-        raise InputError(f"{folder}: no .bin in it or below. Name the folder that holds the scans.")
+        raise InputError(f"{folder}: no .bin file in this folder or below. Give the folder that contains the scans.")
     return [(scan, place / scan.relative_to(folder)) for scan in scans]
 
 
 def write_labels(path: Path, raw_ids: np.ndarray) -> None:
-    """Write raw ids (N,) uint32 to `path` (`.label`), aside and renamed, replacing what is there.
+    """Write raw ids (N,) uint32 to `path` (`.label`) and replace any earlier file.
 
-    Raises `InputError` where it cannot be written.
+    The ids are first written to a temporary file, which is then renamed. Raises `InputError` where writing fails.
     """
     path = Path(path)
-    # Not `.label.partial`: the official evaluation counts every file with ".label" in its name.
+    # Not `.label.partial`: the official evaluation counts every file whose name contains ".label".
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +91,11 @@ def write_labels(path: Path, raw_ids: np.ndarray) -> None:
 
 
 def write(path: Path, points: PointCounts, predictions: Iterable[tuple[str, str, np.ndarray]]) -> None:
-    """Write a submission to `path` (`.zip`), aside, checked by `validate` and renamed.
+    """Write a submission to `path` (`.zip`): write a temporary file, check it with `validate`, then rename it.
 
-    points: all that must be in it. predictions: (sequence, frame, raw ids (N,) uint32), taken one at a time, so that
-    memory does not grow with their number. Raises `InputError` where `validate` does, and where `path` cannot be
-    written.
+    points: every scan that the submission must contain. predictions: (sequence, frame, raw ids (N,) uint32), taken one
+    at a time, so that memory does not grow with their number. Raises `InputError` where `validate` does, or where
+    `path` cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -112,23 +116,23 @@ def write(path: Path, points: PointCounts, predictions: Iterable[tuple[str, str,
 
 
 def validate(path: Path, points: PointCounts) -> None:
-    """Raise `InputError` at the first thing for which the official validator or evaluation would refuse `path`.
+    """Raise `InputError` at the first fault for which the official validator or evaluation would reject `path`.
 
-    The official validator expects the sequences of `semantickitti.BENCHMARK` and lets files pass that nobody asked for,
-    in which the evaluation then fails; here those of `points` are wanted, no others.
+    The official validator expects the sequences of `semantickitti.BENCHMARK`. It accepts additional files, but the
+    evaluation then fails. This function requires exactly the scans of `points`.
     """
-    remedy = "Delete it and write it again."
+    remedy = "Delete the zip and write it again."
     if Path(path).suffix != ".zip":
-        raise InputError(f"{path}: a submission's name must end in .zip. Rename it.")
+        raise InputError(f"{path}: the name of a submission must end in .zip. Rename the file.")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no readable zip ({error}). {remedy}") from None
+        raise InputError(f"{path}: not a readable zip ({error}). {remedy}") from None
     names = {entry.filename for entry in entries}
     for directory in _directories(points):
         if directory not in names:
-            raise InputError(f"{path}: no entry for the directory {directory}, which the validator demands. {remedy}")
+            raise InputError(f"{path}: no entry for the directory {directory}, which the validator requires. {remedy}")
     sizes = {entry.filename: entry.file_size for entry in entries if not entry.is_dir()}
     expected = {label_name(s, f): count for s, frames in points.items() for f, count in frames.items()}
     for name, count in expected.items():
@@ -136,13 +140,13 @@ def validate(path: Path, points: PointCounts) -> None:
             raise InputError(f"{path}: {name} is missing. {remedy}")
         if sizes[name] != count * BYTES:
             raise InputError(
-                f"{path}: {name} has {sizes[name]} bytes; the {count} points of its scan need"
-                f" {count * BYTES}, one uint32 each. {remedy}"
+                f"{path}: {name} has {sizes[name]} bytes, but the {count} points of its scan need"
+                f" {count * BYTES}, one uint32 per point. {remedy}"
             )
     if strange := sorted(set(sizes) - set(expected)):
-        raise InputError(f"{path}: {strange[0]} is of no scan that was asked for. {remedy}")
+        raise InputError(f"{path}: {strange[0]} belongs to no scan of the submission. {remedy}")
     if len(entries) > len(names):
-        raise InputError(f"{path}: a file is in it twice. {remedy}")
+        raise InputError(f"{path}: it contains a file twice. {remedy}")
 
 
 def _directories(sequences: Iterable[str]) -> Iterator[str]:
@@ -155,7 +159,7 @@ def _directories(sequences: Iterable[str]) -> Iterator[str]:
 def _entry(name: str, mode: int) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _DATE)
     entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.create_system = 3  # Unix, on every system
+    entry.create_system = 3  # Unix, whatever the system
     entry.external_attr = mode << 16
     return entry
 

@@ -1,4 +1,4 @@
-"""Confusion matrices and the shares that follow from them. Rows are the truth, columns the prediction."""
+"""Confusion matrices, and the scores that follow from them. Rows are the truth, columns the prediction."""
 
 import numpy as np
 
@@ -6,47 +6,47 @@ from elite_pipeline.datasets.classes import IGNORE, ClassTable
 
 
 class Confusion:
-    """Sums up pairs of true and predicted class, scan by scan or image by image; points and pixels alike."""
+    """Counts pairs of true and predicted class of points or pixels, scan by scan or image by image."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
         self.counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        """(K, K): rows are the truth, columns the prediction, both training ids. A truth of `IGNORE` is in row 0."""
+        """(K, K) int64: rows are the truth, columns the prediction, both training ids. Truth `IGNORE` is row 0."""
 
     def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Count two integer arrays of training ids of one shape."""
+        """Add two integer arrays of training ids with the same shape."""
         pairs = np.asarray(truth).astype(np.int64) * len(self.classes) + prediction
         self.counts += np.bincount(pairs.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
 
     @property
     def known(self) -> int:
-        """How many had a truth."""
+        """Number of points or pixels that have a truth."""
         return int(self.counts[IGNORE + 1 :].sum())
 
     @property
     def coverage(self) -> float:
-        """Share of the truth that has any prediction but `IGNORE`."""
+        """Share of the truth whose prediction is not `IGNORE`."""
         return _ratio(self.counts[IGNORE + 1 :, IGNORE + 1 :].sum(), self.known)
 
     @property
     def accuracy(self) -> float:
-        """Share of the covered truth that is predicted rightly."""
+        """Share of the covered truth that is predicted correctly. Covered: the prediction is not `IGNORE`."""
         covered = self.counts[IGNORE + 1 :, IGNORE + 1 :]
         return _ratio(np.trace(covered), covered.sum())
 
     @property
     def iou(self) -> dict[str, float]:
-        """Class name -> IoU over what is covered, of the classes that occur there in the truth."""
+        """Class name -> IoU over the covered truth, for the classes that occur in the covered truth."""
         return self._iou(self.counts[IGNORE + 1 :, IGNORE + 1 :])
 
     @property
     def miou(self) -> float:
-        """Mean of `iou`: over the classes that occur, unlike the official score (`metrics.mean_iou`)."""
+        """Mean of `iou`. Unlike the official score (`metrics.mean_iou`), it leaves out classes that do not occur."""
         return float(np.mean(list(self.iou.values()))) if self.iou else float("nan")
 
     @property
     def miou_of_all(self) -> float:
-        """Mean IoU where what is not covered counts as wrong, of the classes that occur in the truth."""
+        """Mean IoU over the classes that occur in the truth, where uncovered truth counts as wrong."""
         iou = self._iou(self.counts[IGNORE + 1 :])
         return float(np.mean(list(iou.values()))) if iou else float("nan")
 

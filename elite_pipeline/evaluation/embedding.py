@@ -1,7 +1,7 @@
-"""How near a student's 3D features lie to its image teacher's 2D ones, before and after the domain-adaptation module.
+"""Compare a student's 3D features with its image teacher's 2D features, before and after the domain-adaptation module.
 
-A row is an image patch that points hit: the teacher's feature of it, and the mean over these points of the student's.
-Rows have length 1, since training compares them by cosine.
+A row is an image patch with projected points: the teacher's feature of the patch, and the mean of the student's
+features at these points. Rows are normalised to length 1, since training compares them by cosine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,44 +19,44 @@ from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.student.model import Predictor
 
 SCANS = 64
-"""Scans that rows are gathered from, spread evenly over the labelled ones: more than enough rows, soon read."""
+"""Number of scans to gather rows from, spread evenly over the labelled scans: enough rows, and quick to read."""
 
 FOLDS = 5
-"""Of the cross-validation in `separability`."""
+"""Number of folds of the cross-validation in `separability`."""
 
 SIDES = ("before", "after")
-"""Of the module."""
+"""Before and after the module."""
 
 
 @dataclass(frozen=True)
 class Patches:
-    """R patches. Rows of features have length 1."""
+    """R patches. Each row of features has length 1."""
 
     image: np.ndarray
     """(R, D) float32: the teacher's features."""
     before: np.ndarray
-    """(R, D) float32: the student's, as its classifier would see them if the module were left out."""
+    """(R, D) float32: the student's features as its classifier would see them without the module."""
     after: np.ndarray
-    """(R, D) float32: the student's, as its classifier sees them."""
+    """(R, D) float32: the student's features as its classifier sees them."""
     classes: np.ndarray
-    """(R,) int64 training ids: the class of most of a patch's points, never `IGNORE`."""
+    """(R,) int64 training ids: the most common class of a patch's points, never `IGNORE`."""
     scan: np.ndarray
-    """(R,) int64: number of the scan."""
+    """(R,) int64: number of the patch's scan."""
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def __getitem__(self, rows: np.ndarray) -> "Patches":
-        """The patches of some rows: their indices, or (R,) bool."""
+        """Return the patches of `rows`: indices, or (R,) bool."""
         return Patches(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def gather(predictor: Predictor, recordings: Sequence[Recorded], stage: int) -> Patches:
-    """The patches of up to `SCANS` labelled scans of `recordings`, which have patch features.
+    """Return the patches of up to `SCANS` labelled scans of `recordings`, which have patch features.
 
-    predictor: of a student with an adaptation module. stage: whose feature of the teacher. A patch that two cameras'
-    points hit is two; one whose points are mostly unlabelled is left out. Nothing learns from the labels. Raises
-    `InputError` where a scan or a store is damaged.
+    predictor: of a student with an adaptation module. stage: the teacher's stage to take features from. Each camera's
+    image has its own patches. Patches whose points are mostly unlabelled are left out. Nothing learns from the labels.
+    Raises `InputError` where a scan or a store is damaged.
     """
     scans = [(recorded, f) for recorded in recordings for f in np.flatnonzero(recorded.index.labelled)]
     spread = np.linspace(0, len(scans) - 1, min(SCANS, len(scans))).round().astype(int)
@@ -74,7 +74,7 @@ def _of_scan(predictor: Predictor, recorded: Recorded, f: int, stage: int, numbe
     output = predictor.student(pyramid)
     patches, of_point = answers.patch_of.unique(return_inverse=True)
     voxel = pyramid[predictor.student.finest].of_point.cpu()[answers.taught]
-    # The normalisation that follows the module stays, so that the module alone makes the difference.
+    # Keep the normalisation that follows the module, so that only the module makes a difference.
     before = functional.layer_norm(output.embedding, output.embedding.shape[1:])
     before, after = (mean(x.float().cpu()[voxel], of_point, len(patches)) for x in (before, output.features))
     return Patches(
@@ -85,18 +85,18 @@ def _of_scan(predictor: Predictor, recorded: Recorded, f: int, stage: int, numbe
 
 
 def balanced(classes: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    """Indices of `rows` of `classes` (R,), fewer if there are not so many: as many of each class as it has, at most."""
+    """Return the sorted indices of at most `rows` entries of `classes` (R,), as evenly over the classes as possible."""
     order = np.random.default_rng(seed).permutation(len(classes))
     turn = np.empty(len(classes), dtype=int)
     for k in np.unique(classes):
         members = order[classes[order] == k]
         turn[members] = np.arange(len(members))
-    # The first of every class, then the second of those that have one, and so on.
+    # Take the first entry of every class, then the second of every class that has one, and so on.
     return np.sort(order[np.argsort(turn[order], kind="stable")][:rows])
 
 
 def measure(patches: Patches) -> dict[str, dict[str, float]]:
-    """{"cka", "separability", "nearest_same_class", "chance"} -> {"before", "after"}, numbers in 0..1."""
+    """Return {"cka", "separability", "nearest_same_class", "chance"} -> {"before", "after"} -> a number in 0..1."""
     found: dict[str, dict[str, float]] = {name: {} for name in ("cka", "separability", "nearest_same_class", "chance")}
     for side in SIDES:
         points = getattr(patches, side)
@@ -108,10 +108,11 @@ def measure(patches: Patches) -> dict[str, dict[str, float]]:
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear centred kernel alignment of `x` (n, p) and `y` (n, q), whose rows belong together: 0..1.
+    """Return the linear centred kernel alignment of `x` (n, p) and `y` (n, q), in 0..1.
 
-    |Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, X and Y centred (Kornblith et al. 2019, section 3): 1 where one is the
-    other, turned, mirrored, scaled and moved; 0 where either is constant.
+    Row k of `x` and row k of `y` form a pair.
+    |Y'X|^2 / (|X'X| |Y'Y|) in Frobenius norms, X and Y centred (Kornblith et al. 2019, section 3). The result is 1 if
+    `x` and `y` are equal up to rotation, reflection, scale and translation. It is 0 if either is constant.
     """
     x, y = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64) for rows in (x, y))
     alike, own, other = (np.linalg.norm(product) for product in (y.T @ x, x.T @ x, y.T @ y))
@@ -119,10 +120,10 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def separability(x: np.ndarray, y: np.ndarray) -> float:
-    """Accuracy, cross-validated, at which a linear classifier tells rows of `x` (n, D) from those of `y` (n, D).
+    """Return the cross-validated accuracy of a linear classifier that separates `x` (n, D) from `y` (n, D).
 
-    0.5: it cannot; 1: the two lie apart. Rows of the same number (patch) are in the same fold, and a fold's features
-    are standardised as the others' are.
+    0.5: the classifier cannot separate them. 1: it separates them completely. Rows with the same number (patch) are in
+    the same fold. A test fold is standardised with the statistics of the other folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_score
@@ -138,11 +139,11 @@ def separability(x: np.ndarray, y: np.ndarray) -> float:
 def nearest_same_class(
     points: np.ndarray, image: np.ndarray, classes: np.ndarray, scan: np.ndarray
 ) -> tuple[float, float]:
-    """(share, chance): of rows of `points` (n, D) whose nearest of `image` (n, D) in another scan has their class.
+    """Return (share, chance): how often the nearest row of `image` in another scan has the class of a row of `points`.
 
-    Nearest by cosine; all rows have length 1. classes, scan: (n,), of both, with two scans at least. Chance is the
-    share if the same neighbours were dealt out at random, as in Cohen's kappa: where all rows meet in one place, both
-    are the same.
+    points, image: (n, D), rows of length 1; the nearest row is the one with the largest cosine. classes, scan: (n,),
+    for both; at least two scans. Chance is the share with the same neighbours assigned at random, as in Cohen's
+    kappa. If all rows have the same neighbour, share and chance are equal.
     """
     similarity = points @ image.T  # (n, n)
     similarity[scan[:, None] == scan] = -np.inf
@@ -154,7 +155,7 @@ def nearest_same_class(
 
 
 def plane(patches: Patches, perplexity: float, seed: int) -> np.ndarray:
-    """(3, R, 2) float32: image, before and after in one t-SNE, so that places may be compared."""
+    """Return (3, R, 2) float32: image, before and after in one t-SNE, so that their positions are comparable."""
     from sklearn.manifold import TSNE
 
     rows = np.concatenate([patches.image, patches.before, patches.after])
@@ -163,13 +164,13 @@ def plane(patches: Patches, perplexity: float, seed: int) -> np.ndarray:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A Markdown table of `result` (the JSON of plot_embedding)."""
+    """Return a Markdown table of `result` (the JSON of plot_embedding)."""
     form = {"cka": "{:.3f}", "separability": "{:.1%}", "nearest_same_class": "{:.1%}", "chance": "{:.1%}"}
     names = {
         "cka": "linear CKA with the image features",
-        "separability": "a linear classifier tells 3D from 2D",
-        "nearest_same_class": "the nearest 2D feature has the same class",
-        "chance": "the same, with these neighbours at random",
+        "separability": "accuracy of a linear classifier that separates 3D from 2D",
+        "nearest_same_class": "share of patches whose nearest 2D feature has the same class",
+        "chance": "the same share with these neighbours assigned at random",
     }
     rows = [
         f"| {names[key]} | " + " | ".join(form[key].format(result[key][side]) for side in SIDES) + " |" for key in form
@@ -177,16 +178,18 @@ def table(result: Mapping[str, Any]) -> str:
     classes = ", ".join(f"{name} {rows:,}" for name, rows in result["classes"].items())
     return f"""# {result["experiment"]}: 3D features before and after the domain-adaptation module
 
-{result["rows"]:,} image patches of {result["scans"]} labelled scans, as evenly over the classes as these allow: the
-teacher's feature (stage {result["stage"]}) beside the mean of the student's at the points in the patch.
+{result["rows"]:,} image patches of {result["scans"]} labelled scans, spread over the classes as evenly as possible. For
+each patch, the teacher's feature (stage {result["stage"]}) is compared with the mean of the student's features at the
+points in the patch.
 
 | | before | after |
 |---|---:|---:|
 {chr(10).join(rows)}
 
-CKA is 1 where the two are the same but for turning, scaling and moving. 50 % means that the classifier cannot tell;
-it is cross-validated, a patch's rows in one fold. The nearest feature is by cosine, among patches of other scans.
-Labels choose the rows and score the neighbours; nothing learns from them.
+CKA is 1 if the two sets of features are equal up to rotation, scale and translation. An accuracy of 50 % means that the
+classifier cannot separate 3D from 2D; it is cross-validated, with both rows of a patch in the same fold. The nearest
+feature is the one with the largest cosine among patches of other scans. Labels are used to choose the patches and to
+score the neighbours. Nothing learns from them.
 
 Patches of each class: {classes}.
 """

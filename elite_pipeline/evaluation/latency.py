@@ -1,4 +1,4 @@
-"""How long a student takes from points in memory to a label for every point, phase by phase, one scan at a time."""
+"""Measure a student's latency: from points in memory to a label for every point, phase by phase, scan by scan."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +11,19 @@ from elite_pipeline.progress import progress
 from elite_pipeline.student.model import Predictor
 
 BUDGET_HZ = 24
-"""ELiTe's claim, and a little more than twice the rate of the LiDAR."""
+"""The rate that ELiTe claims. It is slightly more than twice the rate of the LiDAR."""
 
 PHASES = ("read", "voxelise", "forward", "scatter_back", "total")
-"""`total` is the sum of the three in its middle; `read`, from the file to memory, is outside it."""
+"""`total` is the sum of `voxelise`, `forward` and `scatter_back`. It excludes `read`, from the file to memory."""
 
 
 def measure(
     predictor: Predictor, readers: Sequence[Callable[[], np.ndarray]], *, warmup: int, scans: int
 ) -> tuple[dict[str, list[float]], list[int]]:
-    """Time `scans` scans after `warmup` uncounted ones: ({phase: [ms per scan]}, [points per scan]).
+    """Time `scans` scans after `warmup` scans that do not count: ({phase: [ms per scan]}, [points per scan]).
 
-    `readers` return the points of one scan each, (N, 4) float32; they are called in turn, as often as needed. The
-    device is synchronised at every boundary between phases, so that a phase is charged with its own work.
+    readers: each returns the points of one scan, (N, 4) float32. They are called in turn, repeatedly if needed. The
+    device is synchronised between phases, so that each phase counts only its own work.
     """
     samples: dict[str, list[float]] = {phase: [] for phase in PHASES}
     sizes: list[int] = []
@@ -46,7 +46,7 @@ def measure(
 
 
 def summary(samples: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> dict[str, Any]:
-    """The numbers of `results/<experiment>_latency.json` that follow from `measure`'s."""
+    """Return the numbers of `results/<experiment>_latency.json` that follow from the result of `measure`."""
     budget, total = 1e3 / BUDGET_HZ, np.array(samples["total"])
     phases = {phase: _percentiles(values) for phase, values in samples.items()}
     return {
@@ -62,7 +62,7 @@ def summary(samples: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> dic
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A Markdown table of `result` (the JSON of measure_latency), in ms."""
+    """Return a Markdown table of `result` (the JSON of measure_latency), in ms."""
     rows = [
         f"| {phase} | " + " | ".join(f"{numbers[key]:.1f}" for key in ("p50", "p95", "p99", "max")) + " |"
         for phase, numbers in result["phases"].items()
@@ -70,10 +70,10 @@ def table(result: Mapping[str, Any]) -> str:
     share = 100 * result["within_budget"]
     return f"""# {result["hz"]:.1f} Hz ({result["hz_p99"]:.1f} Hz at the 99th percentile)
 
-{result["device"]}, {result["precision"]}, one scan at a time: {result["scans"]} scans after
-{result["warmup"]} that do not count, {result["points_median"]:,} points in the median one. {share:.0f} % of them meet
-the {result["budget_ms"]:.1f} ms of {result["budget_hz"]} Hz.
-`total` goes from points in memory to a label for every point; `read` is outside it.
+Device: {result["device"]}; precision: {result["precision"]}. One scan at a time: {result["scans"]} timed scans after
+{result["warmup"]} warm-up scans, with a median of {result["points_median"]:,} points. {share:.0f} % of the timed scans
+meet the budget of {result["budget_ms"]:.1f} ms ({result["budget_hz"]} Hz).
+`total` is the time from points in memory to a label for every point. It excludes `read`.
 
 | phase, ms | p50 | p95 | p99 | max |
 |---|---:|---:|---:|---:|

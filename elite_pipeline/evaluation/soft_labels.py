@@ -1,4 +1,4 @@
-"""What soft labels say: the likeliest class of a point, and how many points a class gets."""
+"""Summaries of soft labels: the most likely class of a point, and the number of points per class."""
 
 from typing import Any, TypeVar
 
@@ -9,11 +9,11 @@ Logits = TypeVar("Logits", np.ndarray, torch.Tensor)
 
 
 def class_mass(logits: np.ndarray) -> np.ndarray:
-    """(S, K) float64: points given to each class, the sum over points of the softmax of `logits` (n, S, K)."""
+    """Return the points of each class: (S, K) float64, the sum over points of the softmax of `logits` (n, S, K)."""
     return torch.from_numpy(logits.astype(np.float32)).softmax(2).sum(0).double().numpy()
 
 
 def predicted_class(logits: Logits) -> Logits:
-    """Most likely class of (n, K) logits, never 0 (nothing is tuned towards it): (n,) int64, an array or a tensor."""
+    """Return the most likely class of (n, K) logits: (n,) int64, array or tensor. Never 0: no teacher learns it."""
     found: Any = logits[:, 1:].argmax(1) + 1
     return found

@@ -1,6 +1,6 @@
-"""How good a teacher's cached answers are at the projected points.
+"""Measure the quality of a teacher's cached soft labels at the projected points.
 
-A student cannot learn what its teacher does not know.
+A student cannot learn classes that its teacher does not know.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from elite_pipeline.evaluation.soft_labels import predicted_class
 
 
 class Quality:
-    """Sums up a teacher's answers about some scans: of each stage, and of the mean of the stages' probabilities."""
+    """Scores a teacher's soft labels over scans: for each stage, and for the mean of the stages' probabilities."""
 
     def __init__(self, stages: int, classes: ClassTable) -> None:
         """`stages`: number of the teacher's stages."""
@@ -23,7 +23,7 @@ class Quality:
         self.mean = Confusion(classes)
 
     def add(self, labels: Tensor, logits: Tensor) -> None:
-        """Count a scan's M answered points: `labels` (M,) training ids and `logits` (M, S, K)."""
+        """Add the M projected points of a scan: `labels` (M,) training ids and `logits` (M, S, K)."""
         self.scans += 1
         truth = labels.numpy()
         for s, agreement in enumerate(self.stages):
@@ -31,7 +31,7 @@ class Quality:
         self.mean.add(truth, predicted_class(logits.softmax(2).mean(1).numpy()))
 
     def summary(self) -> dict[str, Any] | None:
-        """{`scans`, `points`, `stages`, `mean`} as JSON values, or None where no point with a label was counted."""
+        """Return {`scans`, `points`, `stages`, `mean`} as JSON values, or None if no point had a label."""
         points = self.mean.known
         if not points:
             return None
@@ -48,11 +48,11 @@ def _scores(agreement: Confusion) -> dict[str, Any]:
 
 
 GROUPS = {"all": "all scans", "labelled": "labelled scans", "unlabelled": "unlabelled scans"}
-"""Key of a result -> which training scans it is about."""
+"""Key of a result -> the training scans that it covers."""
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A Markdown table of `result` (the JSON of evaluate_teacher), in percent."""
+    """Return a Markdown table of `result` (the JSON of evaluate_teacher), in percent."""
     found = {title: result[key] for key, title in GROUPS.items() if result[key]}
     scores = [
         f"| {title} | {name} | {100 * s['accuracy']:.1f} | {100 * s['miou']:.1f} | {len(s['iou'])} |"
@@ -64,23 +64,23 @@ def table(result: Mapping[str, Any]) -> str:
         for name in result["classes"]
         if any(name in group["mean"]["iou"] for group in found.values())
     ]
-    sizes = "; ".join(f"{title}: {group['scans']}, {group['points']:,} points" for title, group in found.items())
+    sizes = "; ".join(f"{title}: {group['scans']} scans, {group['points']:,} points" for title, group in found.items())
     miou = _percent(result["all"]["mean"]["miou"])
-    return f"""# {result["teacher"]} on {result["dataset"]}: {miou} % mIoU at the points
+    return f"""# {result["teacher"]} on {result["dataset"]}: {miou} % mIoU at the projected points
 
-{result["note"] or "What the teacher's cached soft labels say, which students learn from."}
+{result["note"] or "The quality of the teacher's cached soft labels, which students learn from."}
 
-Training sequences {", ".join(result["sequences"])}. Projected points that the camera sees and that have a label (one
-that two cameras see counts twice); mIoU over the classes that occur. The labels of unlabelled scans are used here to
-evaluate, and by nothing that learns.
+Training sequences {", ".join(result["sequences"])}. The scores cover the projected points that a camera sees and that
+have a label; a point that two cameras see counts twice. mIoU is the mean over the classes that occur. "Unlabelled
+scans" are scans whose labels are hidden from training: they are used only here, to evaluate the teacher.
 
 {sizes}.
 {_unknown(result)}
-| scans | answer | accuracy, % | mIoU, % | classes |
+| scans | prediction | accuracy, % | mIoU, % | classes |
 |---|---|---:|---:|---:|
 {chr(10).join(scores)}
 
-IoU of the mean of stages, %:
+IoU per class for the mean of stages, %:
 
 | class | {" | ".join(found)} |
 |---|{"---:|" * len(found)}
@@ -90,7 +90,7 @@ IoU of the mean of stages, %:
 
 def _unknown(result: Mapping[str, Any]) -> str:
     unknown = [name for name in result["classes"] if name not in result["known_classes"]]
-    return f"\nIt does not know {', '.join(unknown)}: their points count as wrong.\n" if unknown else ""
+    return f"\nThe teacher does not know {', '.join(unknown)}: their points count as wrong.\n" if unknown else ""
 
 
 def _percent(share: float | None) -> str:

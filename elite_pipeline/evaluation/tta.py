@@ -1,7 +1,8 @@
-"""Test-time augmentation as ELiTe and 2DPASS score with `--num_vote 12`: one scan, labelled several times over.
+"""Test-time augmentation as ELiTe and 2DPASS use it for their scores (`--num_vote 12`): several passes per scan.
 
-The first pass sees the scan as it was recorded, every other one turns it about z and moves it; the logits of all passes
-are summed per point. That is worth 1 to 3 mIoU at a multiple of the latency, so its numbers are kept apart from others.
+The first pass uses the scan as recorded. Every other pass rotates it about z and translates it. The logits of all
+passes are summed per point. This gains 1 to 3 points of mIoU at a multiple of the latency, so these scores are kept
+apart from single-pass scores.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,11 +18,12 @@ from elite_pipeline.student.model import Predictor
 from elite_pipeline.training.augmentation import augment
 
 MOTION = Augmentation(rotate=True, flip=False, scale=0.0, translate=0.1, drop=0.0)
-"""Of their votes: any angle about z, and metres (standard deviation) along x, y and z as in training; no mirroring."""
+"""Motion of each pass after the first, as in ELiTe and 2DPASS: any angle about z; a translation along x, y and z with
+the standard deviation of training, in metres; no mirroring."""
 
 
 def passes(points: np.ndarray, votes: int, seed: int) -> Iterator[np.ndarray]:
-    """`votes` copies of `points` (N, 4) float32, rows in their order: the first unchanged, the others by `MOTION`."""
+    """Yield `votes` copies of `points` (N, 4) float32 in the same row order: the first unchanged, the others moved."""
     generator = torch.Generator().manual_seed(seed)
     yield points
     for _ in range(votes - 1):
@@ -31,9 +33,10 @@ def passes(points: np.ndarray, votes: int, seed: int) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def summed_logits(predict: Predictor, points: np.ndarray, votes: int, seed: int) -> torch.Tensor:
-    """(N, K) float32, on the device of `predict`: the logits of every point of `points`, summed over `passes`.
+    """Return the logits of every point of `points`, summed over `passes`: (N, K) float32, on the device of `predict`.
 
-    What a pass moves out of the student's volume gets the logits of the nearest place in it, as in a single pass.
+    A point that a pass moves out of the student's volume gets the logits of the nearest place inside, as in a single
+    pass.
     """
     finest, classes = predict.student.finest, len(predict.classes)
     total = torch.zeros(len(points), classes, device=predict.device)
@@ -45,9 +48,9 @@ def summed_logits(predict: Predictor, points: np.ndarray, votes: int, seed: int)
 
 @torch.inference_mode()
 def vote(predict: Predictor, points: np.ndarray, votes: int, seed: int) -> np.ndarray:
-    """(N,) uint8 training ids of `points` (N >= 1, 4) float32, as `predict` takes them; one vote is `predict` itself.
+    """Return the training ids, (N,) uint8, of `points`, (N >= 1, 4) float32 as for `predict`.
 
-    The same `seed` moves the scan alike; on a CPU the answer is the same bit for bit.
+    One vote gives the same ids as `predict`. The same `seed` gives the same motions and, on a CPU, the same ids.
     """
     logits = summed_logits(predict, points, votes, seed)
     logits[:, IGNORE] = -torch.inf
@@ -55,7 +58,7 @@ def vote(predict: Predictor, points: np.ndarray, votes: int, seed: int) -> np.nd
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """`metrics.table` of a result with test-time augmentation, which says so in its title and in its text."""
+    """Return `metrics.table` of a result, with a title and text that state the test-time augmentation."""
     title, text = metrics.table(result).split("\n", 1)
     passed = f"{result['votes']} passes"
     warning = f"with test-time augmentation, {passed}: not comparable with single-pass numbers"

@@ -1,4 +1,4 @@
-"""What all figures share: points and labels painted onto images, pictures side by side, the PNG."""
+"""Functions that all figures share: paint points and labels onto images, place pictures side by side, write the PNG."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,14 +21,15 @@ INK = "#222222"
 
 
 PAINTED_WIDTH = 1241
-"""Pixels: about the width of a picture with points on it."""
+"""Approximate width in pixels of a picture with points on it."""
 
 
 def paint(image: np.ndarray, pixel: np.ndarray, colours: np.ndarray, size: int = 3) -> np.ndarray:
-    """A copy of `image` (H, W, 3) uint8, darkened, with a square of `size` pixels per point.
+    """Return a darkened copy of `image` (H, W, 3) uint8 with a square of `size` pixels per point.
 
-    An image narrower than `PAINTED_WIDTH` is enlarged by a whole factor: points stay small beside what they show.
-    pixel: (M, 2) float, (u, v) in `image`. colours: (M, 3) uint8. Later points cover earlier ones: pass far ones first.
+    An image narrower than `PAINTED_WIDTH` is enlarged by an integer factor, so that points stay small compared with
+    objects. pixel: (M, 2) float, (u, v) in `image`. colours: (M, 3) uint8. Later points cover earlier points, so pass
+    far points first.
     """
     factor = max(1, round(PAINTED_WIDTH / image.shape[1]))
     canvas = (image * 0.6).astype(np.uint8).repeat(factor, axis=0).repeat(factor, axis=1)
@@ -41,7 +42,7 @@ def paint(image: np.ndarray, pixel: np.ndarray, colours: np.ndarray, size: int =
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Labels (H, W) as a wash of colour over the image (H, W, 3) uint8; unlabelled pixels stay dark."""
+    """Return the image (H, W, 3) uint8 tinted with the colours of `labels` (H, W). Unlabelled pixels are dark."""
     known = (labels != IGNORE)[..., None]
     washed = np.where(known, 0.35 * image + 0.65 * classes.palette[labels], 0.3 * image)
     return washed.astype(np.uint8)
@@ -50,7 +51,10 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.nd
 def grid(
     path: Path, lines: Sequence[Sequence[tuple[str, np.ndarray]]], shown: Iterable[int], classes: ClassTable
 ) -> None:
-    """Lines of (name, picture (H, W, 3) uint8) side by side, and below them the colours of the training ids `shown`."""
+    """Write a PNG with rows of pictures and, below them, a legend of the training ids `shown`.
+
+    lines: the rows, each a list of (title, picture (H, W, 3) uint8).
+    """
     shape, columns, width = lines[0][0][1].shape, len(lines[0]), 4.6
     figure, axes = plt.subplots(
         len(lines),
@@ -69,7 +73,7 @@ def grid(
 
 
 def legend(figure: Figure, shown: Iterable[int], classes: ClassTable) -> None:
-    """Below `figure`, the colours and names of the training ids `shown`."""
+    """Add a legend below `figure`: the colours and names of the training ids `shown`."""
     handles = [
         Patch(facecolor=tuple(classes.palette[k] / 255), edgecolor="#666666", label=classes.names[k])
         for k in shown
@@ -80,6 +84,6 @@ def legend(figure: Figure, shown: Iterable[int], classes: ClassTable) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` to the PNG `path`, and free it."""
+    """Write `figure` to the PNG `path`, then close it."""
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Panels of a comparison that are curves: over labelled scans, over settings, and over the accuracy of oracles."""
+"""Panels of a comparison: curves over labelled scans, arms by setting, and gains over the accuracy of oracles."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
@@ -29,17 +29,17 @@ from elite_pipeline.figures.comparison_marks import (
 )
 
 Panel = tuple[float, Callable[[Axes], None]]
-"""Its height in inches, and what draws it."""
+"""Height in inches, and the function that draws the panel."""
 
 Curves = Mapping[bool, Mapping[int, str]]
-"""What `comparison.runs.curves` found."""
+"""The result of `comparison.runs.curves`."""
 
 Arms = Mapping[str, Mapping[str, str]]
-"""What `arms` found."""
+"""The result of `arms`."""
 
 
 def curve_panels(experiments: Mapping[str, Any], lines: Curves) -> list[Panel]:
-    """mIoU with and without distillation, and the gain."""
+    """Return two panels: mIoU with and without distillation, and the gain by distillation."""
     return [
         (4.6, lambda axis: _miou_curves(axis, experiments, lines)),
         (3.0, lambda axis: _gain_curve(axis, experiments, lines)),
@@ -67,7 +67,7 @@ def _miou_curves(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> N
             color=colour,
         )
     _scans_axis(axis, experiments, lines)
-    axis.set_title("mIoU, %: a dot per seed, line and band for mean ± sd", loc="left", fontsize=9.5)
+    axis.set_title("mIoU, %. Dots: seeds. Line and band: mean ± standard deviation (sd)", loc="left", fontsize=9.5)
 
 
 def _gain_curve(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:
@@ -84,7 +84,7 @@ def _gain_curve(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> No
         text = f"{100 * gain['mean']:+.1f}"
         axis.annotate(text, (at, 100 * gain["mean"]), xytext=(10, 6), textcoords="offset points", fontsize=8.5)
     _scans_axis(axis, experiments, lines)
-    axis.set_title("gain by distillation, same seeds paired, points of mIoU", loc="left", fontsize=9.5)
+    axis.set_title("gain in mIoU by distillation, percentage points (paired by seed)", loc="left", fontsize=9.5)
     legend_below(axis, difference_marks(), 0.28)
 
 
@@ -96,15 +96,15 @@ def _scans_axis(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> No
     axis.set_xticks(scans, [f"{at:,}\n{share} %" for at, share in zip(scans, shares, strict=True)], fontsize=8.5)
     axis.minorticks_off()
     axis.tick_params(axis="y", labelsize=8.5)
-    axis.set_xlabel("labelled scans, and their share of the training scans", fontsize=8.5)
+    axis.set_xlabel("number of labelled scans, and their share of the training scans", fontsize=8.5)
     axis.grid(**GRID)
 
 
-# Arms in several settings: more than two curves, whose ends may be no numbers. ---------------------------------------
+# Arms in several settings. A setting need not be a number. ----------------------------------------------------------
 
 
 def arms(experiments: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """{arm: {setting: label}}: what `figure: arms` draws, in the order in which they first come."""
+    """Return {arm: {setting: label}} for `figure: arms`, in the order of first occurrence."""
     found: dict[str, dict[str, str]] = {}
     for label, experiment in experiments.items():
         found.setdefault(experiment["arm"], {})[experiment["setting"]] = label
@@ -112,7 +112,7 @@ def arms(experiments: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def arms_panel(axis: Axes, experiments: Mapping[str, Any], found: Arms) -> None:
-    """mIoU of `found` by setting, arms beside each other; no line, since a setting need be no number."""
+    """Draw the mIoU of `found` by setting, arms side by side. No lines: a setting need not be a number."""
     settings, colours, step = _settings(found), cycle(ARMS), 0.84 / len(found)
     for k, (arm, labels) in enumerate(found.items()):
         alone = not any(pretraining(experiments[x]) or experiments[x]["distilled"] for x in labels.values())
@@ -135,22 +135,25 @@ def arms_panel(axis: Axes, experiments: Mapping[str, Any], found: Arms) -> None:
     axis.set_xlim(-0.5, len(settings) - 0.5)
     axis.margins(y=0.1)
     axis.grid(axis="y", **GRID)
-    axis.set_title("mIoU, %: a dot per seed, bar for mean ± sd. Below: labelled scans", loc="left", fontsize=9.5)
+    axis.set_title(
+        "mIoU, %. Marks: seeds. Bars: mean ± standard deviation. Below: labelled scans", loc="left", fontsize=9.5
+    )
     legend_below(axis, axis.get_legend_handles_labels()[0], 0.1)
 
 
 def _settings(found: Arms) -> list[str]:
-    """Settings of all arms, in the order in which they first come."""
+    """Return the settings of all arms, in the order of first occurrence."""
     return list(dict.fromkeys(setting for labels in found.values() for setting in labels))
 
 
-# Oracles: the simulator's answer to what a better teacher would be worth. ---------------------------------------------
+# Oracles: they show, in the simulator, the gain from a better teacher. ------------------------------------------------
 
 
 def oracle_gains(experiments: Mapping[str, Any]) -> dict[str, tuple[int, dict[str, Any]]]:
-    """Label -> (labelled scans, gain over the same without distillation), where an oracle taught as few labels.
+    """Return label -> (labelled scans, gain over the same experiment without distillation).
 
-    Empty where no oracle has such a counterpart. Real teachers come along for the same numbers of labelled scans.
+    The result contains oracles that have such a counterpart, and real teachers with as many labelled scans as one of
+    these oracles. It is empty if no oracle has a counterpart.
     """
     found = {
         label: (experiments[label]["labelled_scans"], difference(experiments[label], experiments[base]))
@@ -162,9 +165,9 @@ def oracle_gains(experiments: Mapping[str, Any]) -> dict[str, tuple[int, dict[st
 
 
 def oracle_panel(axis: Axes, experiments: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    """Gain by distillation over the teacher's accuracy at the points: oracles as a curve, real teachers beside it.
+    """Draw the gain by distillation over the teacher's accuracy: oracles as a curve, real teachers as single marks.
 
-    names: label -> text beside its mark, of those experiments that shall have one.
+    names: label -> text beside the mark, for the experiments that get a text.
     """
     gains = oracle_gains(experiments)
     place = {
@@ -190,8 +193,8 @@ def oracle_panel(axis: Axes, experiments: Mapping[str, Any], names: Mapping[str,
     axis.grid(**GRID)
     axis.tick_params(labelsize=8.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axis.set_xlabel("accuracy of the teacher at the points, %", fontsize=8.5)
-    axis.set_title("gain by distillation over the teacher's accuracy, points of mIoU", loc="left", fontsize=9.5)
+    axis.set_xlabel("accuracy of the teacher at the projected points, %", fontsize=8.5)
+    axis.set_title("gain in mIoU by distillation, percentage points", loc="left", fontsize=9.5)
     handles = [
         Line2D([], [], marker="D", linestyle="", color=DISTILLED, label="real teacher"),
         Line2D([], [], marker="o", linestyle="--", mfc="white", color=ORACLE, label=ORACLE_NAME),
@@ -212,7 +215,7 @@ def _name_oracles(axis: Axes, places: Mapping[str, tuple[float, float]]) -> None
 
 
 def _name_teachers(axis: Axes, named: Iterable[tuple[str, tuple[float, float]]]) -> None:
-    """Names in a row along the bottom, a thin line from each to its mark: real teachers are about equally good."""
+    """Write names in a row at the bottom with thin lines to their marks, since marks of real teachers lie close."""
     named = sorted(named, key=lambda pair: pair[1])
     low, high = axis.get_xlim()
     gap, last = 0.045 * (high - low), -np.inf

@@ -1,6 +1,6 @@
-"""Figures of a comparison: every seed a dot, and the spread of the seeds beside every difference.
+"""Figures of a comparison: a dot for each seed, and the spread of the seeds at each difference.
 
-All take the JSON of compare_experiments and draw percent.
+All functions take the JSON of compare_experiments and draw percent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ from elite_pipeline.figures.comparison_marks import (
 from elite_pipeline.figures.drives import plt
 
 WIDTH = 10.0
-"""Inches: 1300 pixels."""
+"""Width of a figure in inches: 1300 pixels."""
 
 BESIDE: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
-"""Place of what stands at the right of a row: so many points beside the axis, however wide that is."""
+"""Position of a note right of a row: an offset in points from the edge of the axis, whatever its width."""
 
 
 def plot_comparison(path: Path, result: Mapping[str, Any]) -> None:
-    """mIoU of the experiments and their paired differences, as `figure` of the comparison says.
+    """Draw the mIoU of the experiments and their paired differences, in the form that `figure` of the comparison names.
 
-    rows: a row for each experiment; oracles: the same, and the gain over the oracles' accuracy. curves: over labelled
-    scans, with and without distillation. arms: beside each other in each setting.
+    rows: one row per experiment. oracles: the same, plus the gain over the oracles' accuracy. curves: curves over
+    labelled scans, with and without distillation. arms: arms side by side in each setting.
     """
     panels: list[Panel]
     experiments, kind = result["experiments"], result["figure"]
@@ -85,7 +85,7 @@ def plot_comparison(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def plot_classes(path: Path, result: Mapping[str, Any]) -> None:
-    """Differences per class as a coloured table; of the experiments themselves where no differences were asked for."""
+    """Draw the differences per class as a coloured table; without differences, the IoU of the experiments."""
     validation, experiments = result["validation"], result["experiments"]
     classes = [name for name, points in validation["class_points"].items() if points]
     rows = result["differences"] or experiments
@@ -93,10 +93,10 @@ def plot_classes(path: Path, result: Mapping[str, Any]) -> None:
     if result["differences"]:
         names, sign, limit = list(map(difference_name, rows)), "+", max(np.abs(values).max(), 1.0)
         colours = {"cmap": "RdBu", "vmin": -limit, "vmax": limit}
-        title = "difference of IoU per class, mean over the seeds, points of a percent"
+        title = "difference of IoU per class, mean over seeds, percentage points"
     else:
         names, sign = list(map(wrapped, rows)), ""
-        colours, title = {"cmap": "Blues", "vmin": 0, "vmax": 100}, "IoU per class, mean over the seeds, %"
+        colours, title = {"cmap": "Blues", "vmin": 0, "vmax": 100}, "IoU per class, mean over seeds, %"
     size = WIDTH + 1.5, row_height(names, 0.46) * len(rows) + 1.7
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     picture = axis.imshow(values, aspect="auto", **colours)
@@ -136,7 +136,11 @@ def _experiment_rows(axis: Axes, experiments: Mapping[str, Any]) -> None:
         labels = f"{scans:,} scan{'s' * (scans != 1)}" if scans else "no labels"
         _note(axis, row, spread_text(experiment, ".1f"), labels + knows)
     _name_rows(axis, _numbered(experiments))
-    axis.set_title("mIoU, %. Right: labelled scans, mIoU of the teacher at points", loc="left", fontsize=9.5)
+    axis.set_title(
+        "mIoU, %. Bars: mean ± standard deviation (sd). Right: labelled scans, teacher's mIoU at projected points",
+        loc="left",
+        fontsize=9.5,
+    )
     legend_below(axis, experiment_marks(experiments), 0.03)
 
 
@@ -152,7 +156,7 @@ def _difference_rows(axis: Axes, differences: Mapping[str, Any]) -> None:
         _note(axis, row, spread_text(found, "+.1f"))
     axis.axvline(0, color=INK, linewidth=1, zorder=1)
     _name_rows(axis, list(map(difference_name, differences)))
-    axis.set_title("difference of mIoU, same seeds paired, points of a percent", loc="left", fontsize=9.5)
+    axis.set_title("difference of mIoU, percentage points (paired by seed)", loc="left", fontsize=9.5)
     legend_below(axis, difference_marks(), 0.03)
 
 

@@ -1,4 +1,4 @@
-"""Figures of drives: points over images, labels, predictions. A person would rather look than read numbers."""
+"""Figures of drives: points over images, labels and predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.figures.canvas import INK, grid, legend, overlay, paint, plt, save
 
 RANGE = 50.0
-"""Metres from the sensor to the edge of a bird's-eye view."""
+"""Distance in metres from the sensor to the edge of a bird's-eye view."""
 
 LabelRow = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 """(title, image (H, W, 3) uint8, pixel (M, 2), sparse (M,) uint8, pseudo (H, W) uint8, truth (H, W) uint8).
@@ -31,14 +31,14 @@ def plot_projection(
     title: str,
     classes: ClassTable,
 ) -> None:
-    """LiDAR over image by class and by depth.
+    """Draw LiDAR points over an image, by class and by depth.
 
-    image: (H, W, 3) uint8. pixel: (M, 2) float, depth: (M,) float metres, labels: (M,) uint8 training ids, all of
-    visible points.
+    image: (H, W, 3) uint8. For visible points: pixel (M, 2) float, depth (M,) float in metres, and labels (M,) uint8
+    training ids.
     """
     order = np.argsort(-depth)
     pixel, depth = pixel[order], depth[order]
-    # Log scale: the near range, where a calibration error shows, takes most of the colour map.
+    # Log scale: the near range, where calibration errors are visible, gets most of the colour map.
     shade = np.log(np.clip(depth, 2, 80) / 2) / np.log(40)
     pictures = [(paint(image, pixel, (plt.get_cmap("turbo_r")(shade)[:, :3] * 255).astype(np.uint8)), "depth")]
     if labels is not None:
@@ -53,7 +53,7 @@ def plot_projection(
         axis.axis("off")
     scale = plt.cm.ScalarMappable(LogNorm(2, 80), "turbo_r")
     bar = figure.colorbar(scale, ax=axes[-1, 0], orientation="horizontal", fraction=0.05, pad=0.02, aspect=60)
-    bar.set_label("metres along the camera's axis", fontsize=8)
+    bar.set_label("depth along the camera's axis, metres", fontsize=8)
     bar.set_ticks([2, 5, 10, 20, 40, 80], labels=["2", "5", "10", "20", "40", "80"], fontsize=8)
     bar.minorticks_off()
     if labels is not None:
@@ -62,7 +62,7 @@ def plot_projection(
 
 
 def plot_labels(path: Path, rows: Sequence[LabelRow], classes: ClassTable) -> None:
-    """Sparse labels, pseudo-labels and dense truth side by side."""
+    """Draw sparse labels, pseudo-labels and dense truth side by side."""
     with_truth = any(row[-1] is not None for row in rows)
     lines, seen = [], set()
     for title, image, pixel, sparse, pseudo, truth in rows:
@@ -70,7 +70,7 @@ def plot_labels(path: Path, rows: Sequence[LabelRow], classes: ClassTable) -> No
         line = [
             (title, image),
             (f"{known.sum()} sparse labels", paint(image, pixel[known], classes.palette[sparse[known]], size=4)),
-            (f"pseudo-labels ({(pseudo != IGNORE).mean():.0%})", overlay(image, pseudo, classes)),
+            (f"pseudo-labels ({(pseudo != IGNORE).mean():.0%} of pixels)", overlay(image, pseudo, classes)),
         ]
         seen |= set(np.unique(pseudo)) | set(np.unique(sparse))
         if with_truth:
@@ -81,7 +81,7 @@ def plot_labels(path: Path, rows: Sequence[LabelRow], classes: ClassTable) -> No
 
 
 def plot_predictions(path: Path, rows: Sequence[PredictionRow], classes: ClassTable) -> None:
-    """Bird's-eye view of prediction, truth and errors."""
+    """Draw prediction, truth and errors in bird's-eye view."""
     figure, axes = plt.subplots(len(rows), 3, figsize=(15, 5.2 * len(rows) + 0.6), squeeze=False, layout="constrained")
     seen = set()
     for line, (title, points, prediction, truth) in zip(axes, rows, strict=True):
@@ -91,14 +91,14 @@ def plot_predictions(path: Path, rows: Sequence[PredictionRow], classes: ClassTa
         errors = np.full((len(points), 3), 70, dtype=np.uint8)
         errors[wrong] = (255, 60, 60)
         order = np.argsort(points[:, 2])
-        # A point is drawn over lower ones; errors are drawn over everything.
+        # Draw points over lower points, and errors over all points.
         by_error = np.argsort(wrong, kind="stable")
         for axis, colours, drawn, name in (
             (line[0], classes.palette[prediction], order, f"{title}: prediction"),
             (line[1], classes.palette[truth], order, "truth"),
-            (line[2], errors, by_error, f"errors (red): {agreement:.1%} of evaluated points agree"),
+            (line[2], errors, by_error, f"errors (red): {agreement:.1%} of evaluated points are correct"),
         ):
-            # Forward (x) is up, left (y) is left.
+            # Forward (x) points up, left (y) points left.
             axis.scatter(-points[drawn, 1], points[drawn, 0], c=colours[drawn] / 255, s=0.6, linewidths=0)
             axis.set(
                 xlim=(-RANGE, RANGE), ylim=(-RANGE, RANGE), aspect="equal", facecolor="black", xticks=[], yticks=[]

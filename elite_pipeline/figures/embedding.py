@@ -1,4 +1,4 @@
-"""Figure of 2D features and 3D features before and after the domain-adaptation module, in one plane."""
+"""Figure of 2D features, and 3D features before and after the domain-adaptation module, in one plane."""
 
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,26 @@ from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.figures.canvas import INK, save
 from elite_pipeline.figures.drives import plt
 
-MODALITIES = {"2D, of the image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
+MODALITIES = {"2D, image": "#444444", "3D, before the module": "#cc6600", "3D, after the module": "#1f6fb4"}
 """Colours of the modalities, in the order of `evaluation.embedding.plane`."""
 
 OTHERS = "#dddddd"
 
 MEANING = (
-    "A dot is an image patch, or the points in it; one t-SNE of all three, at the same places in every panel.\n"
-    "CKA: 1 where both are the same but for turning, scaling and moving. Told from 2D: accuracy of a linear classifier,"
-    " 50 % where it cannot.\nSame class: of the nearest 2D feature in another scan; chance: with these neighbours"
-    " dealt out at random."
+    "A dot is an image patch (2D) or the points in it (3D). All panels show one t-SNE of all features.\n"
+    "CKA: similarity to 2D, 1 if equal up to rotation, scale and translation. Separable from 2D: accuracy of a linear"
+    " classifier, 50 % is chance.\nSame class: nearest 2D feature in another scan has the same class;"
+    " chance: with these neighbours assigned at random."
 )
 
 
 def plot_embedding(
     path: Path, result: dict[str, Any], places: np.ndarray, classes: np.ndarray, table: ClassTable
 ) -> None:
-    """By modality, and each modality by class, with the numbers of `result` (the JSON of plot_embedding).
+    """Draw all features by modality, and each modality by class, with the numbers of `result`.
 
-    places: (3, R, 2) of `evaluation.embedding.plane`. classes: (R,) int training ids.
+    result: the JSON of plot_embedding. places: (3, R, 2) from `evaluation.embedding.plane`. classes: (R,) int training
+    ids.
     """
     figure, axes = plt.subplots(2, 2, figsize=(11, 12.9), layout="constrained")
     axes, rng = axes.ravel(), np.random.default_rng(0)
@@ -50,7 +51,7 @@ def plot_embedding(
         _scatter(axis, places[k], table.palette[classes] / 255, rng, edgecolors="#666666", linewidths=0.25)
     numbers = ["features of the teacher", _numbers(result, "before"), _numbers(result, "after")]
     titles = ["2D and 3D\nby modality", *map("{}, by class\n{}".format, MODALITIES, numbers)]
-    # Square limits for panels that are about square: distances are the same along both axes.
+    # Equal limits on both axes of nearly square panels, so that distances have the same scale.
     low, high = places.min(axis=(0, 1)), places.max(axis=(0, 1))
     middle, half = (low + high) / 2, 0.53 * (high - low).max()
     for axis, title in zip(axes, titles, strict=True):
@@ -81,7 +82,7 @@ def plot_embedding(
 
 
 def _scatter(axis: Axes, places: np.ndarray, colours: np.ndarray, rng: np.random.Generator, **options: Any) -> None:
-    # In random order, so that no class or modality covers the others.
+    # Draw in random order, so that no class or modality covers the others.
     order = rng.permutation(len(places))
     axis.scatter(*places[order].T, c=colours[order], s=11, **{"linewidths": 0} | options)
 
@@ -89,7 +90,7 @@ def _scatter(axis: Axes, places: np.ndarray, colours: np.ndarray, rng: np.random
 def _numbers(result: dict[str, Any], side: str) -> str:
     share = {key: f"{100 * result[key][side]:.0f} %" for key in ("separability", "nearest_same_class", "chance")}
     return (
-        f"CKA {result['cka'][side]:.2f}, told from 2D {share['separability']},"
+        f"CKA {result['cka'][side]:.2f}, separable from 2D {share['separability']},"
         f" same class {share['nearest_same_class']} (chance {share['chance']})"
     )
 

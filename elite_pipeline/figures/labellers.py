@@ -1,4 +1,4 @@
-"""Figures of how labellers compare: curves over the share of points, and the default one's worst images."""
+"""Figures that compare labellers: curves over the share of points, and the worst images of the default labeller."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,14 @@ LABELLERS = {"default": "#1f6fb4", "paper": "#cc6600", "nearest": "#555555"}
 """Colour of a labeller's curves."""
 
 WRONG = np.array([(0, 0, 0), (255, 60, 60), (60, 140, 255), (255, 255, 255)], np.uint8)
-"""Colour of what no labeller has wrong, only default, only nearest, both."""
+"""Colours of pixels where no labeller is wrong, only default, only nearest, or both."""
 
 
 def plot_curves(path: Path, result: dict[str, Any]) -> None:
-    """The labellers of a `<dataset>_pseudo_labels.json` at each share of points, and how far their confidence holds."""
+    """Draw the scores of the labellers at each share of points, and the reliability of their confidence.
+
+    result: the JSON of evaluate_pseudo_labels.
+    """
     shares = sorted(result["by_density"], key=float)
     at = [100 * float(share) for share in shares]
     figure, ((accuracy, miou), (coverage, reliability)) = plt.subplots(2, 2, figsize=(12, 8.4), layout="constrained")
@@ -37,11 +40,11 @@ def plot_curves(path: Path, result: dict[str, Any]) -> None:
             line = "--" if (name, key) == ("nearest", "coverage") else style
             axis.plot(at, percent, line, color=colour, marker="o", markersize=4, label=name if style == "-" else None)
     for axis, title in (
-        (accuracy, "accuracy where covered, %"),
-        (miou, "mIoU, %: solid where covered, dotted with the rest as wrong"),
-        (coverage, "coverage, %: nearest covers just as much as default"),
+        (accuracy, "accuracy of covered pixels, %"),
+        (miou, "mIoU, %. Solid: covered pixels. Dotted: uncovered pixels count as wrong"),
+        (coverage, "coverage, %: equal for nearest and default"),
     ):
-        axis.set(xscale="log", xlabel="labelled points shown, %")
+        axis.set(xscale="log", xlabel="share of labelled points used, %")
         axis.set_xticks(at, [f"{value:g}" for value in at])
         axis.minorticks_off()
         axis.set_title(title, loc="left", fontsize=10)
@@ -51,8 +54,8 @@ def plot_curves(path: Path, result: dict[str, Any]) -> None:
         axis.grid(color="#e5e5e5", linewidth=0.7)
         axis.set_axisbelow(True)
     figure.suptitle(
-        f"pseudo-labels of {result['dataset']}: {result['frames']} images against {result['reference']},"
-        f" {result['encoder']}",
+        f"pseudo-labels of {result['dataset']}: {result['frames']} images scored against {result['reference']},"
+        f" encoder {result['encoder']}",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -62,7 +65,7 @@ def plot_curves(path: Path, result: dict[str, Any]) -> None:
 
 
 def _plot_reliability(axis: Axes, by_density: dict[str, Any]) -> None:
-    """Accuracy over confidence; bins with hardly a pixel are left out."""
+    """Draw accuracy over confidence. Bins with less than 0.1 % of the pixels are left out."""
     axis.plot([0, 100], [0, 100], color="#bbbbbb", linewidth=1)
     for name in ("default", "paper"):
         for share, style in (("1", "-"), ("0.05", ":")):
@@ -71,14 +74,14 @@ def _plot_reliability(axis: Axes, by_density: dict[str, Any]) -> None:
             label = f"{name}, {float(share):.0%} of the points"
             axis.plot(confidence, accuracy, style, color=LABELLERS[name], marker="o", markersize=4, label=label)
     axis.set(xlabel="confidence, %", xlim=(0, 100))
-    axis.set_title("accuracy of what has that confidence, %", loc="left", fontsize=10)
+    axis.set_title("accuracy of pixels at each confidence, %", loc="left", fontsize=10)
     axis.legend(fontsize=8, frameon=False)
 
 
 def plot_worst(path: Path, rows: Sequence[dict[str, Any]], classes: ClassTable) -> None:
-    """What the labellers made of an image, where they are wrong, and whether the default one knew.
+    """Draw images with the labels of each labeller, their errors, and the confidence of the default labeller.
 
-    rows: of `labellers.benchmark.read_gallery`; each takes two lines of four pictures.
+    rows: from `labellers.benchmark.read_gallery`. Each takes two lines of four pictures.
     """
     lines, seen = [], set()
     for row in rows:
@@ -87,14 +90,14 @@ def plot_worst(path: Path, rows: Sequence[dict[str, Any]], classes: ClassTable) 
         truth = (
             ("dense truth", overlay(image, reference, classes))
             if row["dense"]
-            else ("held out", _dots(image, reference, classes))
+            else ("held-out points", _dots(image, reference, classes))
         )
         lines.append(
             [
                 (f"{row['title']}, {float(row['share']):.0%} of the points", image),
                 (f"{np.count_nonzero(known)} sparse labels", _dots(image, known, classes)),
                 truth,
-                ("wrong: default in red, nearest in blue, both in white", _errors(row)),
+                ("errors: default red, nearest blue, both white", _errors(row)),
             ]
         )
         made = [
@@ -109,17 +112,17 @@ def plot_worst(path: Path, rows: Sequence[dict[str, Any]], classes: ClassTable) 
 def _accuracy(name: str, row: dict[str, Any], classes: ClassTable) -> str:
     confusion = Confusion(classes)
     confusion.add(row["reference"], row[name])
-    return f"{name}: {confusion.accuracy:.1%} right of the {confusion.coverage:.0%} covered"
+    return f"{name}: {confusion.accuracy:.1%} correct of the {confusion.coverage:.0%} covered"
 
 
 def _dots(image: np.ndarray, labels: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """A dot for each labelled pixel of `labels` (H, W)."""
+    """Draw a dot for each labelled pixel of `labels` (H, W)."""
     row, column = np.nonzero(labels)
     return paint(image, np.stack([column, row], 1) + 0.5, classes.palette[labels[row, column]], size=4)
 
 
 def _errors(row: dict[str, Any]) -> np.ndarray:
-    """The image with wrong labels in colours of `WRONG`; dots where the reference is sparse."""
+    """Return the image with wrong labels in the colours of `WRONG`: areas, or dots if the reference is sparse."""
     default, nearest = (
         (row["reference"] != IGNORE) & (row[name] != IGNORE) & (row[name] != row["reference"])
         for name in ("default", "nearest")

@@ -1,4 +1,4 @@
-"""Figures of an experiment's two results."""
+"""Figures of an experiment's two results: mIoU and latency."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from elite_pipeline.figures.canvas import INK, plt, save
 
 
 def plot_miou(path: Path, result: dict[str, Any]) -> None:
-    """IoU per class as bars, and the confusion matrix, of a `<experiment>_miou.json`."""
+    """Draw IoU per class as bars, and the confusion matrix. result: the JSON of evaluate_miou."""
     classes = list(result["iou"])
     confusion = np.array(result["confusion"], dtype=float)[1:]
     present = confusion.sum(axis=1)
@@ -22,7 +22,7 @@ def plot_miou(path: Path, result: dict[str, Any]) -> None:
     bars.set(xlim=(0, 108), xlabel="IoU, %")
     bars.invert_yaxis()
     bars.set_title(f"{result['experiment']}: mIoU {100 * result['miou']:.1f} %, {result['scans']} scans", loc="left")
-    # Each row adds to 100 % over the predictions.
+    # Each row adds up to 100 % over the predictions.
     share = confusion[:, 1:] / np.maximum(present, 1)[:, None]
     picture = matrix.imshow(share, cmap="Blues", vmin=0, vmax=1)
     matrix.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
@@ -32,13 +32,13 @@ def plot_miou(path: Path, result: dict[str, Any]) -> None:
         text = f"{100 * share[row, column]:.0f}"
         matrix.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else INK)
     matrix.set(xlabel="prediction", ylabel="truth")
-    matrix.set_title("where the points of each class went, %", loc="left")
+    matrix.set_title("confusion matrix: predictions for the points of each class, %", loc="left")
     figure.colorbar(picture, ax=matrix, fraction=0.04, pad=0.02)
     save(figure, path)
 
 
 def plot_latency(path: Path, result: dict[str, Any]) -> None:
-    """Distribution of each phase's latency of a `<experiment>_latency.json`, against the budget."""
+    """Draw the latency distribution of each phase, and the budget. result: the JSON of measure_latency."""
     phases = [name for name in ("read", "voxelise", "forward", "scatter_back", "total") if name in result["phases"]]
     figure, axis = plt.subplots(figsize=(10, 4.2), layout="constrained")
     samples = [result["samples"][name] for name in phases]
@@ -58,7 +58,7 @@ def plot_latency(path: Path, result: dict[str, Any]) -> None:
     axis.axvline(result["budget_ms"], color="#cc0000", linestyle="--", linewidth=1)
     axis.text(result["budget_ms"], 0.42, f" {result['budget_hz']:.0f} Hz", color="#cc0000", fontsize=8, va="bottom")
     axis.set_xscale("log")
-    axis.set_yticks(range(1, len(phases) + 1), [f"{n} (outside total)" if n == "read" else n for n in phases])
+    axis.set_yticks(range(1, len(phases) + 1), [f"{n} (not in total)" if n == "read" else n for n in phases])
     axis.invert_yaxis()
     axis.set_xlabel("ms per scan")
     axis.set_title(

@@ -1,7 +1,7 @@
-"""Labellers side by side on the same points, all of them or a share, scored where the answer is known.
+"""Compare labellers with known labels, on the same points: all points or a share of them.
 
-The bar is a trivial one: the nearest labelled pixel, out to where it covers just as much. SAM can win against it at
-borders, in gaps without points, and where few points are labelled.
+The baseline is simple: each pixel takes the label of the nearest labelled pixel, up to the distance at which it covers
+as many pixels as the labeller. SAM can beat it at borders, in gaps without points, and where few points are labelled.
 """
 
 import json
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
     from elite_pipeline.recordings.camera_views import CameraView
 
 Made = Mapping[str, tuple[PseudoLabels, float]]
-"""Name of a labeller -> what it made of a view, and in how many seconds."""
+"""Name of a labeller -> its pseudo-labels of a view, and the time it took in seconds."""
 
 LABELLERS = {"paper": "paper", "default": "regions"}
-"""Name in the results -> labeller of the configuration."""
+"""Name in the results -> name of the labeller in the configuration."""
 
 SHARES = (1.0, 0.2, 0.05, 0.01)
-"""Of the labelled points."""
+"""Shares of the labelled points that labellers see."""
 
 BINS = 10
-"""Of the confidence, between 0 and `CERTAIN`."""
+"""Number of confidence bins between 0 and `CERTAIN`."""
 
 WORST = {1.0: 2, 0.05: 2}
-"""Share of points -> how many of its worst views are kept for the gallery."""
+"""Share of points -> number of its worst views that the gallery keeps."""
 
 
 def split(view: "CameraView", seed: int, held_out: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """The points that labellers may see, in random order, and what their labels are scored against.
+    """Split the points of a view into those that labellers see and the reference that labels are scored against.
 
-    view: one with labels. held_out: share of the points to score against, or None to use the dense truth.
-    Returns (shown, reference): indices of points, and (H, W) uint8 training ids, `IGNORE` where nothing is known. A
-    pixel on which a point is shown is no test.
+    view: it must have labels. held_out: share of the points that form the reference; None to use the dense truth.
+
+    Returns (shown, reference). shown: indices of points in random order. reference: (H, W) uint8 training ids, `IGNORE`
+    where the label is unknown. With held-out points, it is also `IGNORE` at every pixel that holds a shown point.
     """
-    # The same for a view whatever other views there are.
+    # The order depends only on the seed and the view's title. It does not change when other views are added.
     order = np.random.default_rng([seed, zlib.crc32(view.title.encode())]).permutation(len(view.pixel))
     if held_out is None:
         return order, view.truth  # pyright: ignore[reportReturnType]
@@ -55,7 +56,10 @@ def split(view: "CameraView", seed: int, held_out: float | None) -> tuple[np.nda
 
 
 def thinned(view: "CameraView", shown: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """(sparse, instances) of `painting.paint` from a `share` of the points `shown`; smaller shares are subsets."""
+    """Paint a `share` of the points `shown`, and return (sparse, instances) of `painting.paint`.
+
+    The points of a smaller share are a subset of those of a larger share. At least one point is used.
+    """
     return _painted(view, shown[: max(1, round(share * len(shown)))])
 
 
@@ -67,10 +71,12 @@ def _painted(view: "CameraView", points: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def nearest_covering(sparse: np.ndarray, scored: np.ndarray, pixels: int) -> PseudoLabels:
-    """Labels of the nearest labelled pixel, out to the distance within which they cover `pixels` of the `scored` ones.
+    """Label each pixel like the nearest labelled pixel, so that exactly `pixels` of the `scored` pixels get a label.
 
-    sparse: (H, W) uint8 of `paint`. scored: (H, W) bool. Of pixels at the last distance the first in reading order are
-    taken. The confidence falls as in the labeller `nearest`.
+    The radius grows until enough pixels are labelled. Among the scored pixels at the largest distance, the first in
+    reading order are taken. The confidence falls with the distance as in the labeller `nearest`.
+
+    sparse: (H, W) uint8, from `paint`. scored: (H, W) bool.
     """
     unlabelled = (sparse == EMPTY) | (sparse == IGNORE)
     if unlabelled.all() or not pixels:
@@ -88,11 +94,12 @@ def nearest_covering(sparse: np.ndarray, scored: np.ndarray, pixels: int) -> Pse
 def compare(
     labellers: Mapping[str, Labeller], points: tuple[np.ndarray, np.ndarray], image: np.ndarray, reference: np.ndarray
 ) -> dict[str, tuple[PseudoLabels, float]]:
-    """What each of `labellers` makes of a view, timed alone.
+    """Run each of `labellers` on a view, and return its pseudo-labels and its time in seconds.
 
-    Beside them `nearest` at the coverage of `default`, and `nearest at paper` at that of `paper`. points: (sparse,
-    instances) of `paint`. image: (H, W, 3) uint8. reference: of `split`. The image is in memory before the clock
-    starts; SAM's encoder is timed.
+    Two baselines are added: `nearest` with the coverage of `default`, and `nearest at paper` with that of `paper`. Each
+    labeller is timed alone. The time includes SAM's encoder; it does not include reading the image.
+
+    points: (sparse, instances) from `paint`. image: (H, W, 3) uint8. reference: from `split`.
     """
     sparse, instances = points
     made = {name: _timed(label, sparse, instances, lambda: image) for name, label in labellers.items()}
@@ -110,27 +117,27 @@ def _timed(function: Callable[..., PseudoLabels], *arguments: Any) -> tuple[Pseu
 
 
 class Score:
-    """Sums up what one labeller makes of views."""
+    """The summed scores of one labeller over views."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.confusion = Confusion(classes)
         self.covered = np.zeros(BINS, np.int64)
-        """Scored pixels by confidence, and how many of them are right."""
+        """Number of labelled and scored pixels per confidence bin; `right` counts the correct ones."""
         self.right = np.zeros(BINS, np.int64)
         self.outside = np.zeros(2, np.int64)
-        """Pixels that the reference leaves out: without and with a label."""
+        """Number of pixels that are `IGNORE` in the reference: without and with a pseudo-label."""
         self.frames = self.prompts = self.decoder_calls = 0
         self.seconds = 0.0
 
     def add(self, reference: np.ndarray, made: PseudoLabels, seconds: float) -> float:
-        """Count one view; reference: of `split`. Returns the accuracy where it is covered; NaN for nothing."""
+        """Add one view (reference: from `split`). Return its accuracy over covered pixels; NaN if none is covered."""
         view = Confusion(self.confusion.classes)
         view.add(reference, made.label)
         self.confusion.counts += view.counts
         labelled = made.label != IGNORE
         self.outside += np.bincount(labelled[reference == IGNORE], minlength=2)
         covered = labelled & (reference != IGNORE)
-        # 1..CERTAIN fall into equal bins.
+        # The confidences 1..CERTAIN are split into equal bins.
         bins = (made.confidence[covered].astype(np.intp).clip(1) - 1) * BINS // CERTAIN
         self.covered += np.bincount(bins, minlength=BINS)
         self.right += np.bincount(bins[(made.label == reference)[covered]], minlength=BINS)
@@ -141,9 +148,10 @@ class Score:
         return view.accuracy
 
     def summary(self, dense: bool) -> dict[str, Any]:
-        """JSON values; None where nothing is covered.
+        """Return the scores as JSON values. A score is None where no pixel is covered.
 
-        dense: whether the reference is. Only then labels on what it leaves out, such as the sky, are wrong.
+        dense: whether the reference is dense. Only then are labels outside the reference (on the sky, for example)
+        counted as wrong; otherwise `labelled_outside` is None.
         """
         values = {name: getattr(self.confusion, name) for name in ("coverage", "accuracy", "miou", "miou_of_all")}
         return {
@@ -166,26 +174,29 @@ class Score:
 
 
 class LabellerComparison:
-    """Sums up what `compare` finds at one share of the points."""
+    """The summed results of `compare` for one share of the points."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.scores = {name: Score(classes) for name in (*LABELLERS, "nearest", "nearest at paper")}
         self.per_frame: list[dict[str, Any]] = []
 
     def add(self, title: str, reference: np.ndarray, made: Made) -> float:
-        """Count one view; returns by how much `default` is more accurate than `nearest` in it, or NaN."""
+        """Add one view, and return the accuracy of `default` minus that of `nearest` in it; NaN if undefined."""
         accuracy = {name: self.scores[name].add(reference, *made[name]) for name in self.scores}
         self.per_frame.append({"view": title} | {name: _number(value) for name, value in accuracy.items()})
         return accuracy["default"] - accuracy["nearest"]
 
     def summary(self, dense: bool) -> dict[str, Any]:
-        """JSON values: the labellers, default against nearest view by view, and all views. dense: as of `Score`."""
+        """Return JSON values: the labellers' scores, `default` against `nearest` view by view, and all views.
+
+        dense: as in `Score.summary`.
+        """
         labellers = {name: score.summary(dense) for name, score in self.scores.items()}
         for name in ("paper", "default", "nearest"):
             labellers[name] = {"labeller": LABELLERS.get(name, name), **labellers[name]}
-        there = labellers.pop("nearest at paper")
+        at_paper_coverage = labellers.pop("nearest at paper")
         compared = ("accuracy", "miou", "miou_of_all")
-        labellers["paper"]["nearest_at_this_coverage"] = {name: there[name] for name in compared}
+        labellers["paper"]["nearest_at_this_coverage"] = {name: at_paper_coverage[name] for name in compared}
         pairs = [(view["default"], view["nearest"]) for view in self.per_frame]
         gains = [default - nearest for default, nearest in pairs if None not in (default, nearest)]
         against = {
@@ -198,7 +209,7 @@ class LabellerComparison:
 
 
 class Gallery:
-    """The views in which `default` does worst against `nearest`: `WORST` of each share."""
+    """The views in which `default` is worst compared with `nearest`. `WORST` says how many per share of points."""
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
@@ -207,7 +218,7 @@ class Gallery:
     def add(
         self, gain: float, share: float, view: "CameraView", sparse: np.ndarray, reference: np.ndarray, made: Made
     ) -> None:
-        """Keep the pictures of this view if it is among the worst. gain: of `LabellerComparison.add`."""
+        """Keep the images of this view if it is among the worst. gain: from `LabellerComparison.add`."""
         if share not in WORST or np.isnan(gain):
             return
         labels = {name: made[name][0].label for name in (*LABELLERS, "nearest")}
@@ -217,7 +228,7 @@ class Gallery:
         self.rows[share] = sorted([*self.rows[share], (gain, row)], key=lambda item: item[0])[: WORST[share]]
 
     def save(self, path: Path) -> None:
-        """Write the rows to the .npz file `path`, aside first."""
+        """Write the rows to the .npz file `path`: first to a partial file, which is then renamed."""
         rows = [row for kept in self.rows.values() for _, row in kept]
         arrays = {f"{k}.{name}": value for k, row in enumerate(rows) for name, value in row.items()}
         arrays["classes"] = np.array(json.dumps(self.classes.to_json()))
@@ -229,11 +240,11 @@ class Gallery:
 
 
 def read_gallery(path: Path) -> tuple[list[dict[str, Any]], ClassTable]:
-    """What a `Gallery` saved: (rows, class table).
+    """Read the file that `Gallery.save` wrote, and return (rows, class table).
 
-    A row has title, share, image (H, W, 3) uint8, and (H, W) uint8 training ids: sparse (of `paint`), reference
-    (`dense` or at points), paper, default with its confidence, nearest. Raises `InputError` where the class table is
-    damaged.
+    A row holds `title`, `share`, and `image` (H, W, 3) uint8. It also holds training ids, (H, W) uint8 each: `sparse`
+    (from `paint`), `reference`, `paper`, `default` and `nearest`. `dense` tells whether the reference is dense or only
+    at points. `confidence` (H, W) uint8 is that of `default`. Raises `InputError` where the class table is damaged.
     """
     rows: dict[int, dict[str, Any]] = {}
     with np.load(path) as file:
@@ -245,7 +256,7 @@ def read_gallery(path: Path) -> tuple[list[dict[str, Any]], ClassTable]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Markdown tables of `result` (the JSON of evaluate_pseudo_labels)."""
+    """Return Markdown tables of `result` (the JSON of evaluate_pseudo_labels)."""
     rows = [
         f"| {float(share):.0%} | {name} | " + " | ".join(_cells(values)) + " |"
         for share, found in result["by_density"].items()
@@ -265,25 +276,29 @@ def table(result: Mapping[str, Any]) -> str:
     return f"""# Pseudo-labels of {result["dataset"]} against {result["reference"]}{held_out}
 
 {result["frames"]} images of sequences {", ".join(result["sequences"])}.
-`default` is the labeller `{result["labellers"]["default"]["labeller"]}`, `paper` ELiTe's SAM-PLG, both with
-{result["encoder"]}; `nearest` takes the label of the nearest labelled pixel and covers just as much as `default` in
-each image. The first column is the share of the labelled points that were shown. Accuracy and the first mIoU are over
-what is covered; the second mIoU counts the rest as wrong. Outside is the share of what has no class in the dense truth,
-such as the sky, and is labelled all the same. Prompts, calls of SAM's decoder and seconds are per image, the seconds
-of each labeller alone, after a warm-up, with SAM's encoder and without reading the image, on
-{result["device"]} ({result["threads"]} CPU threads).
+
+`default` is the labeller `{result["labellers"]["default"]["labeller"]}`. `paper` is ELiTe's SAM-PLG. Both use
+{result["encoder"]}. `nearest` takes the label of the nearest labelled pixel. In each image it covers as many pixels as
+`default`.
+
+- points: share of the labelled points that the labellers saw
+- accuracy, mIoU: over the covered pixels; the mIoU of all counts the other pixels as wrong
+- outside: share of labelled pixels among those without a class in the dense truth, such as the sky
+- prompts, calls (of SAM's decoder), seconds: per image; the seconds are of each labeller alone after a warm-up, with
+  SAM's encoder and without reading the image, on {result["device"]} ({result["threads"]} CPU threads)
 
 | points | labeller | coverage, % | accuracy, % | mIoU, % | mIoU of all, % | outside, % | prompts | calls | seconds |
 |---:|---|---:|---:|---:|---:|---:|---:|---:|---:|
 {chr(10).join(rows)}
 
-Images in which `default` is more accurate than `nearest` (won) or less, and by how many percent points on average:
+Number of images in which `default` is more accurate than `nearest` (won), less accurate (lost) or equal (tied). The
+gain is the mean difference in percentage points:
 
 | points | won | lost | tied | gain |
 |---:|---:|---:|---:|---:|
 {chr(10).join(wins)}
 
-IoU of each class where covered, all points shown, %:
+IoU of each class over the covered pixels, with all points shown, %:
 
 | class | {" | ".join(iou)} |
 |---|{"---:|" * len(iou)}
@@ -292,7 +307,7 @@ IoU of each class where covered, all points shown, %:
 
 
 def _cells(values: Mapping[str, Any]) -> list[str]:
-    """The cells of one labeller: percentages, then counts and seconds per image."""
+    """Return the cells of one labeller: percentages, then counts and seconds per image."""
     shares = [_percent(values[name]) for name in ("coverage", "accuracy", "miou", "miou_of_all", "labelled_outside")]
     counts = [f"{values[f'{name}_per_frame']:.0f}" for name in ("prompts", "decoder_calls")]
     return [*shares, *counts, f"{values['seconds_per_frame']:.3f}"]
@@ -303,5 +318,5 @@ def _percent(value: float | None, form: str = ".1f") -> str:
 
 
 def _number(value: float) -> float | None:
-    """`value`, or None for NaN, which JSON does not have."""
+    """Return `value`, or None for NaN, because JSON has no NaN."""
     return None if np.isnan(value) else float(value)

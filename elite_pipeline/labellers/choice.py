@@ -1,13 +1,13 @@
-"""Dense image labels from sparse ones: the labels of projected LiDAR points, spread over the pixels around them.
+"""Choose the labeller. A labeller makes dense image labels from the labels of projected LiDAR points.
 
-Four labellers share one signature, `sparse.Labeller`:
+Four labellers have the same signature, `painting.Labeller`:
 
-    sparse     only the pixels on which a labelled point falls: nothing is spread
-    nearest    every pixel takes the label of the nearest labelled pixel, up to a radius
-    paper      SAM-PLG as ELiTe's released code has it: each point prompts masks, each mask takes its majority label
-    regions    connected regions of points prompt masks, in which the nearest label wins (`regions.py`)
+    sparse     labels only the pixels that hold a labelled point
+    nearest    labels each pixel like the nearest labelled pixel, up to a radius
+    paper      SAM-PLG as in ELiTe's released code: each point prompts masks, each mask takes its majority label
+    regions    connected regions of points prompt masks; the nearest label wins, and masks guide it (`regions.py`)
 
-In all, a point whose label is `IGNORE` takes part like any other and yields `IGNORE` where it wins.
+All labellers treat a point with the label `IGNORE` like any other point. Pixels that take its label become `IGNORE`.
 """
 
 from elite_pipeline.config import LabelImages
@@ -15,10 +15,10 @@ from elite_pipeline.labellers.painting import Labeller, nearest, vote
 
 
 def build_labeller(settings: LabelImages) -> Labeller:
-    """The labeller that `settings` choose; `sparse` and `nearest` never ask for the image.
+    """Return the labeller that `settings` choose. `sparse` and `nearest` never load the image.
 
-    Raises `InputError` where the checkpoint of SAM is missing, of another sha256, or not of this encoder; the labeller
-    does where the machine lacks its precision, or where an image is too large for it.
+    Raises `InputError` where the checkpoint of SAM is missing, has another sha256, or belongs to another encoder. The
+    labeller itself raises `InputError` where the machine lacks SAM's precision, or where an image is too large for SAM.
     """
     if settings.labeller == "sparse":
         return lambda sparse, instances, image: vote(sparse, masks=())

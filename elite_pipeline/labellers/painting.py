@@ -1,4 +1,4 @@
-"""Labels of projected points as a sparse image, and the two ways to spread them that need no SAM."""
+"""Paint labels of projected points into a sparse image, and spread them without SAM (`nearest`, `vote`)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,42 +9,46 @@ from elite_pipeline.datasets.classes import IGNORE
 from elite_pipeline.planes import nearest_of
 
 EMPTY = 255
-"""Sparse label of a pixel on which no point falls."""
+"""Sparse label of a pixel without a point."""
 
 
 CERTAIN = 255
-"""Confidence of a pixel on which a labelled point falls."""
+"""Confidence of a pixel that holds a labelled point."""
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """What a labeller makes of one image."""
+    """The pseudo-labels of one image."""
 
     label: np.ndarray
-    """(H, W) uint8 training ids; `IGNORE` where nothing is known."""
+    """(H, W) uint8 training ids; `IGNORE` where the label is unknown."""
     confidence: np.ndarray
-    """(H, W) uint8, 0 where the label is `IGNORE`, `CERTAIN` at most."""
+    """(H, W) uint8, from 0 (where the label is `IGNORE`) to `CERTAIN`."""
     prompts: int = 0
-    """Points with which SAM was prompted."""
+    """Number of points that prompted SAM."""
     decoder_calls: int = 0
-    """Sets of prompts that SAM decoded, however they were batched."""
+    """Number of prompt sets that SAM decoded; batching does not change it."""
 
 
 Labeller = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray]], PseudoLabels]
-"""Function of (sparse, instances, image): the first two of `paint`, and a function that returns (H, W, 3) uint8 RGB."""
+"""Function of (sparse, instances, image) -> `PseudoLabels`.
+
+sparse, instances: from `paint`. image: a function without arguments that returns the image, (H, W, 3) uint8 RGB."""
 
 
 def paint(
     pixel: np.ndarray, depth: np.ndarray, label: np.ndarray, instance: np.ndarray, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points as a sparse image; of several points on one pixel the nearest wins.
+    """Paint points into a sparse image. Where several points fall on one pixel, the nearest to the camera wins.
 
-    pixel: (N, 2) float, (u, v), pixel i covering [i, i + 1). depth: (N,) metres. label: (N,) uint8 training ids.
-    instance: (N,) unsigned, 0 = none. size: (height, width).
-    Returns (sparse, instances): (H, W) uint8 labels with `EMPTY` between the points, (H, W) uint16 with 0 there.
+    pixel: (N, 2) float, (u, v); pixel i covers [i, i + 1). depth: (N,) metres. label: (N,) uint8 training ids.
+    instance: (N,) unsigned, 0 = no instance. size: (height, width).
+
+    Returns (sparse, instances). sparse: (H, W) uint8 labels, `EMPTY` at pixels without a point. instances: (H, W)
+    uint16, 0 at pixels without a point.
     """
     column, row = pixel.astype(np.intp).T
-    order = np.argsort(-depth, kind="stable")  # the last write to a pixel stays
+    order = np.argsort(-depth, kind="stable")  # nearest last, because the last write to a pixel stays
     sparse = np.full(size, EMPTY, dtype=np.uint8)
     instances = np.zeros(size, dtype=np.uint16)
     sparse[row[order], column[order]] = label[order]
@@ -53,10 +57,10 @@ def paint(
 
 
 def nearest(sparse: np.ndarray, *, radius: float) -> PseudoLabels:
-    """Label of the nearest labelled pixel, none beyond `radius` pixels.
+    """Label each pixel like the nearest pixel with a point, up to a distance of `radius` pixels.
 
-    sparse: (H, W) uint8 of `paint`. The confidence falls linearly from `CERTAIN` on a labelled pixel to 0 just beyond
-    the radius.
+    sparse: (H, W) uint8, from `paint`. The confidence falls linearly from `CERTAIN` on a pixel with a point to 0 just
+    beyond the radius.
     """
     empty = sparse == EMPTY
     if empty.all():
@@ -68,11 +72,12 @@ def nearest(sparse: np.ndarray, *, radius: float) -> PseudoLabels:
 
 
 def vote(sparse: np.ndarray, masks: Iterable[np.ndarray]) -> PseudoLabels:
-    """Each mask takes the majority label of the labelled pixels inside it; later masks overwrite earlier ones.
+    """Give each mask the majority label of the labelled pixels inside it. Later masks overwrite earlier ones.
 
-    sparse: (H, W) uint8 of `paint`. masks: iterable of (H, W) bool from any source, the least trusted first.
-    A mask without labelled pixels, or whose majority is `IGNORE`, changes nothing. Labelled pixels outside all masks
-    keep their own label. A mask's confidence is its majority's share.
+    sparse: (H, W) uint8, from `paint`. masks: iterable of (H, W) bool from any source, the least trusted first.
+
+    A mask without labelled pixels changes nothing, nor does a mask with the majority label `IGNORE`. Labelled pixels
+    outside all masks keep their own label. The confidence of a mask is the share of its majority label.
     """
     label = np.where(sparse == EMPTY, IGNORE, sparse)
     confidence = np.where(label == IGNORE, 0, CERTAIN).astype(np.uint8)

@@ -1,10 +1,13 @@
-"""Pseudo-labels from one SAM prompt per connected region of points: fewer calls than a prompt per point, better labels.
+"""Pseudo-labels with one SAM prompt set per connected region of points. This is the default labeller.
 
-A region is a connected piece of the nearest-label picture, or an instance. Several of its points prompt SAM at once,
-and so do points of its neighbours, as what it is not. Of the three masks the one that agrees best with all sparse
-labels is kept, if it is pure. In the end the nearest label wins, as in the `nearest` labeller, but distances inside of
-a mask, from points of its label, are as they are, and all others are stretched: labels flow through masks and stop at
-their edges.
+It needs fewer decoder calls than one prompt per point, and its labels are better.
+
+1. Each pixel takes the label of its nearest point. A region is a connected piece of this label image, or an instance.
+2. Several points of a region prompt SAM together. Points of neighbouring regions are negative prompts.
+3. Of SAM's three masks, the one that agrees best with all sparse labels is kept, if it is pure enough.
+4. Each pixel takes the nearest label, as in the `nearest` labeller, but with changed distances. If point and pixel lie
+   in the same mask, and the mask has the point's label, their distance stays as it is. All other distances are
+   multiplied by `detour`. So labels spread through masks and stop at their edges.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,22 +28,24 @@ if TYPE_CHECKING:
     from elite_pipeline.sam.view import View
 
 DOUBT = 0.4
-"""Chance that a label is wrong far from its point and close to another label. Least squares over two simulated drives
-gave 0.26, 0.33, 0.37 and 0.44 with 100, 20, 5 and 1 % of the points; at 0.4 the expected calibration error is 0.02."""
+"""Probability that a label is wrong far from its point and close to another label.
+
+Least squares over two simulated drives gave 0.26, 0.33, 0.37 and 0.44 with 100, 20, 5 and 1 % of the points. At 0.4,
+the expected calibration error is 0.02."""
 _FAR = 1e6
-"""Pixels: farther than any image is wide, and no infinity, whose shares are NaN."""
+"""A distance in pixels that is larger than any image. Infinity would give NaN in the confidence formula."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """Points of one connected region of an image; all arrays (n, 2) int (row, column)."""
+    """One connected region of an image and its points. All arrays are (n, 2) int, (row, column)."""
 
     label: int
     points: np.ndarray
     inside: np.ndarray
-    """Those that prompt SAM."""
+    """The points of the region that prompt SAM (positive prompts)."""
     outside: np.ndarray
-    """Points of neighbours with other labels that prompt SAM as what the region is not."""
+    """Points of neighbouring regions with other labels (negative prompts)."""
 
 
 def spread(
@@ -51,10 +56,11 @@ def spread(
     instances: np.ndarray,
     settings: RegionsLabeller,
 ) -> PseudoLabels:
-    """`PseudoLabels` of one image.
+    """Return the `PseudoLabels` of one image.
 
-    image: returns the (H, W, 3) uint8 image. sparse, instances: of `paint`. Raises `InputError` where the image
-    is damaged or too large for SAM, or where the machine lacks SAM's precision.
+    image: a function that returns the image, (H, W, 3) uint8. sparse, instances: from `paint`.
+
+    Raises `InputError` where the image is damaged or too large for SAM, or where the machine lacks SAM's precision.
     """
     regions = find_regions(sparse, instances, settings)
     masks = region_masks(sam, view, image(), sparse, regions, settings.purity) if regions else ()
@@ -64,7 +70,10 @@ def spread(
 
 
 def find_regions(sparse: np.ndarray, instances: np.ndarray, settings: RegionsLabeller) -> list[Region]:
-    """The `settings.regions` regions with the most points, each with at most `inside` and `outside` prompts."""
+    """Return the `settings.regions` regions with the most points.
+
+    A region has at most `settings.inside` positive and `settings.outside` negative prompts.
+    """
     empty = sparse == EMPTY
     if empty.all():
         return []
@@ -99,11 +108,14 @@ def find_regions(sparse: np.ndarray, instances: np.ndarray, settings: RegionsLab
 
 
 def _pieces(label: np.ndarray, instance: np.ndarray) -> np.ndarray:
-    """(H, W) numbers of connected pieces of one label, and of instances, from 1 on; 0 where the label is `IGNORE`."""
+    """Return the number of the region of each pixel, (H, W), counted from 1; 0 where the label is `IGNORE`.
+
+    A region is an instance, or a connected piece of one label.
+    """
     key = label.astype(np.int64) << 16 | instance
     piece, found = np.zeros(label.shape, np.int32), 0
     for value in np.unique(key[label != IGNORE]):
-        # An instance is one thing also where something in front of it cuts it into pieces.
+        # An instance stays one region even if an object in front of it cuts it into pieces.
         own = key == value
         own, count = (own, 1) if value & 0xFFFF else connected(own)
         piece += np.where(own, own + found, 0).astype(np.int32)
@@ -112,7 +124,10 @@ def _pieces(label: np.ndarray, instance: np.ndarray) -> np.ndarray:
 
 
 def _scattered(points: np.ndarray, count: int, first: int = 0) -> np.ndarray:
-    """At most `count` of `points` (n, 2), each the farthest from those before it; `first`: where to start."""
+    """Return at most `count` of `points` (n, 2), by farthest-point sampling.
+
+    `first` is the index of the first point. Each further point is the farthest from those already chosen.
+    """
     if not len(points):
         return points
     chosen = [int(first)]
@@ -133,10 +148,13 @@ def region_masks(
     *,
     batch: int = 32,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(label, mask) of the regions for which SAM has a mask; image: (H, W, 3) uint8; mask: (H, W) bool.
+    """Yield (label, mask) of each region for which SAM finds a good mask. mask: (H, W) bool.
 
-    Of the three masks of a region the one is taken that scores highest in squared purity (share of its label among the
-    labelled pixels inside) times the share of the region's points inside; less pure ones than `purity` are dropped.
+    The score of a mask is its squared purity, multiplied by the share of the region's points inside it. Purity is the
+    share of the region's label among the labelled pixels inside the mask. Masks with a purity below `purity` are
+    dropped. Of the three masks of a region, the one with the highest score is returned.
+
+    image: (H, W, 3) uint8. sparse: (H, W) uint8, from `paint`. batch: largest number of regions per decoder batch.
 
     Raises `InputError` where the image is too large for SAM, or where the machine lacks SAM's precision.
     """
@@ -174,7 +192,10 @@ def region_masks(
 
 
 def _batches(regions: Sequence[Region], most: int) -> Iterator[list[Region]]:
-    """Lists of at most `most` regions with equally many prompts: padding would be prompts too, to SAM's decoder."""
+    """Yield lists of at most `most` regions that have the same number of prompts.
+
+    Prompts are not padded to one length, because SAM's decoder would treat the padding as prompts.
+    """
 
     def count(region: Region) -> int:
         return len(region.inside) + len(region.outside)
@@ -185,7 +206,10 @@ def _batches(regions: Sequence[Region], most: int) -> Iterator[list[Region]]:
 
 
 def _prompts(regions: Sequence[Region], view: "View", size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Clicks (N, P, 2) float32, pixels of the view, and what they say, (N, P) int64, as `PromptableSam.masks` wants."""
+    """Return the prompts of N regions as `clicks` and `inside` of `PromptableSam.masks`.
+
+    clicks: (N, P, 2) float32, pixels of the view. inside: (N, P) int64, 1 for positive and 0 for negative prompts.
+    """
     both = np.stack([np.concatenate([region.inside, region.outside]) for region in regions])
     clicks = view.pixels(both[..., ::-1].reshape(-1, 2).astype(np.float32) + 0.5, size).reshape(both.shape)
     inside = np.stack([np.arange(both.shape[1]) < len(region.inside) for region in regions])
@@ -195,13 +219,17 @@ def _prompts(regions: Sequence[Region], view: "View", size: tuple[int, ...]) -> 
 def nearest_through(
     masks: Iterable[tuple[int, np.ndarray]], sparse: np.ndarray, detour: float, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Every pixel takes the nearest label; distances count `detour` times unless pixel and point lie in a mask of the
-    point's label.
+    """Give each pixel the nearest label, with distances that depend on masks; return (label, confidence).
 
-    masks: (label, (H, W) bool) each. sparse: (H, W) of `painting.paint`. radius: pixels, beyond which nothing is known
-    without a mask. Returns label and confidence, (H, W) uint8. The confidence is the chance of being right,
-    1 - `DOUBT` (d / (b + d))^2 for the distance d to the point that won and the distance b to the nearest pixel with
-    another label.
+    The distance between a pixel and a point stays as it is if both lie in the same mask and the mask has the point's
+    label. Any other distance is multiplied by `detour`.
+
+    masks: pairs (label, (H, W) bool). sparse: (H, W) uint8, from `painting.paint`. radius: in pixels; beyond it, only
+    masks give labels.
+
+    Both results are (H, W) uint8. The confidence estimates the probability that the label is right, and is scaled to
+    `CERTAIN`: 1 - `DOUBT` (d / (b + d))^2. d is the distance to the point whose label won. b is the distance to the
+    nearest pixel with another label.
     """
     empty = sparse == EMPTY
     if empty.all():
@@ -221,7 +249,7 @@ def nearest_through(
         distance[box][nearer] = through[nearer]
         label[box][nearer] = name
     edge = border(label)
-    beside = distance_to(edge) + 1 if edge.any() else np.full(label.shape, _FAR)
+    to_border = distance_to(edge) + 1 if edge.any() else np.full(label.shape, _FAR)
     distance = distance.clip(max=_FAR)
-    sure = 1 - DOUBT * np.square(distance / (beside + distance))
-    return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * sure)).astype(np.uint8)
+    chance = 1 - DOUBT * np.square(distance / (to_border + distance))
+    return label, np.where(label == IGNORE, 0, np.rint(CERTAIN * chance)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""SAM-PLG as ELiTe published it: every labelled point prompts SAM, and the masks vote. The reference labeller.
+"""SAM-PLG as published with ELiTe: every labelled point prompts SAM, and the masks vote. It is the reference labeller.
 
 Source: the paper's section on pseudo-labels, and the `amg.py` of its released code.
 """
@@ -27,9 +27,9 @@ def spread(
     instances: np.ndarray,
     settings: PaperLabeller,
 ) -> PseudoLabels:
-    """`PseudoLabels` of the masks of all prompts, the last vote to the mask of highest predicted IoU.
+    """Return the `PseudoLabels` from the masks of all prompts. The mask with the highest predicted IoU votes last.
 
-    Parameters and errors as of `sam_masks`.
+    Parameters and errors are those of `sam_masks`.
     """
     masks, _, prompts = sam_masks(sam, view, image, sparse, instances, settings)
     voted = vote(sparse, masks)
@@ -39,11 +39,12 @@ def spread(
 def grid_prompts(
     sparse: np.ndarray, instances: np.ndarray, cells: tuple[int, ...], pixels_per_cell: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts of SAM-PLG: the sparse image nearest-resized to the grid of SAM's mask prompts.
+    """Return the prompts of SAM-PLG: the sparse image, resized to the grid of SAM's mask prompts (nearest neighbour).
 
-    cells: (rows, columns) of the grid, which may reach beyond the image. pixels_per_cell: of the image.
-    Returns (grid, grid_instances): `cells` uint8 and uint16. Every cell with a label that is neither `EMPTY` nor
-    `IGNORE` is one point prompt; see `mask_prompts` for what it says about the other cells.
+    cells: (rows, columns) of the grid, which may be larger than the image. pixels_per_cell: image pixels per cell side.
+
+    Returns (grid, grid_instances), both with the shape `cells`, uint8 and uint16. Every cell with a label other than
+    `EMPTY` and `IGNORE` is one point prompt. `mask_prompts` makes the mask prompt that belongs to it.
     """
     grid, grid_instances = np.full(cells, EMPTY, np.uint8), np.zeros(cells, np.uint16)
     picked = [(np.arange(n) * pixels_per_cell).astype(int) for n in cells]
@@ -54,11 +55,12 @@ def grid_prompts(
 
 
 def mask_prompts(grid: np.ndarray, grid_instances: np.ndarray, prompts: np.ndarray) -> np.ndarray:
-    """Dense prompts: per point prompt, what the labelled cells say about its object.
+    """Return one mask prompt per point prompt, made from the labelled cells: (B, rows, columns) float32 logits.
 
-    grid, grid_instances: of `grid_prompts`. prompts: (B, 2) int (row, column) cells.
-    Returns (B, rows, columns) float32 logits: for stuff +1 at cells of its class, for things (instance not 0) +16 at
-    cells of its instance; -16 at cells of other classes, 0 where nothing is known.
+    For stuff, cells of the same class have +1. For things (instance not 0), cells of the same instance have +16. Cells
+    of other classes have -16. All other cells have 0.
+
+    grid, grid_instances: from `grid_prompts`. prompts: (B, 2) int (row, column) cells.
     """
     row, column = prompts.T
     label, instance = grid[row, column][:, None, None], grid_instances[row, column][:, None, None]
@@ -76,10 +78,12 @@ def sam_masks(
     instances: np.ndarray,
     settings: PaperLabeller,
 ) -> tuple[Iterator[np.ndarray], np.ndarray, int]:
-    """Masks that SAM makes when every labelled cell prompts it, filtered as SAM's automatic mask generator does.
+    """Prompt SAM with every labelled cell, and filter the masks like SAM's automatic mask generator.
 
-    image: returns the (H, W, 3) uint8 image. sparse, instances: of `paint`. Returns (masks, predicted_iou, prompts),
-    the first two by ascending predicted IoU: (H, W) bool each, (M,) float32, and the number of prompts.
+    image: a function that returns the image, (H, W, 3) uint8. sparse, instances: from `paint`.
+
+    Returns (masks, predicted_iou, prompts). masks: iterator of (H, W) bool. predicted_iou: (M,) float32. Both are
+    sorted by ascending predicted IoU. prompts: the number of prompts.
 
     Raises `InputError` where the image is damaged or too large for SAM, or where the machine lacks SAM's precision.
     """
@@ -116,7 +120,10 @@ def sam_masks(
 
 
 def _filter(logits: "Tensor", predicted: "Tensor", settings: PaperLabeller) -> "tuple[Tensor, Tensor, Tensor]":
-    """The non-empty masks (M, H, W) bool that pass, their predicted IoU (M,) and boxes (M, 4) in pixels."""
+    """Return the non-empty masks that pass the filters, with their predicted IoU and their boxes.
+
+    Shapes: masks (M, H, W) bool, predicted IoU (M,), boxes (M, 4) in pixels.
+    """
     from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
 
     keep = calculate_stability_score(logits, 0.0, settings.stability_offset) >= settings.stability

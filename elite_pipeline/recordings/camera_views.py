@@ -1,4 +1,4 @@
-"""Camera views of a data set with what is known in them: for figures and comparisons."""
+"""Camera views of a data set: images with their visible points, labels and truth, for figures and comparisons."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ class CameraView:
     depth: np.ndarray
     """(M,) float32, metres."""
     labels: np.ndarray | None
-    """(M,) uint8 training ids, or None where the scan is unlabelled."""
+    """(M,) uint8 training ids; None where the scan is unlabelled."""
     instances: np.ndarray | None
-    """(M,) uint16, 0 = none, or None where the scan is unlabelled."""
+    """(M,) uint16 instance ids, 0 = no instance; None where the scan is unlabelled."""
     truth: np.ndarray | None
-    """(H, W) uint8 training ids, or None where the data set has no dense truth."""
+    """(H, W) uint8 training ids; None where the data set has no dense ground truth."""
 
 
 def labelled_views(data: Path, frames: Sequence[Path], projections: Sequence[Path]) -> Iterator[CameraView]:
-    """The `CameraView` of every frame of each sequence, camera by camera, where there is an image.
+    """Yield the `CameraView` of every image: sequence by sequence, frame by frame, camera by camera.
 
-    data: folder of the data set. frames, projections: indices and projection stores of sequences, in the same order.
-    Raises `InputError` where one of them, or a file of the data set, cannot be read.
+    data: folder of the data set. frames, projections: indices and projection stores of the sequences, in the same
+    order. Raises `InputError` where one of these files, or a file of the data set, cannot be read.
     """
     for load, _ in _views(data, frames, projections):
         yield load()
@@ -46,9 +46,10 @@ def labelled_views(data: Path, frames: Sequence[Path], projections: Sequence[Pat
 def spread_views(
     data: Path, frames: Sequence[Path], projections: Sequence[Path], count: int
 ) -> list[Callable[[], CameraView]]:
-    """At most `count` functions that load one `CameraView` with labels each, evenly spread over all there are.
+    """At most `count` functions, each of which loads one labelled `CameraView`.
 
-    Parameters as `labelled_views`. Raises `InputError` as it does, and so do the functions.
+    The views are spread evenly over all labelled views. The other parameters are those of `labelled_views`. Raises
+    `InputError` in the same cases; so do the returned functions.
     """
     loads = [load for load, labelled in _views(data, frames, projections) if labelled]
     return [loads[k] for k in np.linspace(0, len(loads) - 1, min(count, len(loads))).round().astype(int)]
@@ -57,7 +58,7 @@ def spread_views(
 def _views(
     data: Path, frames: Sequence[Path], projections: Sequence[Path]
 ) -> Iterator[tuple[Callable[[], CameraView], bool]]:
-    """(function that loads a `CameraView`, whether it has labels) of every image."""
+    """Yield (function that loads the `CameraView`, whether the view has labels) for every image."""
     for frames_path, projection_path in zip(frames, projections, strict=True):
         known, projection = index.read(frames_path), Projection(projection_path)
         recording = known.source.open(data)

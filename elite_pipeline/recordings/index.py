@@ -1,8 +1,8 @@
-"""The index of a sequence: every file checked once, one row per frame, kept as Parquet.
+"""The index of a sequence: a Parquet file with one row per frame. Building it checks every file once.
 
-It says whose frames these are: the format, the class table and the cameras, so that whoever reads it can open the
-recording. Checksums of points, labels, instances, images and calibration are in it, so that stages which depend on the
-index see any change.
+The index names the format, the class table and the cameras of the sequence, so a reader of the index can open the
+recording. It also holds checksums of points, labels, instances, images and calibration, so stages that depend on the
+index notice any change.
 """
 
 import json
@@ -25,7 +25,7 @@ from elite_pipeline.progress import progress
 
 FORMAT, FORMAT_VERSION = "elite_pipeline.index", 1
 ABOUT = b"elite_pipeline"
-"""Key of the Parquet file's own metadata under which `Source` lies."""
+"""Key in the metadata of the Parquet file. Its value holds the format version and the `Source`."""
 
 Value = TypeVar("Value")
 Row = dict[str, Any]
@@ -33,33 +33,33 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """What is indexed."""
+    """The recording that an index describes."""
 
     format: str
     sequence: str
     classes: ClassTable
     cameras: dict[str, str]
-    """Camera -> what its calibration is called in the format."""
+    """Camera -> name of its calibration in the format."""
 
     def open(self, root: Path) -> Recording:
-        """The recording, of the data set whose files lie below `root`."""
+        """The recording. `root`: folder of the data set."""
         return open_recording(root, self.sequence, self.format, self.classes, self.cameras)
 
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of the frames of one sequence."""
+    """The frames of one sequence, with their numbers of points, labels and image sizes."""
 
     source: Source
     frames: list[str]
     points: np.ndarray
-    """(F,) int64, points of each scan."""
+    """(F,) int64: number of points of each scan."""
     labelled: np.ndarray
-    """(F,) bool, whether the scan's points have labels."""
+    """(F,) bool: whether the points of the scan have labels."""
     class_points: np.ndarray
-    """(F, K) int64, labelled points of each class; 0 where the scan is unlabelled."""
+    """(F, K) int64: number of labelled points of each class; 0 where the scan is unlabelled."""
     sizes: dict[str, np.ndarray]
-    """Camera -> (F, 2) int32, (height, width) of its image in pixels; (0, 0) where it took none."""
+    """Camera -> (F, 2) int32: (height, width) of its image in pixels; (0, 0) where it has no image."""
 
     @property
     def classes(self) -> ClassTable:
@@ -68,15 +68,17 @@ class Index:
 
     @property
     def sequence(self) -> str:
-        """The sequence's name."""
+        """The name of the sequence."""
         return self.source.sequence
 
 
 def check(recording: Recording, *, labels: bool, images: bool, missing_images: bool) -> tuple[list[Row], list[str]]:
-    """Read every file of a sequence once.
+    """Read every file of a sequence once and collect its rows and its faults.
 
-    labels, images: whether every scan needs them. missing_images: whether single images may be missing even so.
-    Returns (rows, faults): one dict per frame for `write`, and a list of sentences that name file, fault and remedy.
+    labels, images: whether every scan needs labels, and whether it needs images. missing_images: whether single images
+    may be missing even then.
+    Returns (rows, faults): one dict per frame for `write`, and a list of messages. Each message names the file, the
+    fault and the remedy.
     """
     faults: list[str] = []
     frames = recording.frames()
@@ -85,12 +87,12 @@ def check(recording: Recording, *, labels: bool, images: bool, missing_images: b
     for camera in recording.cameras if images and frames else ():
         if not any(recording.has_image(frame, camera) for frame in frames):
             folder = recording.image_path(frames[0], camera).parent
-            faults.append(f"{folder}: no image of any scan. Copy them, or name another camera.")
+            faults.append(f"{folder}: no image of any scan. Copy the images there, or name another camera.")
     rows = [
         _check_frame(recording, frame, labels, images, missing_images, faults)
         for frame in progress(frames, label=f"index_frames {recording.sequence}")
     ]
-    # A fault of the whole sequence, such as one of its calibration, was met in every frame.
+    # A fault of the whole sequence, for example in its calibration, was found in every frame. Report it once.
     return rows, list(dict.fromkeys([*faults, *_wrong_sizes(recording, rows)]))
 
 
@@ -141,15 +143,15 @@ def _check_frame(
 
 
 def _wrong_sizes(recording: Recording, rows: list[Row]) -> list[str]:
-    """Faults: images whose size differs from the one that most images of the same camera in the sequence have."""
+    """Faults of images that do not have the most frequent image size of their camera in the sequence."""
     faults = []
     for camera in recording.cameras:
         sizes = {r["frame"]: (r[f"{camera}_height"], r[f"{camera}_width"]) for r in rows if r.get(f"{camera}_height")}
-        # Of equally many, the size of the first image.
+        # In a tie, the size that occurs first wins.
         usual = Counter(sizes.values()).most_common(1)
         faults += [
             f"{recording.image_path(frame, camera)}: {width} x {height} pixels, where the sequence's other images have"
-            f" {usual[0][0][1]} x {usual[0][0][0]}. It is of another camera or was rescaled: copy the original."
+            f" {usual[0][0][1]} x {usual[0][0][0]}. It comes from another camera or was rescaled: copy the original."
             for frame, (height, width) in sizes.items()
             if (height, width) != usual[0][0]
         ]
@@ -157,7 +159,7 @@ def _wrong_sizes(recording: Recording, rows: list[Row]) -> list[str]:
 
 
 def write(path: Path, rows: list[Row], source: Source) -> None:
-    """Write the rows of `check` to the Parquet file `path`, aside first."""
+    """Write the rows of `check` to the Parquet file `path`: first to a partial file, which is then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
@@ -177,9 +179,9 @@ def write(path: Path, rows: list[Row], source: Source) -> None:
 
 
 def with_labels_of(path: Path, frames: Collection[str], out: Path) -> None:
-    """Write to `out` the index in `path` in which only `frames` are labelled.
+    """Write a copy of the index in `path` to `out`, in which only `frames` are labelled.
 
-    Raises `InputError` where `path` is no readable index.
+    Raises `InputError` where `path` is not a readable index.
     """
     table, source = _table(path)
     rows = table.to_pylist()
@@ -190,7 +192,7 @@ def with_labels_of(path: Path, frames: Collection[str], out: Path) -> None:
 
 
 def read(path: Path) -> Index:
-    """The `Index` in the Parquet file `path`; raises `InputError` where that is no readable index."""
+    """The `Index` in the Parquet file `path`. Raises `InputError` where it is not a readable index."""
     table, source = _table(path)
     cameras = [name.removesuffix("_height") for name in table.column_names if name.endswith("_height")]
     return Index(
@@ -207,7 +209,10 @@ def read(path: Path) -> Index:
 
 
 def read_all(paths: list[Path]) -> list[Index]:
-    """The indices in `paths`; raises `InputError` where one is unreadable or has another class table than the first."""
+    """The indices in `paths`, which must share one class table.
+
+    Raises `InputError` where one is unreadable, or its class table differs from that of the first.
+    """
     indices = [read(path) for path in paths]
     for path, index in zip(paths, indices, strict=True):
         indices[0].classes.check_same(index.classes, paths[0], path)
@@ -221,7 +226,7 @@ def _table(path: Path) -> tuple[pa.Table, Source]:
         table["class_points"]
         about = json.loads((table.schema.metadata or {})[ABOUT])
     except (FileNotFoundError, KeyError, pa.ArrowInvalid, ValueError) as error:
-        raise InputError(f"{path} is no readable index ({error}). {again}") from None
+        raise InputError(f"{path} is not a readable index ({error}). {again}") from None
     if (about.get("format"), about.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise InputError(f"{path} was written by another version of elite_pipeline. {again}")
     source = about["source"]
@@ -229,7 +234,7 @@ def _table(path: Path) -> tuple[pa.Table, Source]:
 
 
 def _collect(faults: list[str], function: Callable[..., Value], *arguments: Any) -> Value | None:
-    """`function(*arguments)`, or None with the fault's sentence added to `faults`."""
+    """`function(*arguments)`. If it raises `InputError`, the message is added to `faults` and the result is None."""
     try:
         return function(*arguments)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Few labels: which of the training scans keep theirs."""
+"""Few labels: selects the training scans that keep their labels."""
 
 import math
 
@@ -12,19 +12,20 @@ ROUNDING = 1e-6
 
 
 def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set[str]]:
-    """Sequence -> frames whose labels are used, of all sequences of the training split.
+    """Sequence -> frames whose labels are used, for all sequences of the training split.
 
-    `interval`: every k-th of all labelled scans, sorted by sequence and frame, as in the literature on few labels (with
-    `labelled: 0.1`, every tenth, beginning with the first). `classes`: a random subset of as many, a function of the
-    seed, in which each next scan is one that shows most of the classes that are still missing.
-    Raises `InputError` where no scan is labelled, or where `settings` list scans that are not there.
+    `interval`: every k-th of all labelled scans, sorted by sequence and frame, as in the literature on few labels. With
+    `labelled: 0.1`, this is every tenth scan, starting with the first.
+    `classes`: a random subset of the same size, which depends on the seed. Each next scan is one that shows the largest
+    number of missing classes.
+    Raises `InputError` where no scan is labelled, or where `settings` list scans that do not exist or have no labels.
     """
     if isinstance(settings.labelled, dict):
         return _listed(indices, settings.labelled)
     scans = [(s, f) for s in sorted(indices) for f in np.flatnonzero(indices[s].labelled)]
     if not scans:
-        raise InputError(f"sequences {', '.join(sorted(indices))} hold no labelled scan; at least one is needed")
-    # As many as scans[::k] holds where the share is 1 / k; shares such as 0.1 are not exact in binary.
+        raise InputError(f"sequences {', '.join(sorted(indices))} hold no labelled scan: label at least one")
+    # For a share of 1 / k, this is the length of scans[::k]. ROUNDING: shares such as 0.1 are not exact in binary.
     count = math.ceil(settings.labelled * len(scans) - ROUNDING)
     if settings.by == "interval":
         chosen = np.floor(np.arange(count) / settings.labelled + ROUNDING).astype(int)
@@ -39,7 +40,7 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
 
 
 def _covering(shown: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """`count` rows of `shown` (N, K) bool: the next one always shows most of what is missing; equals, at random."""
+    """`count` rows of `shown` (N, K) bool. Each next row shows the most missing classes; ties are broken at random."""
     left = rng.permutation(len(shown))
     missing, chosen = np.ones(shown.shape[1], dtype=bool), []
     for _ in range(count):
@@ -51,14 +52,14 @@ def _covering(shown: np.ndarray, count: int, rng: np.random.Generator) -> list[i
 
 
 def _listed(indices: dict[str, Index], listed: dict[str, list[str]]) -> dict[str, set[str]]:
-    """`listed`, sequence -> frames, as sets. Raises `InputError` where one is not among the labelled."""
+    """`listed` (sequence -> frames) as sets. Raises `InputError` where a frame is not a labelled scan."""
     if strange := sorted(set(listed) - set(indices)):
-        raise InputError(f"labelled names sequences {', '.join(strange)}, which are not in train")
+        raise InputError(f"labelled: sequences {', '.join(strange)} are not in train: add them there or leave them out")
     for sequence, frames in listed.items():
         index = indices[sequence]
         known = {frame for frame, labelled in zip(index.frames, index.labelled, strict=True) if labelled}
         if strange := sorted(set(frames) - known):
             raise InputError(f"labelled: sequence {sequence} has no labelled scans {', '.join(strange)}: name others")
     if not any(listed.values()):
-        raise InputError("labelled: the list is empty; at least one scan needs labels")
+        raise InputError("labelled: the list is empty: name at least one scan")
     return {sequence: set(listed.get(sequence, ())) for sequence in indices}

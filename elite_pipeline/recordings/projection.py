@@ -1,4 +1,4 @@
-"""LiDAR points in camera images: pixels, depth, and which points the camera really sees."""
+"""LiDAR points in camera images: their pixels, their depth, and whether the camera really sees them."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,20 @@ import numpy as np
 from elite_pipeline.datasets import Camera
 
 REFERENCE_WIDTH = 1241
-"""Pixels: the width of a KITTI image, for which the cell of the z-buffer is given."""
+"""Width of a KITTI image in pixels. The cell size of the z-buffer is given for this width."""
 
 
 def project(
     points: np.ndarray, camera: Camera, size: Sequence[int], min_depth: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of a scan that fall into an image.
+    """The points of a scan that fall into an image.
 
     points: (N, >=3) float, metres, LiDAR frame. size: (height, width) of the image, pixels. min_depth: metres along the
-    camera's z axis below which a point is left out.
+    camera's z axis. Nearer points are left out.
     Returns (point, pixel, depth): (M,) uint32 indices into `points`, (M, 2) float32 (u right, v down) with
-    0 <= u < width and 0 <= v < height, (M,) float32 metres along the camera's z axis. Equal to KITTI's
-    `P @ Tr @ x` with the full P, whose fourth column is part of `camera_from_lidar` (see `datasets.Camera`).
+    0 <= u < width and 0 <= v < height, (M,) float32 metres along the camera's z axis.
+    The result equals KITTI's `P @ Tr @ x` with the full P. The fourth column of P is part of `camera_from_lidar` (see
+    `datasets.Camera`).
     """
     height, width = size
     image_from_lidar = (camera.intrinsics @ camera.camera_from_lidar[:3]).astype(np.float32)
@@ -40,19 +41,20 @@ def _row(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) 
 
 
 def visible(pixel: np.ndarray, depth: np.ndarray, size: Sequence[int], cell: float, tolerance: float) -> np.ndarray:
-    """Which projected points no nearer surface hides, by a z-buffer.
+    """(M,) bool: whether each projected point is visible, that is, not hidden by a nearer surface. Uses a z-buffer.
 
-    LiDAR points are sparse in an image, so a near surface is a net, and a far point shows through its meshes. Each
-    point therefore covers its cell of the z-buffer and the eight around it: 1.5 cells to each side, which should be
-    about the gap between rays.
+    LiDAR points are sparse in an image: a near surface is like a net, and far points show through its holes. Therefore
+    each point covers its own cell of the z-buffer and the eight cells around it. That is 1.5 cells to each side, which
+    should be about the gap between rays.
 
-    pixel: (M, 2) float32, (u, v). depth: (M,) float32, metres. size: (height, width) of the image in pixels. cell: edge
-    of a cell in pixels of an image `REFERENCE_WIDTH` wide. tolerance: a point is hidden behind a surface that is nearer
-    than (1 - tolerance) times its own depth; what slopes less is one surface. Returns (M,) bool.
+    pixel: (M, 2) float32, (u, v). depth: (M,) float32, metres. size: (height, width) of the image in pixels.
+    cell: edge of a cell in pixels, for an image of width `REFERENCE_WIDTH`.
+    tolerance: a point is hidden if a surface in front of it is nearer than (1 - tolerance) times the depth of the
+    point. Smaller differences in depth count as the slope of one surface.
     """
     height, width = size
     edge = cell * width / REFERENCE_WIDTH
-    # A border of one cell: every cell has eight neighbours.
+    # With a border of one cell, every cell has eight neighbours.
     nearest = np.full((int(height / edge) + 3, int(width / edge) + 3), np.inf, dtype=np.float32)
     column, row = (pixel / edge).astype(np.intp).T + 1
     np.minimum.at(nearest, (row, column), depth)

@@ -1,4 +1,4 @@
-"""A recorded sequence as students read it: scans, their labels, and the teacher's cached answers at their points."""
+"""A recorded sequence as input for students: scans, their labels, and the cached teacher targets of their points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,20 +20,20 @@ AGAIN = "Delete it and run snakemake again."
 
 @dataclass(frozen=True)
 class Answers:
-    """What the teacher says of the M points of a scan that it saw, a point seen by two cameras twice."""
+    """The teacher targets of the M visible projected points of a scan. A point seen by two cameras appears twice."""
 
     taught: Tensor
-    """(M,) int64: the points."""
+    """(M,) int64: indices of the projected points in the scan."""
     teacher: Tensor
-    """(M, S, K) float32 logits."""
+    """(M, S, K) float32 logits of S stages for K classes."""
     patch_of: Tensor
-    """(M,) int64: rows of `patches`; -1 where there are none."""
+    """(M,) int64: row in `patches` of each point's patch; -1 without patch features."""
     patches: Tensor
-    """(Q, S, D) float32 features of the patches that points hit, in standard deviations."""
+    """(Q, S, D) float32 features of the image patches that points hit, in standard deviations."""
 
 
 class Recorded:
-    """A recorded sequence, its index and, where given, its projection, targets and superpixels stores."""
+    """A recorded sequence: its index and, where given, its projection, targets and superpixels stores."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Recorded:
         *,
         labels: bool = True,
     ) -> None:
-        """data: folder of the data set. The others are files of the sequence.
+        """Open the files of a sequence. data: folder of the data set. The other paths are files of the sequence.
 
-        With `superpixels`, these take the place of the teacher's patches: its features are averaged over them. Without
-        `labels`, every scan counts as unlabelled, and no label is read. Raises `InputError` where a file cannot be
-        read, or does not fit the others.
+        With `superpixels`, superpixels replace the image patches: the teacher's features are averaged over each of
+        them. Without `labels`, every scan counts as unlabelled, and no label is read. Raises `InputError` where a file
+        cannot be read, or does not fit the others.
         """
         self.index = index.read(frames)
         self.recording = self.index.source.open(data)
@@ -61,9 +61,9 @@ class Recorded:
         stores = [path for path in (projection, targets, superpixels) if path]
         self.files = [Path(frames), *(Path(path) / "zarr.json" for path in stores)]
         self.stages: int | None = None
-        """Number of the teacher's stages."""
+        """Number of stages of the teacher; None without a teacher."""
         self.feature_channels = 0
-        """Channels of the teacher's patch features; 0 where none are cached."""
+        """Number of channels of the teacher's patch features; 0 where none are cached."""
         if self.projection is None or self.targets is None:
             return
         self._check_fit(targets, self.targets, frames)
@@ -79,23 +79,23 @@ class Recorded:
             raise InputError(f"{targets} holds neither logits nor features. {AGAIN}")
 
     def _check_fit(self, path: object, known: zarr.Group, frames: Path) -> None:
-        """Raises `InputError` where `known`, the store at `path`, is of other frames, rows or classes than the rest."""
+        """Raises `InputError` where frames, rows or classes of `known`, the store at `path`, differ from the rest."""
         assert self.projection is not None
         if not self.projection.frames == known.attrs["frames"] == self.index.frames:
             raise InputError(f"the projection or {path} holds other frames than {frames}. {AGAIN}")
         rows = int(self.projection.offsets[-1])
         if not all(known[name].shape[0] == rows for name in ("logits", "point_patch", "segment") if name in known):  # pyright: ignore[reportAttributeAccessIssue]
-            raise InputError(f"{path} does not fit its projection. {AGAIN}")
+            raise InputError(f"{path} does not fit its projection: the numbers of rows differ. {AGAIN}")
         if "classes" in known.attrs:
             ClassTable.from_json(known.attrs["classes"], path).check_same(self.index.classes, path, frames)
 
     @property
     def has_logits(self) -> bool:
-        """Whether the teacher names classes."""
+        """Whether the teacher targets contain class logits."""
         return self.targets is not None and "logits" in self.targets
 
     def points(self, f: int) -> np.ndarray:
-        """(N, 4) float32 of frame index `f`: x, y, z in metres, remission.
+        """(N, 4) float32 points of frame index `f`: x, y, z in metres, remission.
 
         Raises `InputError` where the scan is damaged, or has changed since it was indexed.
         """
@@ -109,39 +109,40 @@ class Recorded:
         return points
 
     def labels(self, f: int) -> np.ndarray:
-        """(N,) int64 training ids of frame index `f`; all `IGNORE` where it is unlabelled.
+        """(N,) int64 training ids of frame index `f`; all `IGNORE` where the scan is unlabelled.
 
-        Raises `InputError` where the file of labels is damaged.
+        Raises `InputError` where the label file is damaged.
         """
         if not self.index.labelled[f]:
             return np.full(self.index.points[f], IGNORE, dtype=np.int64)
         return self.recording.labels(self.index.frames[f], int(self.index.points[f])).astype(np.int64)
 
     def instances(self, f: int) -> np.ndarray:
-        """(N,) int64 ids of things in frame index `f`, 0 where there is none or it is unknown.
+        """(N,) int64 instance ids of frame index `f`; 0 where there is no instance, or it is unknown.
 
-        Raises `InputError` where the file of labels is damaged.
+        Raises `InputError` where the label file is damaged.
         """
         if not self.index.labelled[f]:
             return np.zeros(self.index.points[f], dtype=np.int64)
         return self.recording.instances(self.index.frames[f], int(self.index.points[f])).astype(np.int64)
 
     def answered(self, f: int) -> int:
-        """Number of projected points of frame index `f` that the teacher may have answered about."""
+        """Number of projected points of frame index `f` that may have teacher targets; 0 without a teacher."""
         rows = self.projection.frame_rows(f) if self.projection and self.targets is not None else slice(0, 0)
         return rows.stop - rows.start
 
     def class_mass(self) -> np.ndarray:
-        """(K,) float64: points that the teacher gives to each class, summed probabilities, mean over stages.
+        """(K,) float64: number of points per class according to the teacher.
 
-        Raises `InputError` where the targets do not say.
+        It is the sum of the teacher's probabilities over points, averaged over stages. Raises `InputError` where the
+        targets do not contain it.
         """
         if self.targets is None or "mass" not in self.targets:
-            raise InputError(f"{self.targets and self.targets.store_path} says nothing of class counts. {AGAIN}")
+            raise InputError(f"{self.targets and self.targets.store_path} holds no class counts. {AGAIN}")
         return store.read(self.targets, "mass").mean(axis=0)
 
     def classifier(self) -> tuple[Tensor, Tensor] | None:
-        """((K, D), (K,)) float32 of the linear classifier of an image segmentation network; None of other teachers.
+        """Linear classifier of an image segmentation teacher: ((K, D), (K,)) float32; None for other teachers.
 
         Raises `InputError` where the targets are damaged.
         """
@@ -152,11 +153,11 @@ class Recorded:
 
     @property
     def known_classes(self) -> list[str]:
-        """Names of the classes that the teacher may answer; empty without one, or one that says none."""
+        """Names of the classes that the teacher can predict; empty without a teacher, or where it lists none."""
         return list(self.targets.attrs.get("known_classes", ())) if self.targets is not None else []  # pyright: ignore
 
     def answers(self, f: int, *, features: bool = False) -> Answers:
-        """What the teacher says of frame index `f`, with patch features where wanted.
+        """The teacher targets of frame index `f`. `features`: whether to read the patch features too.
 
         Raises `InputError` where a store is damaged, or does not fit the scan.
         """
@@ -172,7 +173,7 @@ class Recorded:
         if (point >= self.index.points[f]).any() or not np.isfinite(logits).all():
             raise InputError(
                 f"{self.targets.store_path}, frame {self.index.frames[f]}:"
-                f" points beyond the scan, or logits that are not finite. {AGAIN}"
+                f" indices of points beyond the end of the scan, or logits that are not finite. {AGAIN}"
             )
         patch_of, patches = np.full(len(point), -1), np.zeros((0, self.stages or 0, 0), np.float32)
         if features:
@@ -182,9 +183,10 @@ class Recorded:
         return self._pooled(found, f, rows, visible) if features and self.superpixels is not None else found
 
     def _patches(self, f: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """((rows,) int64 into the patches, (Q, S, D) float32) of all cameras of frame index `f`.
+        """Patch of each row, and the patch features, of all cameras of frame index `f`.
 
-        Raises `InputError` where the targets are damaged.
+        Returns ((rows,) int64 positions in the patches, (Q, S, D) float32). Raises `InputError` where the targets are
+        damaged.
         """
         assert self.targets is not None
         cameras = len(self._cameras)
@@ -194,12 +196,12 @@ class Recorded:
         of_row += np.repeat(offsets[:-1] - offsets[0], self._rows_per_camera(f))
         if (of_row >= len(patches)).any():
             raise InputError(
-                f"{self.targets and self.targets.store_path}: points in patches that are not there. {AGAIN}"
+                f"{self.targets and self.targets.store_path}: points refer to patches that do not exist. {AGAIN}"
             )
         return of_row, patches.astype(np.float32) * self._patch_scale
 
     def _pooled(self, answers: Answers, f: int, rows: slice, visible: np.ndarray) -> Answers:
-        """`answers` with superpixels for patches, and for their features the mean over the visible points in each.
+        """`answers` with superpixels in place of patches. Their features are means over the visible points in each.
 
         Raises `InputError` where the superpixels are damaged.
         """
@@ -207,7 +209,7 @@ class Recorded:
         segment = store.read(self.superpixels, "segment", rows).astype(np.int64)
         segment += np.repeat(np.arange(len(self._cameras)) << 16, self._rows_per_camera(f))
         names, of_point = torch.from_numpy(segment[visible]).unique(return_inverse=True)
-        # The points of a patch have the same features: a mean over points is one over the distinct patches in it.
+        # Points of one patch have the same features. So the mean over points is a weighted mean over distinct patches.
         superpixel, patch, points = pairs(of_point, answers.patch_of)
         pooled = mean(answers.patches.flatten(1)[patch], superpixel, len(names), points)
         return replace(answers, patch_of=of_point, patches=pooled.view(len(names), *answers.patches.shape[1:]))
@@ -231,15 +233,16 @@ def open_recorded(
     *,
     labels: bool = True,
 ) -> list[Recorded]:
-    """Sequences of the data set in folder `data`: their indices and, unless empty, their stores, lists in one order.
+    """Open the sequences with the indices `frames`, from the data set in folder `data`.
 
-    Raises `InputError` where the lists do not fit, a file cannot be read, or class tables differ.
+    projection, targets, superpixels: one store per sequence, in the order of `frames`, or empty.
+    Raises `InputError` where the lists do not match, a file cannot be read, or class tables differ.
     """
     for name, paths in {"projection": projection, "targets": targets, "superpixels": superpixels}.items():
         if paths and len(paths) != len(frames):
             raise InputError(f"--{name} names {len(paths)} files for {len(frames)} --frames: give one for each")
     if bool(projection) != bool(targets):
-        raise InputError("--projection and --targets go together: the rows of one say what the other's mean")
+        raise InputError("--projection and --targets go together: give both or neither")
     columns = [paths or [None] * len(frames) for paths in (frames, projection, targets, superpixels)]
     opened = [Recorded(data, *row, labels=labels) for row in zip(*columns, strict=True)]
     for path, recorded in zip(frames, opened, strict=True):

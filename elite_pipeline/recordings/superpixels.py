@@ -1,4 +1,4 @@
-"""Superpixels: small regions of an image of about one colour, which rarely cross the border of an object."""
+"""Superpixels: small regions of an image with about one colour each. They rarely cross the border of an object."""
 
 import numpy as np
 from skimage.segmentation import slic
@@ -7,10 +7,10 @@ from elite_pipeline.config import SegmentImages
 
 
 def segments(image: np.ndarray, settings: SegmentImages) -> np.ndarray:
-    """SLIC (Achanta et al., TPAMI 2012) as SLidR calls it: the superpixel of each pixel of an RGB image.
+    """(H, W) int32: the superpixel of each pixel of an RGB image, numbered from 0 without gaps.
 
-    image: (H, W, 3) uint8. Returns (H, W) int32, numbered from 0 without gaps; `settings.segments` are asked for, and
-    about as many come out.
+    image: (H, W, 3) uint8. The method is SLIC (Achanta et al., TPAMI 2012), called as in SLidR. The number of
+    superpixels is about `settings.segments`.
     """
     found = slic(
         image,
@@ -23,6 +23,6 @@ def segments(image: np.ndarray, settings: SegmentImages) -> np.ndarray:
 
 
 def at(segments: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """The superpixel of each point: (n,) int32 of `segments` (H, W) at `pixel` (n, 2) float32, (u right, v down)."""
+    """(n,) int32: the superpixel of each point. segments: (H, W). pixel: (n, 2) float32, (u right, v down)."""
     column, row = pixel.astype(np.intp).T
     return segments[row, column]

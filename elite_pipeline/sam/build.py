@@ -1,4 +1,4 @@
-"""SAM built from `segment_anything`'s modules; its checkpoints are verified."""
+"""Build SAM from `segment_anything`'s modules and load its weights from verified checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from elite_pipeline.sam.vit import VisionTransformer
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one published SAM from another."""
+    """The numbers that distinguish the published SAM variants."""
 
     dim: int
     depth: int
@@ -37,17 +37,17 @@ ARCHITECTURES = {
 def build_image_encoder(
     encoder: str, checkpoint: str | Path | None = None, sha256: str | None = None
 ) -> VisionTransformer:
-    """The image encoder of `build_sam`, for `teacher.encoders`. Raises `InputError` where `build_sam` does."""
+    """Return the image encoder of `build_sam`, for `teacher.encoders`. Raises `InputError` where `build_sam` does."""
     return build_sam(encoder, checkpoint, sha256).image_encoder
 
 
 def build_sam(encoder: str, checkpoint: str | Path | None = None, sha256: str | None = None) -> PromptableSam:
-    """SAM in eval mode with the weights of `checkpoint`, whose every key is accounted for.
+    """Return SAM in eval mode with the weights of `checkpoint`. Keys and shapes of the file must match exactly.
 
-    `encoder`: `vit_b`, `vit_l` or `vit_h` with the file that Meta published, or `sam_tiny`, whose weights ship with the
-    package (`checkpoint` None). `sha256`: of the file, checked unless None.
+    `encoder`: `vit_b`, `vit_l` or `vit_h`, with the file that Meta published; or `sam_tiny`, whose weights are part of
+    the package (`checkpoint` None). `sha256`: of the file, checked unless None.
 
-    Raises `InputError` where the checkpoint is missing, of another sha256, or not of this encoder.
+    Raises `InputError` where the checkpoint is missing, has another sha256, or belongs to another encoder.
     """
     sam = untrained_sam(encoder)
     path = verified(encoder, PACKAGED if encoder == "sam_tiny" and checkpoint is None else checkpoint, sha256)
@@ -56,7 +56,10 @@ def build_sam(encoder: str, checkpoint: str | Path | None = None, sha256: str | 
 
 
 def untrained_sam(encoder: str) -> PromptableSam:
-    """SAM of an architecture with random weights: what `build_sam` fills, and a control to measure against."""
+    """Return SAM with random weights.
+
+    `build_sam` loads weights into it. It also serves as a control in measurements.
+    """
     if encoder == "sam_tiny":
         return TinySam()
     a = ARCHITECTURES[encoder]

@@ -1,4 +1,7 @@
-"""Weights of image networks in files: read without running code, checked key by key, written."""
+"""Read, check and write files with the weights of image networks.
+
+Reading never runs code from a file. Every key is checked.
+"""
 
 import os
 import pickle
@@ -14,25 +17,30 @@ from elite_pipeline.errors import InputError
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a `.safetensors` or `.pth` file, also where the latter holds it under "state_dict", as training
-    code does. Raises `InputError` where the file holds none, or would run code."""
+    """Return the state dict in a `.safetensors` or `.pth` file.
+
+    A `.pth` file may also hold it under the key "state_dict", as training code often writes it. Raises `InputError`
+    where the file holds no state dict, or where loading it would run code.
+    """
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} holds no plain weights, and nothing else is loaded from it ({reason})") from None
+        raise InputError(
+            f"{path} holds no plain weights ({reason}). Download it again; a file that contains code is never loaded."
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path} holds no state dict (names -> tensors)")
+        raise InputError(f"{path} holds no state dict (names -> tensors). Use a file that holds only weights.")
     return state
 
 
 def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path, encoder: str) -> None:
-    """Fill `module` with `state`, read from `path`.
+    """Load `state`, read from `path`, into `module`.
 
-    Raises `InputError` that names the faults where the state is of another module than `encoder`.
+    Raises `InputError` with a list of the faults where the state does not fit `encoder`.
     """
     expected = module.state_dict()
     faults = [f"missing {key}" for key in sorted(expected.keys() - state.keys())]
@@ -49,7 +57,7 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path,
 
 
 def save_sam(sam: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write `sam`'s weights in float16, with `metadata` in the file's header."""
+    """Write the weights of `sam` to `path` in float16, with `metadata` in the file's header."""
     weights = sam.state_dict().items()
     state = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in weights}
     path.parent.mkdir(parents=True, exist_ok=True)

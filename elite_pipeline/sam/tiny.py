@@ -1,8 +1,11 @@
 """`sam_tiny`: SAM with a small image encoder that learns in minutes on a CPU, for demos and tests.
 
-A plain ViT needs far more images than a demo can show it. This one's patch embedding is a small convolutional pyramid
-whose finer maps are handed out beside the tokens, and a clicked region is found by comparing embeddings. SAM's mask
-decoder says how good such a mask is; trained for minutes, its own masks and corrections were measurably worse.
+A plain ViT needs far more images than a demo has. Here, a small convolutional pyramid replaces the patch embedding. The
+encoder returns the pyramid's finer maps together with the tokens.
+
+A mask is found by comparing each pixel's embedding with that of the click. SAM's mask decoder predicts how good the
+mask is. The decoder's own masks and corrections are not used: after a few minutes of training, they were measurably
+worse.
 """
 
 from collections.abc import Sequence
@@ -21,22 +24,24 @@ DIM, DEPTH, HEADS, PATCH = 160, 4, 5, 16
 WIDTHS = (24, 40, 80)
 """Channels of the pyramid at strides 2, 4 and 8."""
 GRID = (10, 32)
-"""Patches (rows, columns) of the 512 x 160 images that it is trained on; positions are interpolated to other grids."""
+"""Patches (rows, columns) of the 512 x 160 training images. Positions are interpolated for other grids."""
 LONGEST_SIDE = 512
 FUSED = 64
-"""Channels of the map at stride 4 in which tokens and pyramid meet."""
+"""Channels of the fused map at stride 4, which combines tokens and pyramid."""
 REGION = 16
 """Channels of the region embedding."""
 PROMPT = 64
 """Channels of the prompt encoder and mask decoder (SAM: 256)."""
 THRESHOLDS = (0.5, 0.7, 0.9)
-"""Cosines to the click's region embedding at which the three masks start, until `calibrate_thresholds` knows better."""
+"""Default thresholds of the three masks. A mask holds pixels with a cosine to the click above its threshold.
+
+`calibrate_thresholds` replaces them."""
 SHARPNESS = 10.0
-"""Mask logits per unit of cosine."""
+"""Factor from cosine to mask logit."""
 
 
 class ResidualBlock(nn.Sequential):
-    """x + f(x) for f = BN(conv(GELU(BN(conv(x))))), 3 x 3, then GELU."""
+    """GELU(x + f(x)) with f(x) = BN(conv(GELU(BN(conv(x))))); the convolutions are 3 x 3."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(*_convolution(channels, channels), nn.GELU(), *_convolution(channels, channels))
@@ -83,10 +88,10 @@ class FeaturePyramid(nn.Module):
 
 
 class TinyEncoder(VisionTransformer):
-    """SAM's ViT behind a convolutional pyramid, with the map at stride 4 in which both meet handed out.
+    """SAM's ViT on top of a convolutional pyramid; also returns a fused map of both at stride 4.
 
-    Every one of its four stages is the tokens of one block beside the *same* fine map: a stage's own 2D head teaches
-    one scale of the student, and poles and people are narrower than a patch, so each head needs it.
+    Each of its four stages joins the tokens of one block with the *same* fine map. The 2D head of a stage teaches one
+    scale of the student. Poles and people are narrower than a patch, so every head needs the fine map.
     """
 
     pos_embed: nn.Parameter
@@ -116,7 +121,10 @@ class TinyEncoder(VisionTransformer):
         self.region = nn.Linear(FUSED, REGION)
 
     def maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Prepared `images` (B, 3, h, w) -> the pyramid at strides 4 and 8, and all blocks' tokens (B, DIM, ...)."""
+        """Prepared `images` (B, 3, h, w) -> the pyramid's maps at strides 4 and 8, and the tokens of all blocks.
+
+        The tokens are (B, DIM, h / 16, w / 16) each.
+        """
         quarter, eighth, x = self.patch_embed(images)
         x = x.permute(0, 2, 3, 1)
         x = x + self.positions(*x.shape[1:3])
@@ -127,7 +135,10 @@ class TinyEncoder(VisionTransformer):
         return quarter, eighth, tokens
 
     def positions(self, rows: int, columns: int) -> torch.Tensor:
-        """(1, rows, columns, DIM): stretched over the view, since a street's layout scales with the image."""
+        """Return the position embeddings (1, rows, columns, DIM), stretched to the whole view.
+
+        They are stretched because the layout of a street scales with the image.
+        """
         if (rows, columns) == GRID:
             return self.pos_embed
         grid = self.pos_embed.permute(0, 3, 1, 2)
@@ -142,13 +153,13 @@ class TinyEncoder(VisionTransformer):
         return self.neck(self.maps(x)[2][-1])
 
     def fused(self, quarter: torch.Tensor, eighth: torch.Tensor, tokens: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What `maps` returns -> (B, FUSED, h / 4, w / 4)."""
+        """Fuse the output of `maps` to one map (B, FUSED, h / 4, w / 4)."""
         x = _double(self.from_tokens(torch.cat([tokens[1], tokens[3]], 1)))
         x = _double(self.fuse_eighth(x + self.from_eighth(eighth)))
         return self.fuse_quarter(x + self.from_quarter(quarter))
 
     def regions(self, fused: torch.Tensor) -> torch.Tensor:
-        """Fused features (..., FUSED) -> unit vectors (..., REGION) that agree inside a region."""
+        """Fused features (..., FUSED) -> unit vectors (..., REGION), similar for pixels of the same region."""
         return F.normalize(self.region(fused), dim=-1)
 
 
@@ -157,7 +168,10 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 class TinySam(PromptableSam):
-    """SAM whose masks are where region embeddings are like the click's, and whose decoder says how well they fit."""
+    """SAM with masks from region embeddings.
+
+    A mask holds the pixels whose embedding is similar to that of the click. The decoder predicts how well it fits.
+    """
 
     image_encoder: TinyEncoder
 
@@ -190,7 +204,10 @@ class TinySam(PromptableSam):
         inside: torch.Tensor | None = None,
         mask_prompts: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `PromptableSam.masks`, but only connected pieces with a click on them: likeness alone finds every car."""
+        """As `PromptableSam.masks`, but with only those connected pieces of a mask that hold a click inside.
+
+        Similarity alone would mark every car in the image.
+        """
         clicks, inside = batched(clicks, inside)
         logits, iou = self.decode(embedding, clicks, inside, mask_prompts)
         slope, offset = self.iou_line
@@ -209,11 +226,12 @@ class TinySam(PromptableSam):
     def decode_both(
         self, embedding: Embedding, clicks: torch.Tensor, inside: torch.Tensor, mask_prompts: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of the masks, those that the decoder would put in their place, and the predicted IoU.
+        """Return the mask logits, the decoder's own mask logits, both (N, 3, h, w), and the predicted IoU (N, 3).
 
-        Logits are `SHARPNESS * (cosine - threshold)`, to which given `mask_prompts` are added. The cosine is that to
-        the likest click inside; where a click outside is likelier than the threshold, its cosine takes the threshold's
-        place. The second mask is the decoder's mask prompt. Raises `InputError` where `PromptableSam.masks` does.
+        The mask logits are `SHARPNESS * (cosine - threshold)`, plus `mask_prompts` where given. The cosine is that to
+        the most similar click inside. Where the cosine to a click outside is above the threshold, it replaces the
+        threshold. The second mask is the mask prompt of the decoder. Raises `InputError` where `PromptableSam.masks`
+        does.
         """
         assert embedding.regions is not None
         own, other = similarity(embedding.regions, clicks, inside)
@@ -224,10 +242,10 @@ class TinySam(PromptableSam):
 
 
 def similarity(regions: torch.Tensor, clicks: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines of `regions` (E, h, w) to their likest value at clicks.
+    """Return, for each cell of `regions` (E, h, w), the largest cosine to the embedding at a click.
 
-    `clicks`: (N, P, 2) pixels of a view whose every 4 x 4 are a cell of `regions`; `inside` as in `masks`. Returns two
-    (N, h, w): to the clicks inside, and to those outside (-1 where there is none).
+    `clicks`: (N, P, 2) pixels of a view; a cell of `regions` covers 4 x 4 pixels. `inside`: as in `masks`. Returns two
+    tensors (N, h, w): one for the clicks inside, one for the clicks outside. They are -1 where there is no such click.
     """
     _, rows, columns = regions.shape
     size = clicks.new_tensor([columns, rows]) * (PATCH // 4)
@@ -238,9 +256,10 @@ def similarity(regions: torch.Tensor, clicks: torch.Tensor, inside: torch.Tensor
 
 
 def clicked_pieces(logits: torch.Tensor, clicks: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Mask `logits` (N, M, h, w) with the connected pieces that no click inside touches turned to -`SHARPNESS`.
+    """Return mask `logits` (N, M, h, w) without the connected pieces that hold no click inside.
 
-    `clicks`: (N, P, 2), cells of the mask; `inside` as in `masks`.
+    The logits of removed pieces are set to -`SHARPNESS`. `clicks`: (N, P, 2), in cells of the mask. `inside`: as in
+    `masks`.
     """
     column, row = clicks.long().cpu().unbind(-1)
     row, column = row.clamp(0, logits.shape[2] - 1).numpy(), column.clamp(0, logits.shape[3] - 1).numpy()

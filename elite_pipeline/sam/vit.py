@@ -1,4 +1,4 @@
-"""SAM's image encoder on images of any rectangular size: `segment_anything`'s modules without the square padding."""
+"""SAM's image encoder for images of any rectangular size: `segment_anything`'s modules without the square padding."""
 
 from collections.abc import Collection
 from functools import partial
@@ -12,18 +12,19 @@ from torch.nn import functional as F
 from elite_pipeline.errors import InputError
 
 ADAPTABLE = {"qkv": r"attn\.qkv", "proj": r"attn\.proj", "lin1": r"mlp\.lin1", "lin2": r"mlp\.lin2"}
-"""Target of an adapter -> the module in a block."""
+"""Adapter target in `peft.targets` -> regular expression for the module in a block."""
 
 
 class RectangularAttention(Attention):
-    """SAM's attention over a grid or its windows; a smaller grid takes the middle of the relative position tables.
+    """SAM's attention over a grid of tokens, or over windows of the grid.
 
-    An offset of k patches then has the bias that it was trained with. SAM's own `get_rel_pos` would stretch the
-    tables over the smaller grid instead, which is another network.
+    A grid smaller than in training uses the middle of the relative position tables. An offset of k patches then has the
+    bias that it was trained with. SAM's own `get_rel_pos` would stretch the tables to the smaller grid instead, which
+    would change the network.
     """
 
     def __init__(self, dim: int, heads: int, *, size: int, window: int, relative_positions: bool) -> None:
-        """`size`: largest side of the grid in patches; `window`: side of the windows in patches, 0 for none."""
+        """`size`: largest side of the grid in patches; `window`: side of a window in patches, 0 for no windows."""
         side = window or size
         super().__init__(dim, heads, use_rel_pos=relative_positions, input_size=(side, side))
         self.window = window
@@ -34,8 +35,8 @@ class RectangularAttention(Attention):
         qkv = self.qkv(x)
         if not self.window:
             return self.proj(self.attend(qkv))
-        # SAM fills the last windows with zero tokens, of which the linear layer leaves its bias; on a KITTI image they
-        # are a third of all tokens.
+        # SAM fills the last windows with zero tokens. For a zero token, the linear layer returns its bias. On a KITTI
+        # image, a third of all tokens are such padding, so the layer is not applied to them.
         rows, columns = (-(-n // self.window) * self.window for n in (h, w))
         filled = self.qkv.bias.to(qkv.dtype).expand(len(x), rows, columns, -1).clone()
         filled[:, :h, :w] = qkv
@@ -43,7 +44,7 @@ class RectangularAttention(Attention):
         return self.proj(window_unpartition(self.attend(windows), self.window, grid, (h, w)))
 
     def attend(self, qkv: torch.Tensor) -> torch.Tensor:
-        """Queries, keys and values (B, h, w, 3 C) -> what each token took from the others (B, h, w, C)."""
+        """Queries, keys and values (B, h, w, 3 C) -> attention output of each token (B, h, w, C)."""
         b, h, w, _ = qkv.shape
         q, k, v = qkv.view(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, hw, C / heads)
         bias = None
@@ -57,15 +58,15 @@ class RectangularAttention(Attention):
 
 
 def _offsets(table: torch.Tensor, size: int) -> torch.Tensor:
-    """(size, size, C): for every two of `size` places, the row of `table` (2 n - 1, C) that belongs to their offset."""
+    """For each pair of `size` positions, return the row of `table` (2 n - 1, C) for their offset: (size, size, C)."""
     place = torch.arange(size, device=table.device)
     return table[place[:, None] - place[None, :] + len(table) // 2]
 
 
 class VisionTransformer(ImageEncoderViT):
-    """`ImageEncoderViT` with the same parameters for images whose sides are any multiples of the patch.
+    """`ImageEncoderViT` for images whose sides are any multiples of the patch; it has the same parameters.
 
-    Its stages, which a student is taught from, are the outputs of the blocks with global attention.
+    Its stages are the outputs of the blocks with global attention. A student learns from them.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class VisionTransformer(ImageEncoderViT):
         neck: int,
         relative_positions: bool,
     ) -> None:
-        """`image_size`: largest side in pixels; `window`: side in patches of the attention of all but `stage_blocks`;
-        `neck`: channels that `forward` returns."""
+        """`image_size`: largest side of an image in pixels; `neck`: number of channels that `forward` returns.
+
+        `window`: side of the attention windows in patches. The blocks in `stage_blocks` have global attention instead.
+        """
         super().__init__(
             img_size=image_size,
             patch_size=patch,
@@ -92,7 +95,7 @@ class VisionTransformer(ImageEncoderViT):
             out_chans=neck,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),  # pyright: ignore[reportArgumentType]
             use_rel_pos=relative_positions,
-            window_size=0,  # the windows are cut by the attention below
+            window_size=0,  # `RectangularAttention` below makes the windows
         )
         for i, block in enumerate(self.blocks):
             block.attn = RectangularAttention(
@@ -109,7 +112,7 @@ class VisionTransformer(ImageEncoderViT):
         self.strides = (patch,) * len(self.stage_blocks)
 
     def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+        """Prepared `images` (B, 3, h, w) -> S feature maps (B, channels[s], h / strides[s], w / strides[s]).
 
         Raises `InputError` where the images are larger than the table of positions.
         """
@@ -124,7 +127,7 @@ class VisionTransformer(ImageEncoderViT):
         return self.neck(self.tokens(x)[-1].permute(0, 3, 1, 2))
 
     def tokens(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The outputs (B, h / patch, w / patch, dim) of all blocks.
+        """Return the outputs of all blocks, (B, h / patch, w / patch, dim) each.
 
         Raises `InputError` where the images are larger than the table of positions.
         """
@@ -137,7 +140,9 @@ class VisionTransformer(ImageEncoderViT):
         return outputs
 
     def positions(self, rows: int, columns: int) -> torch.Tensor:
-        """Position embeddings (1, rows, columns, dim): the top left corner, since SAM pads at the bottom and right.
+        """Return position embeddings (1, rows, columns, dim) for a grid of patches.
+
+        They are the top left corner of the table, because SAM pads at the bottom and right.
 
         Raises `InputError` where the table of positions has fewer rows or columns.
         """
@@ -145,7 +150,7 @@ class VisionTransformer(ImageEncoderViT):
         limit = self.pos_embed.shape[1]
         if max(rows, columns) > limit:
             raise InputError(
-                f"a view of {columns * self.patch} x {rows * self.patch} pixels is too large for this encoder;"
-                f" set longest_side to {limit * self.patch} or less"
+                f"a view of {columns * self.patch} x {rows * self.patch} pixels is too large for this encoder."
+                f" Set longest_side to {limit * self.patch} or less."
             )
         return self.pos_embed[:, :rows, :columns]

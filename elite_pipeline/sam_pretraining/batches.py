@@ -1,4 +1,4 @@
-"""Batches of rendered views: augmented images, and the truth at pixels sampled where it is worth learning."""
+"""Batches of rendered views: augmented images, and the ground truth at sampled pixels, more of them at borders."""
 
 from dataclasses import dataclass, fields
 
@@ -11,17 +11,17 @@ from elite_pipeline.sam.view import normalise
 from elite_pipeline.sam_pretraining.rendered_views import Views
 
 NEAR = 6
-"""Pixels, in each direction, within which a pixel at a border is compared with another one."""
+"""Largest offset in pixels, in each direction, between a border pixel and the pixel that it is compared with."""
 
 
 @dataclass(frozen=True)
 class DenseBatch:
-    """B normalised images and the truth at P sampled pixels of each."""
+    """B normalised images, and the ground truth at P sampled pixels of each."""
 
     images: torch.Tensor
     """(B, 3, h, w) float32."""
     place: torch.Tensor
-    """(B, P, 2) float32, (x, y) in -1 .. 1 over the image: what `grid_sample` takes."""
+    """(B, P, 2) float32: (x, y) positions of the pixels in -1 .. 1 over the image, as `grid_sample` expects."""
     material: torch.Tensor
     """(B, P) int64."""
     normal: torch.Tensor
@@ -31,11 +31,11 @@ class DenseBatch:
     region: torch.Tensor
     """(B, P) int64."""
     size: torch.Tensor
-    """(B, P, 3) float32: height above the road, and the height and length of the region; log(1 + metres)."""
+    """(B, P, 3) float32: height above the road, height of the region, length of the region; log(1 + metres)."""
     semantic: torch.Tensor
     """(B, P) int64 training ids."""
     border: torch.Tensor
-    """(B, P) float32: 1 where another region touches the pixel."""
+    """(B, P) float32: 1 where the pixel touches another region, else 0."""
 
     def to(self, device: str | torch.device) -> "DenseBatch":
         """The batch on `device`."""
@@ -43,10 +43,11 @@ class DenseBatch:
 
 
 def sample(views: Views, rng: np.random.Generator, count: int, *, pixels: int, halve: bool) -> DenseBatch:
-    """`DenseBatch` of `count` views, flipped and colour-jittered at random; `halve`: images at half the size.
+    """Return a `DenseBatch` of `count` random views, with random flips and colour jitter.
 
-    The first half of the `pixels` is spread evenly; the third quarter lies on borders of regions, where thin things
-    are, and the last holds for each of those another pixel within `NEAR`.
+    `pixels`: number of sampled pixels per view. The first half is drawn evenly over the image. The third quarter lies
+    on borders of regions, where thin objects are. The last quarter holds, for each of these, another pixel within
+    `NEAR`. `halve`: scale the images to half their size.
     """
     index = rng.integers(len(views), size=count)
     height, width = views.size
@@ -78,7 +79,7 @@ def sample(views: Views, rng: np.random.Generator, count: int, *, pixels: int, h
 
 
 def _spread(rng: np.random.Generator, borders: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (pixels,) each, as `sample` says."""
+    """Return the rows and columns of the sampled pixels, (pixels,) each. `sample` explains how they are drawn."""
     height, width = borders.shape
     candidates = np.flatnonzero(borders)
     if not len(candidates):
@@ -91,7 +92,7 @@ def _spread(rng: np.random.Generator, borders: np.ndarray, pixels: int) -> tuple
 
 
 def jitter(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """RGB `images` (B, 3, h, w), 0..255, with each image's brightness, contrast, saturation and hues changed."""
+    """Change brightness, contrast, saturation and hue of each image at random. `images`: RGB (B, 3, h, w), 0..255."""
     brightness, contrast, saturation = torch.from_numpy(rng.uniform(0.7, 1.3, (3, len(images), 1, 1, 1))).float()
     tint = torch.from_numpy(rng.uniform(0.92, 1.08, (len(images), 3, 1, 1))).float()
     grey = images.mean(1, keepdim=True)

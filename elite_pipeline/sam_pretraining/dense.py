@@ -1,8 +1,10 @@
-"""Pre-training of `sam_tiny` without class names: what a surface is, where it is, and which pixels are one region.
+"""Pre-training of `sam_tiny` without class names.
 
-First the encoder with dense targets, low resolution before full and one learning rate schedule over both; then, with
-the encoder frozen, what knows how well a click's mask fits (`masks.py`). Every step draws from its own random stream,
-so that a run that was killed ends in the same weights.
+First, the encoder learns dense targets: materials, geometry, and which pixels belong to one region. It trains at low
+resolution, then at full resolution, with one learning rate schedule over both. Then the encoder is frozen, and the mask
+decoder learns to predict how well the mask of a click fits (`masks.py`).
+
+Every step has its own random stream. Therefore an interrupted and resumed run ends with the same weights.
 """
 
 from pathlib import Path
@@ -22,18 +24,21 @@ from elite_pipeline.sam_pretraining.rendered_views import Views
 from elite_pipeline.simulation.raw_ids import simulated_classes
 
 PIXELS = 2048
-"""Pixels of each image at which the loss is taken."""
+"""Number of pixels of each image at which the loss is computed."""
 COMPARED = 384
-"""Pixels of each image of which every two are compared."""
+"""Number of pixels of each image that are compared pair by pair."""
 WEIGHTS = {"material": 1.0, "normal": 1.0, "depth": 0.5, "size": 1.0, "border": 0.5, "region": 1.0, "names": 1.0}
-"""Of the losses."""
+"""Weights of the losses in the sum."""
 
 
 class Tasks(nn.Module):
-    """What the fused features are trained to tell at a pixel; left behind after pre-training."""
+    """Linear heads that predict the targets of a pixel from its fused features; discarded after pre-training."""
 
     def __init__(self, materials: int, *, names: int | None) -> None:
-        """`materials`: how many; `names`: how many classes are told too, for a control; None for none."""
+        """`materials`: number of materials. `names`: number of classes, for a control that also learns class names.
+
+        None trains without class names.
+        """
         super().__init__()
         self.material = nn.Linear(FUSED, materials)
         self.normal = nn.Linear(FUSED, 3)
@@ -43,10 +48,10 @@ class Tasks(nn.Module):
         self.names = nn.Linear(FUSED, names) if names else None
 
     def losses(self, encoder: TinyEncoder, batch: DenseBatch) -> dict[str, torch.Tensor]:
-        """Name -> scalar loss of `encoder` on `batch`."""
+        """Return the losses of `encoder` on `batch`: name -> scalar."""
         with torch.autocast(batch.images.device.type, torch.bfloat16):
             fused = encoder.fused(*encoder.maps(batch.images))
-        # Linear heads commute with the interpolation, so they are applied to the sampled pixels only.
+        # Linear heads commute with the interpolation. It is enough to apply them to the sampled pixels.
         x = F.grid_sample(fused.float(), batch.place[:, None], align_corners=False, padding_mode="border")
         x = x[:, :, 0].transpose(1, 2)  # (B, P, FUSED)
         solid = batch.depth > 0
@@ -70,9 +75,12 @@ class Tasks(nn.Module):
 
 
 def _pair_loss(regions: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of "same region" for pairs of pixels: many far apart, and those that `sample` put near.
+    """Return the binary cross entropy of "same region" for pairs of pixels.
 
-    `regions`: (B, P, E) unit vectors; `region`: (B, P). Same and different pairs weigh the same.
+    The pairs are all pairs of `COMPARED` pixels, mostly far apart, and the pairs of near pixels that `sample` drew.
+    Pairs in the same region and pairs in different regions have the same total weight.
+
+    `regions`: (B, P, E) unit vectors. `region`: (B, P) region ids.
     """
     stride = max(1, regions.shape[1] // COMPARED)
     some, ids = regions[:, ::stride], region[:, ::stride]
@@ -95,9 +103,9 @@ def _same_loss(cosine: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
 def pretrain(
     views: Views, held_out: Views, settings: PretrainSam, run: Path, *, device: str | torch.device = "cpu"
 ) -> TinySam:
-    """`TinySam` trained on `views` as `settings` say, calibrated on `held_out`.
+    """Train a `TinySam` on `views` with `settings`, calibrate it on `held_out`, and return it.
 
-    Checkpoints lie in the folder `run`, from which an interrupted run goes on.
+    Checkpoints are written to the folder `run`. An interrupted run resumes from them.
     """
     torch.manual_seed(settings.seed)
     sam = TinySam().to(device)

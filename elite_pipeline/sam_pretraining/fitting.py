@@ -1,4 +1,4 @@
-"""Training a module for some steps, resumable: what both parts of the pre-training share."""
+"""The resumable training loop that both parts of the pre-training share."""
 
 import math
 import os
@@ -18,7 +18,9 @@ CHECKPOINT_EVERY = 100
 
 
 MASKS_ONLY = {"mask_steps", "calibration_worlds"}
-"""Settings that say nothing about the encoder, on which masks may be trained again."""
+"""Settings that do not affect the training of the encoder.
+
+If only these change, the checkpoint of the encoder stays valid and only the masks are trained again."""
 
 
 def fit(
@@ -31,10 +33,10 @@ def fit(
     label: str,
     learning_rate: float | None = None,
 ) -> None:
-    """Train what requires a gradient in `module` for `steps` AdamW steps at a cosine rate, after a linear warm-up.
+    """Train the parameters of `module` that require a gradient, for `steps` steps of AdamW.
 
-    `loss(step, rng)` returns the scalar to descend. State is kept in `checkpoint`, from which an interrupted run with
-    the same `settings` goes on.
+    The learning rate has a linear warm-up and a cosine schedule. `loss(step, rng)` returns the scalar loss of a step.
+    `checkpoint` holds the state of the run. An interrupted run with the same `settings` resumes from it.
     """
     peak = learning_rate or settings.learning_rate
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -67,12 +69,12 @@ def fit(
 
 
 def _resume(checkpoint: Path, identity: dict[str, Any], module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """The step to go on from: 0 where `checkpoint` is missing or of other settings."""
+    """Load `checkpoint` and return the next step; return 0 if it is missing or has other settings."""
     if not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["settings"] != identity:
-        print(f"{checkpoint} is of other settings: training starts anew and replaces it")
+        print(f"{checkpoint} has other settings. Training restarts from step 0 and overwrites it.")
         return 0
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])

@@ -1,4 +1,7 @@
-"""Masks for clicks on a frozen encoder: their thresholds, how good they are, and training the decoder to know that."""
+"""Masks for clicks on a frozen encoder.
+
+This module calibrates the thresholds of the masks, measures how well masks fit, and trains the decoder to predict it.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -17,19 +20,19 @@ from elite_pipeline.sam_pretraining.fitting import fit
 from elite_pipeline.sam_pretraining.rendered_views import Views
 
 CLICKS = 16
-"""Prompts per image in training."""
+"""Number of prompts per image in training."""
 MOST_CLICKS = 6
-"""Inside and outside, each, of a prompt in training."""
+"""Largest number of clicks inside, and of clicks outside, of one prompt in training."""
 AROUND = 24
-"""Pixels, in each direction, from a region within which clicks outside of it are drawn."""
+"""Clicks outside a region are drawn at most this many pixels away from it, in each direction."""
 IMAGES = 2
-"""Images per step."""
+"""Number of images per step."""
 SMALLEST = 12
-"""Pixels of the smallest region, at half the image's size, that is clicked."""
+"""Area of the smallest region that gets clicks, in pixels at half the image's size."""
 
 
 def train_masks(sam: TinySam, views: Views, settings: PretrainSam, run: Path) -> None:
-    """Train `sam`'s neck, prompt encoder and mask decoder to predict how well its masks of `views` fit."""
+    """Train the neck, prompt encoder and mask decoder of `sam` to predict how well its masks of `views` fit."""
     encoder = sam.image_encoder
     trained = nn.ModuleDict({"neck": encoder.neck, "prompts": sam.prompt_encoder, "decoder": sam.mask_decoder})
     sam.eval()
@@ -53,7 +56,7 @@ def train_masks(sam: TinySam, views: Views, settings: PretrainSam, run: Path) ->
             logits, decoded, iou = sam.decode_both(embedding, clicks, inside, hints)
             truth = torch.from_numpy(truth)[:, None].to(sam.device)
             fit_of_each = mask_iou(clicked_pieces(logits, clicks / 4, inside) > 0, truth > 0.5)
-            # Told to find the mask too, the decoder learns much faster how good one is.
+            # The decoder learns much faster to predict the IoU if it also learns to find the mask.
             losses.append(F.mse_loss(iou, fit_of_each) + _mask_loss(decoded, truth.expand_as(decoded)))
         return torch.stack(losses).mean()
 
@@ -70,7 +73,10 @@ def train_masks(sam: TinySam, views: Views, settings: PretrainSam, run: Path) ->
 
 @torch.no_grad()
 def calibrate_thresholds(sam: TinySam, views: Views, seed: int) -> None:
-    """Set the three cosines at which `sam`'s masks start to those whose best mask fits best on `views`."""
+    """Set the three cosine thresholds of `sam`'s masks.
+
+    It chooses the three for which the best of the three masks has the highest mean IoU on `views`.
+    """
     rng = np.random.default_rng(seed)
     grid = torch.arange(0.2, 0.96, 0.05, device=sam.device)
     found = []
@@ -91,13 +97,13 @@ def calibrate_thresholds(sam: TinySam, views: Views, seed: int) -> None:
 
 @torch.no_grad()
 def calibrate_iou(sam: TinySam, views: Views, seed: int) -> None:
-    """Set the line, one per mask, from what `sam`'s decoder predicts of its IoU to what it is, by least squares."""
+    """Fit one line per mask, from the IoU that `sam`'s decoder predicts to the true IoU, by least squares."""
     rng = np.random.default_rng(seed)
     sam.iou_line.copy_(torch.tensor([[1.0] * 3, [0.0] * 3]))
     scores = [score_clicks(sam, views.rgb[i], views.region[i], rng, CLICKS) for i in range(len(views))]
     found, predicted = (np.concatenate([score[k] for score in scores]) for k in range(2))
     spread = predicted - predicted.mean(0)
-    # Never turned round: at worst a mask's prediction says nothing.
+    # The slope is never negative. At worst it is 0, and the prediction is constant.
     slope = ((spread * found).mean(0) / np.square(spread).mean(0).clip(1e-6)).clip(0)
     sam.iou_line.copy_(torch.from_numpy(np.stack([slope, found.mean(0) - slope * predicted.mean(0)])))
 
@@ -110,11 +116,12 @@ def draw_clicks(
     cell: int,
     over: Literal["regions", "pixels"] = "regions",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` clicks spread evenly over the regions, small ones as often as large ones, or over their pixels.
+    """Draw `count` random clicks, and return them with the true masks of the clicked regions.
 
-    `region`: (H, W) integers. `cell`: pixels per side of a cell of the returned masks, which hold the region at each
-    cell's middle. `over`: what the clicks are spread over. Returns clicks (count, 2) float32, (u, v) pixels, and masks
-    (count, H / cell, W / cell) float32.
+    `region`: (H, W) integers. `over`: "regions" draws small and large regions equally often; "pixels" draws them in
+    proportion to their area. `cell`: side of a mask cell in pixels. A cell is in the mask if its middle pixel is.
+
+    Returns clicks (count, 2) float32, (u, v) pixels, and masks (count, H / cell, W / cell) float32.
     """
     ids, sizes = np.unique(region[1::2, 1::2], return_counts=True)
     ids, sizes = ids[sizes >= SMALLEST], sizes[sizes >= SMALLEST]
@@ -128,9 +135,10 @@ def draw_clicks(
 
 
 def more_clicks(region: np.ndarray, clicks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Up to `MOST_CLICKS` clicks inside, the first given, and as many outside near the region.
+    """Add random clicks to N prompts: up to `MOST_CLICKS` inside and up to `MOST_CLICKS` near the region but outside.
 
-    `region`: (H, W); `clicks`: (N, 2) pixels. Returns (N, P, 2) float32 and (N, P) int64: see `PromptableSam.masks`.
+    `region`: (H, W). `clicks`: (N, 2) pixels; the first click inside of each prompt. Returns (N, P, 2) float32 and
+    (N, P) int64, the `clicks` and `inside` of `PromptableSam.masks`.
     """
     size = 2 * MOST_CLICKS
     every, inside = np.zeros((len(clicks), size, 2), np.float32), np.full((len(clicks), size), -1)
@@ -150,9 +158,10 @@ def more_clicks(region: np.ndarray, clicks: np.ndarray, rng: np.random.Generator
 
 
 def draw_hints(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mask prompts (N, 1, h, w) such as SAM-PLG makes of sparse labels, for masks `truth` (N, h, w).
+    """Return random mask prompts (N, 1, h, w) like those that SAM-PLG makes from sparse labels.
 
-    A few cells are known: +1 or +16 inside, -16 outside, as in `sam_plg.mask_prompts`; the rest is 0.
+    `truth`: (N, h, w) true masks. A few cells are known: +1 or +16 inside the mask and -16 outside, as in
+    `sam_plg.mask_prompts`. All other cells are 0.
     """
     known = rng.random(truth.shape) < rng.uniform(0.005, 0.1)
     inside = rng.choice(np.array([1, 16], np.float32), (len(truth), 1, 1))
@@ -160,9 +169,10 @@ def draw_hints(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """The best of three masks must fit: balanced cross entropy and Dice. `logits`, `truth`: (N, 3, h, w).
+    """Return the loss of the best of three masks: balanced cross entropy plus Dice.
 
-    Inside and outside of a mask weigh the same, so that a pole counts as much as a road.
+    `logits`, `truth`: (N, 3, h, w). The inside and the outside of a mask have the same weight, so that a pole counts as
+    much as a road.
     """
     inside, outside = truth.sum((2, 3)).clamp(min=1), (1 - truth).sum((2, 3)).clamp(min=1)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
@@ -173,7 +183,7 @@ def _mask_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def mask_iou(masks: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """IoU over the last two axes of bool `masks` and `truth`."""
+    """Return the IoU of bool `masks` and `truth`, over the last two axes."""
     return (masks & truth).sum((-2, -1)) / (masks | truth).sum((-2, -1)).clamp(min=1)
 
 
@@ -187,10 +197,10 @@ def score_clicks(
     *,
     over: Literal["regions", "pixels"] = "regions",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How well `sam`'s masks fit one view (no jitter) for `count` clicks; scored at half the image's size.
+    """Measure how well `sam`'s masks fit, for `count` clicks on one view without jitter, at half the image's size.
 
-    `image`: (H, W, 3) uint8; `region`: (H, W). Returns the IoU (count, 3) of each mask, the predicted IoU (count, 3)
-    and the true masks' areas (count,) in pixels of the half size.
+    `image`: (H, W, 3) uint8. `region`: (H, W). Returns the IoU of each mask (count, 3), the predicted IoU (count, 3),
+    and the areas of the true masks (count,) in pixels at half size.
     """
     clicks, truth = draw_clicks(region, rng, count, cell=2, over=over)
     embedding = sam.embed(normalise(torch.from_numpy(image).permute(2, 0, 1)[None].float())[0].to(sam.device))

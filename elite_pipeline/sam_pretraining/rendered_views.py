@@ -1,4 +1,7 @@
-"""Views of random simulated places, rendered once into a folder. Without torch, so that renderers start quickly."""
+"""Render views of random simulated places into a folder, once.
+
+This module does not import torch, so that the render processes start quickly.
+"""
 
 import os
 from collections.abc import Iterable
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Views:
-    """N views with what a renderer knows of each pixel."""
+    """N rendered views, with the renderer's ground truth for each pixel."""
 
     rgb: np.ndarray
     """(N, H, W, 3) uint8."""
@@ -34,9 +37,9 @@ class Views:
     height: np.ndarray
     """(N, H, W) float16 metres above the road."""
     extent: np.ndarray
-    """(N, H, W, 2) float16 metres: how high and how long the pixel's region is."""
+    """(N, H, W, 2) float16 metres: height and length of the pixel's region."""
     semantic: np.ndarray
-    """(N, H, W) uint8 training ids: for the control that is trained with class names, and for nothing else."""
+    """(N, H, W) uint8 training ids. Only the control that is trained with class names uses them."""
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -54,7 +57,10 @@ class Views:
 def render(
     folder: Path, *, worlds: int, views_per_world: int, height: int, width: int, seed: int, processes: int
 ) -> Views:
-    """`Views` of the worlds with seeds `seed` .. `seed + worlds - 1`; those that lie in `folder` already are read."""
+    """Return the `Views` of the worlds with the seeds `seed` .. `seed + worlds - 1`.
+
+    Worlds that `folder` already holds are read; the others are rendered into it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         (folder / f"{seed + i}_{views_per_world}_{height}x{width}.npz", seed + i, views_per_world, height, width)
@@ -69,7 +75,7 @@ def render(
 
 
 def read(paths: Iterable[Path]) -> Views:
-    """`Views` of files that `render` wrote, in order."""
+    """Return the `Views` in files that `render` wrote, in the order of `paths`."""
     files = [np.load(path) for path in paths]
     return Views(**{field.name: np.concatenate([file[field.name] for file in files]) for field in fields(Views)})
 
@@ -85,7 +91,7 @@ def _render_world(job: tuple[Path, int, int, int, int]) -> None:
 
 
 def pack(views: "Iterable[RenderedView]") -> Views:
-    """`Views` of simulated ones."""
+    """Convert rendered views to `Views`."""
     views = list(views)
     return Views(
         rgb=np.stack([view.rgb for view in views]),

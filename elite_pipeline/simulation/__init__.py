@@ -1,6 +1,6 @@
-"""Simulated drives: a procedural street, a LiDAR and a camera, and everything that is true about what they see.
+"""Simulated drives: a procedural street, a LiDAR, a camera, and complete ground truth for both sensors.
 
-Open3D is imported when the first ray is cast, not here.
+Open3D is imported only when the first scene is built.
 """
 
 from elite_pipeline.simulation.drive import write_drive

@@ -1,4 +1,7 @@
-"""Houses: the street front on y = 0 over x in [0, width], the house behind it at y > 0, ground at z = 0."""
+"""Houses.
+
+The street front lies on y = 0, for x in [0, width]. The house extends behind it to y > 0. The ground is at z = 0.
+"""
 
 import numpy as np
 
@@ -12,7 +15,7 @@ _EAVES = 0.35
 def _pitched(
     width: float, depth: float, eaves: float, rise: float, hip: float, tint: np.ndarray, gable: np.ndarray
 ) -> Mesh:
-    """A roof with its ridge along x, `rise` above the eaves; `hip` metres are cut from each end of the ridge."""
+    """A roof with its ridge along x, `rise` metres above the eaves. The ridge is `hip` metres shorter at each end."""
     o = _EAVES
     corners = np.array([(-o, -o), (width + o, -o), (width + o, depth + o), (-o, depth + o)])
     low = np.column_stack([corners, np.full(4, eaves - o * 2 * rise / depth)])
@@ -28,9 +31,10 @@ def _pitched(
 def house(
     rng: np.random.Generator, palette: Palette, width: float, depth: float, storeys: int
 ) -> tuple[Mesh, np.ndarray]:
-    """A house of about `width` by `depth` metres, and the rhythm of its windows.
+    """A house of about `width` by `depth` metres, and the layout of its windows.
 
-    Returns the mesh and (4,) float32 metres: bay, storey, window width, window height, as the facade texture reads it.
+    Returns the mesh and (4,) float32, metres: bay, storey, window width, window height. The facade texture reads these
+    four values.
     """
     ranges = palette.ranges
     storey = rng.uniform(*ranges.storey_height)
@@ -45,7 +49,7 @@ def house(
         wall = palette.shade(rng, (0.0, 0.08), (0.3, 0.6), (0.4, 0.65))
 
     door = palette.shade(rng, (0.0, 1.0), (0.1, 0.7), (0.2, 0.5))
-    # The door hides the window of its bay.
+    # The door must be large enough to hide the window of its bay.
     doorway, lintel = max(0.5, opening[0] / 2 + 0.1), max(2.1, 0.53 * storey + opening[1] / 2 + 0.1)
     parts = [
         box((0, 0, 0), (width, depth, eaves), material, wall),

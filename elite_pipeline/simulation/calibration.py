@@ -1,4 +1,4 @@
-"""KITTI's sensor geometry: sequence 00's calibration, for any image size."""
+"""KITTI's sensor geometry: the calibration of sequence 00, scaled to any image size."""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 1241, 376
 SENSOR_HEIGHT = 1.73
-"""Metres from the ground to the LiDAR."""
+"""Height of the LiDAR above the ground, metres."""
 
 _K = np.array([[718.856, 0, 607.1928], [0, 718.856, 185.2157], [0, 0, 1]])
 _LAST_COLUMNS = {
@@ -16,7 +16,7 @@ _LAST_COLUMNS = {
     "P3": (-337.2877, 2.369057, 0.004915215),
 }
 _SURROUND = {"P0": 90.0, "P1": 180.0, "P2": 0.0, "P3": -90.0}
-"""Degrees to the left of ahead in which each camera of the surround rig looks."""
+"""Camera of the surround rig -> viewing direction in degrees: 0 is straight ahead, positive is to the left."""
 _TR = np.array(
     [
         [4.276802385584e-04, -9.999672484946e-01, -8.084491683471e-03, -1.198459927713e-02],
@@ -29,10 +29,10 @@ _TR = np.array(
 
 @dataclass(frozen=True)
 class Calibration:
-    """Projections and the LiDAR's place.
+    """Projection matrices of the cameras and the pose of the LiDAR.
 
-    intrinsics: (3, 3) float64, pixels of `width` x `height` images; one for all cameras.
-    projection: camera name -> (3, 4) float64, pixels from the camera-0 frame.
+    intrinsics: (3, 3) float64, in pixels of `width` x `height` images. All cameras share it.
+    projection: camera name -> (3, 4) float64, from the camera-0 frame to pixels.
     camera0_from_velodyne: (4, 4) float64, metres.
     """
 
@@ -43,7 +43,7 @@ class Calibration:
     camera0_from_velodyne: np.ndarray
 
     def camera0_from_camera(self, name: str) -> np.ndarray:
-        """(4, 4): where the camera `name` is and looks, from P = K [R | t]."""
+        """Pose (4, 4) of the camera `name` in the camera-0 frame, from P = K [R | t]."""
         camera_from_camera0 = np.eye(4)
         camera_from_camera0[:3] = np.linalg.solve(self.intrinsics, self.projection[name])
         return np.linalg.inv(camera_from_camera0)
@@ -55,27 +55,30 @@ class Calibration:
 
 
 def kitti_calibration(width: int, height: int) -> Calibration:
-    """KITTI's calibration for images of `width` x `height`: u and v scale with them, and so do the rows of each P."""
+    """KITTI's calibration for images of `width` x `height` pixels.
+
+    u scales with the width and v with the height. The first two rows of each P scale in the same way.
+    """
     scale = np.array([[width / WIDTH], [height / HEIGHT], [1.0]])
     projection = {name: np.column_stack([_K, column]) * scale for name, column in _LAST_COLUMNS.items()}
     return Calibration(width, height, _K * scale, projection, _TR)
 
 
 def surround_calibration(width: int, height: int) -> Calibration:
-    """`kitti_calibration` in which only P2 looks ahead, and P0, P1 and P3 to the left, back and to the right.
+    """`kitti_calibration` with four viewing directions: P2 ahead, P0 left, P1 back, P3 right.
 
-    KITTI's four cameras all look ahead. A rig that looks around is written in the same files: P = K [R | t].
+    KITTI's four cameras all look ahead. KITTI's file format can also hold this surround rig: P = K [R | t].
     """
     ahead = kitti_calibration(width, height)
     projection = {}
     for name, yaw in _SURROUND.items():
         cos, sin = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
-        # Camera axes: x right, y down, z ahead; a turn to the left is one about -y.
+        # Camera axes: x right, y down, z ahead. A left turn is therefore a rotation about -y.
         turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         projection[name] = ahead.intrinsics @ turn @ np.linalg.solve(ahead.intrinsics, ahead.projection["P2"])
     return replace(ahead, projection=projection)
 
 
 def numbers(matrix: np.ndarray) -> str:
-    """The entries of a matrix, row by row, as KITTI's text files hold them."""
+    """The entries of a matrix, row by row, in the format of KITTI's text files."""
     return " ".join(f"{value:.12e}" for value in matrix.ravel())

@@ -1,4 +1,4 @@
-"""An RGB camera: rays through pixel centres, light and shadow, air, sensor."""
+"""An RGB camera: rays through pixel centres, light and shadow, haze, sensor."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,18 @@ from elite_pipeline.simulation.raw_ids import simulated_classes
 from elite_pipeline.simulation.scene import Scene, Surfaces
 
 SOFTNESS = 0.12
-"""Share of a pixel's light that its lens sends to each of its neighbours along a row, and along a column."""
+"""Lens blur: the share of a pixel's light that goes to each neighbour in its row, and to each in its column."""
 
 MIDDLE_GREY = 0.24
-"""Linear brightness, of full scale, to which the camera exposes the mean of what it meters."""
+"""Target of the exposure: mean linear brightness of the metered area, as a fraction of full scale."""
 
 
 @dataclass(frozen=True)
 class Pinhole:
-    """A pinhole, all in pixels; the ray of pixel (row, column) passes through u = column + 0.5, v = row + 0.5."""
+    """A pinhole camera, all values in pixels.
+
+    The ray of pixel (row, column) passes through u = column + 0.5, v = row + 0.5.
+    """
 
     width: int
     height: int
@@ -28,24 +31,28 @@ class Pinhole:
     cy: float
 
     def directions(self) -> np.ndarray:
-        """(H * W, 3) float32, camera frame (x right, y down, z forward), of unit z: distances along them are depths."""
+        """Ray directions (H * W, 3) float32, camera frame (x right, y down, z forward).
+
+        Every ray has z = 1, so that distances in units of the ray are depths.
+        """
         v, u = np.mgrid[: self.height, : self.width] + 0.5
         rays = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy, np.ones_like(u)], -1)
         return rays.reshape(-1, 3).astype(np.float32)
 
 
 def pinhole(projection: np.ndarray, width: int, height: int) -> Pinhole:
-    """The camera of a projection matrix (3, 4)."""
+    """The pinhole camera of a projection matrix (3, 4)."""
     return Pinhole(width, height, projection[0, 0], projection[1, 1], projection[0, 2], projection[1, 2])
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image and what each of its pixels shows; 0 where it shows the sky.
+    """An image and its per-pixel truth. The truth is 0 where a pixel shows the sky.
 
     rgb: (H, W, 3) uint8. depth: (H, W) float32, metres along the camera's z. normal: (H, W, 3) float16, camera frame.
     semantic: (H, W) uint16 raw ids. instance: (H, W) uint16. material: (H, W) uint8.
-    part: (H, W) int64, a key that separates objects, and within an object (the ground is one, 1 to 31) its classes.
+    part: (H, W) int64, a key that differs between objects and, within one object, between classes. The ground is one
+    object with the keys 1 to 31.
     """
 
     rgb: np.ndarray
@@ -58,7 +65,7 @@ class Photograph:
 
 
 def photograph(scene: Scene, camera: Pinhole, world_from_camera: np.ndarray, rng: np.random.Generator) -> Photograph:
-    """Take a picture from `world_from_camera` (4, 4)."""
+    """Render an image from the camera pose `world_from_camera` (4, 4)."""
     rotation = world_from_camera[:3, :3].astype(np.float32)
     rays = camera.directions() @ rotation.T
     hits = scene.cast(world_from_camera[:3, 3], rays)
@@ -89,9 +96,9 @@ def photograph(scene: Scene, camera: Pinhole, world_from_camera: np.ndarray, rng
 
 
 def shade(scene: Scene, hits: Surfaces, directions: np.ndarray, reach: np.ndarray, pixel: float) -> np.ndarray:
-    """Radiance (H, 3) float32, linear, that surfaces send back along `directions` (H, 3), unit.
+    """Linear radiance (H, 3) float32 that surfaces send back along the unit vectors `directions` (H, 3).
 
-    reach: (H,), the length of the rays whose `hits.distance` counts. pixel: angle of a pixel, radians.
+    reach: (H,), lengths of the cast rays; `hits.distance * reach` is in metres. pixel: angle of one pixel, radians.
     """
     light = scene.world.light
     distance = hits.distance * reach
@@ -119,12 +126,12 @@ def shade(scene: Scene, hits: Surfaces, directions: np.ndarray, reach: np.ndarra
 
 
 def develop(radiance: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a linear radiance (H, W, 3): a lens's softness, exposure, response, noise."""
+    """Convert linear radiance (H, W, 3) to an image (H, W, 3) uint8: lens blur, exposure, response curve, noise."""
     soft = radiance.copy()
     soft[:, 1:-1] += SOFTNESS * (radiance[:, 2:] + radiance[:, :-2] - 2 * radiance[:, 1:-1])
     image = soft.copy()
     image[1:-1] += SOFTNESS * (soft[2:] + soft[:-2] - 2 * soft[1:-1])
-    # The camera meters the lower two thirds, as one that should see the street and not the sky does.
+    # Meter the lower two thirds only: the street should be well exposed, not the sky.
     metered = np.minimum(image[len(image) // 3 :: 4, ::4], 1.0).mean()
     image *= light.gain * np.clip(MIDDLE_GREY / metered, 0.5, 3.0)
     image /= 1 + 0.25 * image

@@ -1,4 +1,4 @@
-"""The things of one world: a few variants of each kind, made once and put up many times."""
+"""The things of one world. Each kind has a few variants, which are made once and placed many times."""
 
 from collections.abc import Callable
 
@@ -22,20 +22,20 @@ MAKERS: dict[int, tuple[Maker, ...]] = {
     32: (people.motorcyclist,),
     254: (people.pedestrian,),
 }
-"""Raw id of a thing -> what makes its mesh."""
+"""Raw id of a thing -> the functions that make its mesh."""
 
 _VARIANTS = {vehicles.car: 14, people.person: 8, people.pedestrian: 12, people.bicyclist: 6}
 
 
 class Catalogue:
-    """Draws meshes for one world; makes a new variant until a kind has enough of them."""
+    """Draws meshes for one world. It makes new variants of a kind until there are enough, then reuses them."""
 
     def __init__(self, rng: np.random.Generator, palette: Palette) -> None:
         self.rng, self.palette = rng, palette
         self._variants: dict[Maker, list[Mesh]] = {}
 
     def draw(self, maker: Maker) -> Mesh:
-        """A mesh of the kind that `maker` makes, in its own frame."""
+        """A mesh made by `maker`, new or reused, in its own frame."""
         variants = self._variants.setdefault(maker, [])
         if len(variants) < _VARIANTS.get(maker, 5):
             variants.append(maker(self.rng, self.palette))
@@ -43,6 +43,6 @@ class Catalogue:
         return variants[self.rng.integers(len(variants))]
 
     def thing(self, raw: int) -> Mesh:
-        """A vehicle or a person of the raw class `raw`, all of it labelled so."""
+        """A vehicle or a person. All of its triangles have the raw id `raw`."""
         makers = MAKERS[raw]
         return self.draw(makers[self.rng.integers(len(makers))]).labelled(raw)

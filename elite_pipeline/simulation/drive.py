@@ -1,4 +1,4 @@
-"""A simulated sequence on disk, in SemanticKITTI's layout, with the truth that no real data set has beside it."""
+"""Writes a simulated sequence in SemanticKITTI's layout, plus dense truth that no real data set has."""
 
 import json
 import re
@@ -28,15 +28,18 @@ from elite_pipeline.simulation.world import World, build_world
 
 AHEAD = {"image_2": "P2"}
 SURROUND = {**AHEAD, "image_0": "P0", "image_1": "P1", "image_3": "P3"}
-"""Folder of images -> the camera that takes them."""
+"""Image folder -> camera that takes the images."""
 
 TOLERANCE = 0.05
-"""Metres by which the camera's ray may fall short of a point that it sees, plus 1 % of the point's distance."""
+"""Tolerance of the visibility test, metres; 1 % of the point's distance is added.
+
+A point still counts as visible if the camera's ray ends this much before it.
+"""
 
 
 def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.random.Generator]:
-    """The place that (seed, sequence) names, and the generator of its sensors' noise."""
-    # A sequence of two digits is the place of that number; other names have numbers beyond.
+    """The world of (seed, sequence), and the random generator of the sensors' noise."""
+    # A two-digit sequence is its own number. Any other name gets a number of 100 or more from its checksum.
     number = int(sequence) if re.fullmatch("[0-9]{2}", sequence) else 100 + zlib.crc32(sequence.encode())
     seeds = np.random.SeedSequence([settings.seed, number]).spawn(2)
     length = settings.frames * settings.spacing
@@ -45,9 +48,10 @@ def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.rando
 
 
 def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
-    """Simulate the drive `sequence` into `folder`; the folder appears only when it is whole.
+    """Simulate the drive `sequence` into `folder`. The folder appears only when it is complete.
 
-    Raises `InputError` where `folder`, or the one beside it in which the drive is written, was not simulated.
+    The files are first written to `<folder>.partial`. Raises `InputError` where one of the two folders may hold real
+    recordings (see `refuse_recordings`).
     """
     partial = folder.with_name(folder.name + ".partial")
     for place in (folder, partial):
@@ -95,7 +99,7 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
 
 
 def velodyne_pose(world: World, time: float) -> np.ndarray:
-    """world_from_velodyne (4, 4) at `time`, seconds."""
+    """Pose world_from_velodyne (4, 4) of the LiDAR at `time`, seconds."""
     mount = np.eye(4)
     mount[2, 3] = SENSOR_HEIGHT
     return world.ego(time) @ mount
@@ -104,7 +108,7 @@ def velodyne_pose(world: World, time: float) -> np.ndarray:
 def seen_by_camera(
     scene: Scene, turn: Scan, world_from_velodyne: np.ndarray, calibration: Calibration, camera: str
 ) -> np.ndarray:
-    """(N,) bool: the point falls into the image of `camera`, and nothing stands between the two."""
+    """(N,) bool: whether each point projects into the image of `camera` and nothing occludes it."""
     camera0_from_camera = calibration.camera0_from_camera(camera)
     camera_from_velodyne = np.linalg.inv(camera0_from_camera) @ calibration.camera0_from_velodyne
     visible = np.zeros(len(turn.surface), bool)
@@ -122,7 +126,7 @@ def seen_by_camera(
 
 
 def in_camera(points: np.ndarray, camera_from_velodyne: np.ndarray) -> np.ndarray:
-    """Points (N, 3) of the velodyne frame in the camera's, float64."""
+    """Transform points (N, 3) from the velodyne frame to the camera frame, float64."""
     return points @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
 
 

@@ -1,4 +1,4 @@
-"""What stands beside a street: plants, poles, signs, barriers and bins, standing on z = 0."""
+"""Objects beside a street: plants, poles, signs, barriers and bins. All of them stand on z = 0."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def _sphere(rng: np.random.Generator, count: int) -> np.ndarray:
 def _clump(
     rng: np.random.Generator, centre: Vector, radii: Vector, count: int, size: float, tint: Vector
 ) -> list[Mesh]:
-    """Leaves over an ellipsoid, and a dark core that fills it."""
+    """Leaves on the surface of an ellipsoid, and a dark core inside it."""
     outward = _sphere(rng, count)
     points = np.asarray(centre) + outward * np.asarray(radii) * rng.uniform(0.8, 1.08, (count, 1))
     core = ball(centre, np.asarray(radii) * 0.8, "foliage", np.asarray(tint) * 0.45, semantic=VEGETATION)
@@ -24,7 +24,7 @@ def _clump(
 
 
 def tree(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A broad-leaved tree, a conifer or a slender one."""
+    """A broad-leaved tree, a conifer or a slender tree."""
     height, tint = rng.uniform(*palette.ranges.tree_height), palette.leaf(rng)
     radius = rng.uniform(0.018, 0.03) * height
     bark = colour(rng.uniform(0.04, 0.1), rng.uniform(0.1, 0.4), rng.uniform(0.25, 0.5))
@@ -75,7 +75,7 @@ def hedge(rng: np.random.Generator, palette: Palette, length: float) -> Mesh:
 
 
 def fence(rng: np.random.Generator, palette: Palette, length: float) -> Mesh:
-    """A fence along x from 0 to `length`: planks, pickets, rails, a low brick or stone wall, or a crash barrier."""
+    """A fence along x from 0 to `length`: planks, pickets, rails, a low wall or a crash barrier."""
     kind = rng.choice(["planks", "pickets", "rails", "bricks", "stonework", "concrete", "barrier"])
     wood = palette.shade(rng, (0.04, 0.12), (0.1, 0.5), (0.3, 0.75))
     steel = palette.shade(rng, (0.3, 0.6), (0.0, 0.4), (0.15, 0.6))
@@ -106,7 +106,7 @@ def fence(rng: np.random.Generator, palette: Palette, length: float) -> Mesh:
 
 
 def lamp_post(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A street lamp whose arm reaches to the left."""
+    """A street lamp with an arm that points to the left."""
     height, reach, tint = (
         rng.uniform(5.5, 8.0),
         rng.uniform(0.8, 1.8),
@@ -122,7 +122,7 @@ def lamp_post(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def bollard(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A bollard of 0.9 m."""
+    """A bollard, 0.9 m high."""
     tint = colour(rng.random(), rng.choice([0.0, 0.7]), rng.uniform(0.15, 0.7))
     return tube((0, 0, -0.2), (0, 0, 0.9), (0.07, 0.06), "metal", tint, semantic=POLE)
 
@@ -136,7 +136,7 @@ def utility_pole(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def sign(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A traffic sign on its pole, its face towards -x."""
+    """A traffic sign on its pole. It faces -x."""
     height, radius = rng.uniform(2.1, 2.6), rng.uniform(0.32, 0.45)
     corners, turn = ((24, 0.0), (3, np.pi / 2), (4, np.pi / 4), (8, np.pi / 8), (4, 0.0))[rng.choice(5)]
     tint = ((0.55, 0.02, 0.03), (0.02, 0.1, 0.5), (0.7, 0.5, 0.03), (0.03, 0.3, 0.1))[
@@ -153,7 +153,7 @@ def sign(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def traffic_light(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A traffic light on its pole, looking towards -x; the box counts as a traffic sign."""
+    """A traffic light on its pole. It faces -x. The case and the lamps are labelled as a traffic sign."""
     case = box((-0.2, -0.16, 2.5), (0.02, 0.16, 3.4), "plastic", (0.02, 0.022, 0.02), semantic=SIGN)
     on = rng.choice(3)
     tints = [(0.75, 0.02, 0.02), (0.75, 0.4, 0.02), (0.03, 0.6, 0.15)]
@@ -168,7 +168,7 @@ def traffic_light(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def bin_or_box(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A wheeled bin or a switch cabinet: an object that no evaluated class covers."""
+    """A wheeled bin or a switch cabinet. No evaluated class covers these objects."""
     width, height = rng.uniform(0.28, 0.45), rng.uniform(0.8, 1.15)
     tint = palette.shade(rng, (0.25, 0.6), (0.0, 0.6), (0.15, 0.6))
     return box((-0.3, -width, 0), (0.3, width, height), "plastic", tint, semantic=OTHER_OBJECT)

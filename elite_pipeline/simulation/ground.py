@@ -1,4 +1,4 @@
-"""The ground of a world: which surface lies where, as a raster in road coordinates, and how high it is."""
+"""The ground of a world: a raster of surface types in road coordinates, and the height of the ground."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from elite_pipeline.simulation.patterns import noise
 from elite_pipeline.simulation.road import Centreline
 
 CELL = 0.1
-"""Metres per raster cell, along and across the road."""
+"""Size of a raster cell along and across the road, metres."""
 
 REACH = 62.0
-"""Metres that the raster reaches to either side."""
+"""Extent of the raster to either side of the centreline, metres."""
 
 ROAD, MARKING, PARKING, SIDEWALK, CURB, GRASS, SOIL, OTHER = range(8)
 RAW_ID = np.array([40, 60, 44, 48, 48, 72, 72, 49], np.uint16)
@@ -25,7 +25,7 @@ _DASH, _ZEBRA, _STOP = 1, 2, 4
 
 @dataclass(frozen=True)
 class Profile:
-    """One side's cross-section: distances from the centreline, metres, where each band ends."""
+    """Cross-section of one side of the road: for each band, the distance from the centreline to its end, metres."""
 
     road: float
     parking: float
@@ -35,11 +35,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Ground:
-    """Surface codes over (s, d) and heights.
+    """Surface codes over (s, d), and heights.
 
-    codes: (S, D) uint8, cell (i, j) covers s from `start + i * CELL` and d from `-REACH + j * CELL`.
-    lines: (S,) uint8 flags of what is painted across the road at this s. material: (codes,) uint8.
-    tint: (codes, 3) float32. lift: (codes,) float32 metres above the road.
+    codes: (S, D) uint8. Cell (i, j) begins at s = `start + i * CELL` and d = `-REACH + j * CELL`.
+    lines: (S,) uint8, flags of the road markings at each s: dashed centre line, zebra crossing, stop line.
+    material: (codes,) uint8. tint: (codes, 3) float32. lift: (codes,) float32, metres above the road.
     bank: (S, 2) float32, slope of the land beyond the right (0) and the left (1) sidewalk.
     """
 
@@ -63,12 +63,12 @@ class Ground:
         return np.clip(row, 0, len(self.codes) - 1), np.clip(column, 0, self.codes.shape[1] - 1)
 
     def fill(self, s: tuple[float, float], d: tuple[float, float], code: int) -> None:
-        """Lay `code` over the rectangle between two s and two d; used while the world is drawn."""
+        """Set the rectangle between two s and two d to `code`. Only called while the world is being built."""
         rows, columns = self._cells(np.array(sorted(s)) + CELL / 2, np.array(sorted(d)) + CELL / 2)
         self.codes[rows[0] : rows[1], columns[0] : columns[1]] = code
 
     def code(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """Ground codes (N,) uint8 at road coordinates (N,), painted lines included."""
+        """Ground codes (N,) uint8 at road coordinates (N,), including road markings."""
         row, column = self._cells(s, d)
         code, lines = self.codes[row, column], self.lines[row]
         dash = (lines & _DASH > 0) & (np.abs(d) < 0.07) & (s % 6.0 < 3.0)
@@ -79,7 +79,7 @@ class Ground:
         return np.where(painted, np.uint8(MARKING), code)
 
     def height(self, s: np.ndarray, d: np.ndarray) -> np.ndarray:
-        """Metres (N,) above the centreline's height at road coordinates (N,)."""
+        """Ground height (N,) above the centreline at road coordinates (N,), metres."""
         row, column = self._cells(s, d)
         code = self.codes[row, column]
         outer = np.where(d > 0, self.left.sidewalk, self.right.sidewalk)
@@ -90,7 +90,10 @@ class Ground:
         return self.lift[code] + rise + 0.35 * rough * bumps
 
     def mesh(self, road: Centreline) -> Mesh:
-        """The ground as a mesh in world coordinates; its uv are (s, d), its material is read from the raster."""
+        """The ground as a mesh in world coordinates.
+
+        Its uv are (s, d). Its material, class and tint are placeholders: `Scene.cast` reads them from the raster.
+        """
         s = np.arange(self.start, self.start + len(self.codes) * CELL, 0.5)
         d = np.unique(np.concatenate([self._lines_across(1), -self._lines_across(-1), [0.0]]))
         grid_s, grid_d = np.meshgrid(s, d, indexing="ij")
@@ -109,7 +112,7 @@ class Ground:
         )
 
     def _lines_across(self, side: int) -> np.ndarray:
-        """Distances from the centreline of the mesh's lines: a pair at each curb, coarser further out."""
+        """Distances of the mesh lines from the centreline, metres: a pair at each band's end, coarser further out."""
         p = self.profile(side)
         curbs = np.array([p.road, p.parking, p.verge, p.sidewalk])
         near, far = np.arange(1.8, p.sidewalk + 14, 1.8), np.arange(p.sidewalk + 16, REACH - 1, 5.0)
@@ -118,7 +121,7 @@ class Ground:
 
 
 def draw_profile(rng: np.random.Generator, palette: Palette, half_width: float) -> Profile:
-    """One side's bands; parking or verge may be missing, the sidewalk never is."""
+    """Random bands of one side. Parking or verge may be missing; there is always a sidewalk."""
     ranges = palette.ranges
     widths = [
         rng.uniform(*ranges.parking_width) * (rng.random() < 0.75),
@@ -131,7 +134,7 @@ def draw_profile(rng: np.random.Generator, palette: Palette, half_width: float) 
 def draw_ground(
     rng: np.random.Generator, palette: Palette, start: float, stop: float, junctions: list[tuple[float, float]]
 ) -> Ground:
-    """The streets of a world: the main one along d = 0 and, at each junction (s, half width), one across it."""
+    """The streets of a world: the main street along d = 0, and a crossing street at each junction (s, half width)."""
     half_width = round(rng.uniform(*palette.ranges.road_half_width), 1)
     right, left = (draw_profile(rng, palette, half_width) for _ in range(2))
     rows = round((stop - start) / CELL)
@@ -164,7 +167,10 @@ def draw_ground(
 
 
 def _cross(ground: Ground, s: float, half: float, half_width: float) -> None:
-    """Lay a street across the main one at `s`, with sidewalks beside it, a zebra and a stop line before it."""
+    """Draw a crossing street at `s`, with its sidewalks.
+
+    The main street gets a zebra crossing on both sides of the junction and a stop line before it.
+    """
     for side in (-1, 1):
         p = ground.profile(side)
         corner = (side * p.road, side * p.sidewalk)
@@ -185,7 +191,7 @@ def _cross(ground: Ground, s: float, half: float, half_width: float) -> None:
 
 
 def _draw_surfaces(rng: np.random.Generator, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
-    """Material ids (codes,) and tints (codes, 3) of a world's ground codes; paved classes share materials and tones."""
+    """Material ids (codes,) and tints (codes, 3) by ground code. Paved classes share materials and tones."""
     grey = [colour(0.1, rng.uniform(0, 0.08), value) for value in rng.uniform(0.36, 0.5, 2)]
     pale = palette.shade(rng, (0.05, 0.13), (0.02, 0.15), (0.55, 0.72))
     parking = [

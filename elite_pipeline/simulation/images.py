@@ -1,4 +1,7 @@
-"""Labelled images of random places on disk: what an image segmentation network is trained on. No LiDAR, no drive."""
+"""Writes labelled images of random places, without LiDAR and without drives.
+
+An image segmentation network is trained on these images.
+"""
 
 import json
 import os
@@ -25,13 +28,15 @@ from elite_pipeline.resume import sole_writer
 def write_images(
     folder: Path, settings: SimulateImages, unknown: list[str], classes: ClassTable, *, processes: int = 1
 ) -> None:
-    """Render the worlds with seeds `settings.seed` .. `+ worlds - 1` into `folder`, which appears when it is whole.
+    """Render `settings.worlds` worlds into `folder`, which appears only when it is complete.
 
-    World w, view v become `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids of `classes`),
-    N = w * views per world + v; classes named in `unknown` are labelled `IGNORE`. A killed run goes on after its last
-    whole world.
-    Raises `InputError` where `folder`, or the one beside it in which the images are written, was not simulated, and
-    where another process writes there.
+    The seeds of the worlds are `settings.seed` to `settings.seed + settings.worlds - 1`. View v of world w becomes
+    `images/NNNNNN.png` (RGB) and `labels/NNNNNN.png` (8-bit grey, training ids of `classes`), with
+    N = w * views per world + v. Classes named in `unknown` are labelled `IGNORE`. The files are first written to
+    `<folder>.partial`. After a kill, the next run with the same settings and code renders only the missing worlds.
+
+    Raises `InputError` where one of the two folders may hold the user's own files (see `refuse_recordings`), where
+    another process writes there, or where `classes` lacks a raw id of the simulator.
     """
     partial = folder.with_name(folder.name + ".partial")
     for place in (folder, partial):
@@ -40,7 +45,8 @@ def write_images(
     about = json.dumps({**made_of, "versions": versions(), "code": sources.digest("simulate_images")}, indent=2) + "\n"
     with sole_writer(partial):
         if not (partial / MARKER).exists() or (partial / MARKER).read_text() != about:
-            # Emptied first: a kill in between must not leave images of other settings under this marker.
+            # Delete the images before the marker is written: a kill in between must not leave images of other settings
+            # under the new marker.
             for kind in ("images", "labels"):
                 shutil.rmtree(partial / kind, ignore_errors=True)
             (partial / MARKER).write_text(about)
@@ -58,12 +64,15 @@ def write_images(
 
 
 def _last_label(folder: Path, settings: SimulateImages, world: int) -> Path:
-    """What is written last of a world, so that the world is whole where it exists."""
+    """The last file written for a world. If it exists, the world is complete."""
     return folder / "labels" / f"{(world + 1) * settings.views_per_world - 1:06d}.png"
 
 
 def _end_with_parent() -> None:
-    """In a worker: a pool's processes outlive a parent that was killed, and wait for work for ever."""
+    """Make this worker process exit when its parent dies.
+
+    Without this, the workers of a killed parent stay alive and wait for work for ever.
+    """
 
     def wait(parent: BaseProcess) -> None:
         parent.join()
@@ -73,7 +82,7 @@ def _end_with_parent() -> None:
 
 
 def _render_world(job: tuple[Path, SimulateImages, list[str], ClassTable, int]) -> None:
-    """Write one world's images and labels. job: (folder, settings, unknown, classes, number of the world)."""
+    """Write the images and labels of one world. job: (folder, settings, unknown, classes, world number)."""
     folder, settings, unknown, classes, world = job
     from elite_pipeline.simulation import random_views
 
@@ -84,15 +93,15 @@ def _render_world(job: tuple[Path, SimulateImages, list[str], ClassTable, int]) 
     for number, view in enumerate(views, start=world * count):
         if unknown_raw := sorted(set(view.semantic[shown[view.semantic] == UNKNOWN].tolist())):
             raise InputError(
-                f"the class table {classes.name} lacks the raw ids {unknown_raw}, with which the simulator labels: add"
-                " them to its learning_map, or write classes: semantickitti"
+                f"class table {classes.name}: learning_map lacks the raw ids {unknown_raw}, which the simulator uses."
+                " Add them to learning_map, or set classes: semantickitti"
             )
         _save(view.rgb, folder / "images" / f"{number:06d}.png")
         _save(shown[view.semantic], folder / "labels" / f"{number:06d}.png")
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:
-    """Write a PNG aside and rename it: one that exists is whole."""
+    """Write a PNG under a temporary name, then rename it. A PNG that exists is therefore complete."""
     partial = path.with_suffix(".partial")
     Image.fromarray(pixels).save(partial, format="PNG", compress_level=3)
     os.replace(partial, path)

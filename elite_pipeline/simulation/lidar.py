@@ -10,7 +10,7 @@ from elite_pipeline.simulation.scene import Scene
 
 @dataclass(frozen=True)
 class Lidar:
-    """A sensor of `beams` x `columns` rays; angles in degrees above the horizon, lengths in metres."""
+    """A sensor with `beams` x `columns` rays. Angles are in degrees above the horizon, lengths in metres."""
 
     beams: int = 64
     columns: int = 2048
@@ -22,7 +22,10 @@ class Lidar:
     dropout: float = 0.03
 
     def directions(self) -> np.ndarray:
-        """(beams * columns, 3) float32 unit vectors, velodyne frame: ring by ring from the top, each turning left."""
+        """Ray directions (beams * columns, 3) float32, unit vectors, velodyne frame.
+
+        The order is ring by ring from the top. Each ring turns left.
+        """
         elevation = np.radians(np.linspace(self.highest, self.lowest, self.beams))[:, None]
         azimuth = np.arange(self.columns) * 2 * np.pi / self.columns
         x, y = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)
@@ -31,10 +34,10 @@ class Lidar:
 
 @dataclass(frozen=True)
 class Scan:
-    """One turn of the sensor, N returns in the order of its rays, velodyne frame.
+    """One turn of the sensor: N returns in the order of the rays, velodyne frame.
 
     points: (N, 4) float32: x, y, z in metres, remission in [0, 1]. semantic: (N,) uint16 raw ids.
-    instance: (N,) uint16. surface: (N, 3) float32, where the rays met the surface, without the sensor's noise.
+    instance: (N,) uint16. surface: (N, 3) float32, metres: the true points on the surfaces, without range noise.
     """
 
     points: np.ndarray
@@ -44,14 +47,18 @@ class Scan:
 
 
 def scan(scene: Scene, lidar: Lidar, world_from_velodyne: np.ndarray, rng: np.random.Generator) -> Scan:
-    """Spin once at `world_from_velodyne` (4, 4): range noise, lost returns, remission by material and incidence."""
+    """Simulate one turn of the sensor at the pose `world_from_velodyne` (4, 4).
+
+    Adds range noise, drops returns, and computes remission from the material and the angle of incidence.
+    """
     rays = lidar.directions()
     directions = rays @ world_from_velodyne[:3, :3].T.astype(np.float32)
     hits = scene.cast(world_from_velodyne[:3, 3], directions)
     count = len(hits.ray)
     incidence = np.abs(np.einsum("ij,ij->i", hits.normal, directions[hits.ray]))
 
-    # Instances of one material differ, and a surface differs from place to place: remission alone tells no class.
+    # Remission differs between objects of one material, and from point to point on a surface. Remission alone must not
+    # identify a class.
     own = 0.75 + 0.5 * ((hits.object * 40503 + hits.material * np.int32(977)) % 1024).astype(np.float32) / 1024
     brightness = hits.tint.mean(1)
     remission = REMISSION[hits.material] * own * (0.7 + 0.6 * brightness) * (0.35 + 0.65 * incidence)

@@ -10,12 +10,12 @@ from elite_pipeline.simulation.ranges import Ranges
 
 @dataclass(frozen=True)
 class Light:
-    """Illumination, linear RGB. Directions are unit vectors in the world frame.
+    """Illumination of a world, in linear RGB. Directions are unit vectors in the world frame.
 
-    to_sun: (3,). sun, sky, ground: (3,) light from the sun, from above and reflected from below.
-    zenith, horizon, cloud: (3,) colours of the sky. cover: share of clouds.
-    fog: metres after which 63 % of what is seen is air.
-    gain: (3,) exposure times white balance. noise: standard deviation of a pixel, of full scale.
+    to_sun: (3,), direction. sun, sky, ground: (3,), light from the sun, from above, and reflected from below.
+    zenith, horizon, cloud: (3,), colours of the sky. cover: cloud cover. drift: (2,), offset of the cloud pattern.
+    fog: distance, metres, at which haze makes up 63 % of the colour.
+    gain: (3,), exposure times white balance. noise: standard deviation of pixel noise, as a fraction of full scale.
     """
 
     to_sun: np.ndarray
@@ -32,7 +32,7 @@ class Light:
     noise: float
 
     def sky_colour(self, directions: np.ndarray) -> np.ndarray:
-        """Linear colour (N, 3) of the sky in the unit `directions` (N, 3)."""
+        """Linear colour (N, 3) of the sky in the directions (N, 3), unit vectors."""
         up = np.maximum(directions[:, 2], 0.0)
         share = (1 - np.exp(-4.5 * up))[:, None]
         colour = self.horizon + (self.zenith - self.horizon) * share
@@ -45,7 +45,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator, ranges: Ranges) -> Light:
-    """The light of one world: from clear with a hard sun to overcast."""
+    """Random light for one world, from clear with hard sunlight to overcast."""
     elevation, azimuth = np.radians(rng.uniform(*ranges.sun_elevation)), rng.uniform(0, 2 * np.pi)
     to_sun = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     clear = rng.uniform(*ranges.sunlight)

@@ -1,4 +1,4 @@
-"""What stands along the street: houses and gardens, parks, car parks, yards; parked vehicles; street furniture."""
+"""Objects along the street: houses and gardens, parks, car parks, yards, parked vehicles and street furniture."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ _MAKERS: dict[str, Maker] = {
 
 
 def draw_lots(site: Site, junctions: Junctions) -> None:
-    """Fill both sides of the street, from the curb outwards."""
+    """Fill both sides of the street, from the curb outwards, and close the view at both of its ends with trees."""
     start, stop = site.road.s[0] + 3, site.road.s[-1] - 3
     for side in (-1, 1):
         blocks = _blocks(start, stop, junctions, margin=2.0)
@@ -48,7 +48,10 @@ def draw_lots(site: Site, junctions: Junctions) -> None:
 
 
 def _blocks(start: float, stop: float, junctions: Junctions, margin: float) -> list[tuple[float, float]]:
-    """The stretches of s between junctions, `margin` metres clear of the streets across."""
+    """The intervals (low, high) of s between junctions.
+
+    They keep `margin` metres clear of each crossing street. Intervals of 6 m or less are left out.
+    """
     edges = [start, *(value for s, half in junctions for value in (s - half - margin, s + half + margin)), stop]
     return [(low, high) for low, high in zip(edges[::2], edges[1::2], strict=True) if high - low > 6]
 
@@ -59,7 +62,7 @@ def _house(site: Site, side: int, s: float, d: float, width: float, depth: float
 
 
 def _barrier(site: Site, side: int, low: float, high: float, d: float) -> None:
-    """A hedge or a fence along the street, in short straight pieces that follow its bends."""
+    """A hedge or a fence along the street. It consists of short straight pieces and so follows the bends."""
     maker: Callable[[np.random.Generator, Palette, float], Mesh] = (
         furniture.hedge if site.rng.random() < 0.4 else furniture.fence
     )
@@ -88,7 +91,7 @@ def _storeys(site: Site) -> int:
 
 
 def _garden(site: Site, side: int, low: float, high: float) -> None:
-    """A house behind a front garden, with a drive beside it."""
+    """A house behind a front garden. A lot longer than 12 m also has a driveway."""
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     setback = max(1.5, rng.uniform(*site.palette.ranges.setback))
     site.ground.fill((low, high), (side * edge, side * REACH), GRASS)
@@ -112,7 +115,7 @@ def _garden(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _terrace(site: Site, side: int, low: float, high: float) -> None:
-    """A tall house at the sidewalk, its wall to its neighbours'."""
+    """A tall house at the sidewalk, as wide as its lot, so that neighbouring terraces touch."""
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     site.ground.fill((low, high), (side * edge, side * (edge + 16)), SIDEWALK)
     front = side * (edge + rng.uniform(0.3, 1.0))
@@ -132,7 +135,7 @@ def _park(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _car_park(site: Site, side: int, low: float, high: float) -> None:
-    """Parked vehicles side by side, and a hedge, a wall or a house behind them."""
+    """Two rows of parked vehicles. Behind them are a hedge, a fence or a wall, and sometimes a house."""
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     site.ground.fill((low, high), (side * edge, side * (edge + 17)), PARKING)
     site.ground.fill((low, high), (side * edge, side * (edge + 0.9)), OTHER)
@@ -141,7 +144,7 @@ def _car_park(site: Site, side: int, low: float, high: float) -> None:
         for row in (3.4, 12.5):
             if rng.random() < 0.6:
                 raw = next(kinds)
-                deep = 11.0 if raw == 18 else row  # a truck needs both rows' aisle
+                deep = 11.0 if raw == 18 else row  # a truck stands across the aisle between the rows
                 site.put_thing(raw, s, side * (edge + deep + rng.uniform(-0.3, 0.3)), np.pi / 2 * rng.choice([-1, 1]))
     _barrier(site, side, low, high, side * (edge + 16.5))
     if rng.random() < 0.6:
@@ -149,7 +152,7 @@ def _car_park(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _yard(site: Site, side: int, low: float, high: float) -> None:
-    """A gravelled yard with a few vehicles, people and trees."""
+    """A yard of gravel or cobbles with a few vehicles and a rider, in front of a one-storey house."""
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     site.ground.fill((low, high), (side * edge, side * (edge + 20)), OTHER)
     kinds = deck(rng, (20, 10, 18, 15, 11))
@@ -163,7 +166,7 @@ def _yard(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _park_vehicles(site: Site, side: int, low: float, high: float) -> None:
-    """Vehicles in the parking strip, where there is one."""
+    """Park vehicles in the parking strip. Does nothing where the strip is missing or narrower than 1.9 m."""
     rng, p = site.rng, site.ground.profile(side)
     if p.parking - p.road < 1.9:
         return
@@ -184,7 +187,11 @@ def _park_vehicles(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _furnish(site: Site, side: int, low: float, high: float) -> None:
-    """Trees, poles, signs, racks and bins between the curb and the sidewalk, or at its inner edge."""
+    """Put up street furniture.
+
+    Trees and bushes stand on the verge. Poles, signs and bins stand on the verge or, without one, at the curb.
+    Bicycles, motorcycles and persons stand at the far edge of the sidewalk.
+    """
     rng, p = site.rng, site.ground.profile(side)
     line = (p.parking + p.verge) / 2 if p.verge - p.parking > 0.8 else p.parking + 0.35
     outer = p.sidewalk - 0.35
@@ -210,7 +217,7 @@ def _furnish(site: Site, side: int, low: float, high: float) -> None:
 
 
 def _close_view(site: Site, side: int, junctions: Junctions) -> None:
-    """Something at the far end of each street across, and a car and a rider that wait at its mouth."""
+    """Close the view along each crossing street with a house. A car and a rider wait at the main street."""
     p = site.ground.profile(side)
     for s, half in junctions:
         lane, yaw = s - side * half / 2, -side * np.pi / 2

@@ -1,4 +1,4 @@
-"""What surfaces are made of: how each material looks to the camera and how much it returns to the LiDAR."""
+"""Surface materials: their appearance in the camera and their remission in the LiDAR."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from elite_pipeline.simulation.patterns import courses, noise, sharp
 
 Look = tuple[np.ndarray, np.ndarray | float]
-"""Albedo (N, 3), and gloss (N,) or one for all."""
+"""Albedo (N, 3), and gloss: (N,) or one value for all points."""
 
 Texture = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Look]
 """(uv (N, 2) metres, footprint (N,) metres per pixel, tint (N, 3), detail (N, 4)) -> look."""
@@ -18,10 +18,11 @@ Texture = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Look]
 
 @dataclass(frozen=True)
 class Material:
-    """One material: its texture, the share of the laser's light that it returns head on, and its roughness.
+    """One material.
 
-    Remissions overlap between materials on purpose: no class can be told by its intensity alone. `roughness` is the
-    standard deviation, in metres, of the range that grass blades or leaves add to the sensor's own noise.
+    remission: share of the laser's light that returns at normal incidence. The values of different materials overlap on
+    purpose, so that remission alone does not identify a class. roughness: standard deviation, metres, of the range
+    noise that the surface adds to the sensor's own noise (grass blades or leaves, for example).
     """
 
     name: str
@@ -35,7 +36,7 @@ def _plain(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.n
 
 
 def _sky(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> NoReturn:
-    raise AssertionError("the sky is no surface")
+    raise AssertionError("the sky has no texture: leave sky pixels out of textured()")
 
 
 def _asphalt(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
@@ -136,15 +137,18 @@ def _cloth(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.n
 
 
 def _facade(wall: Texture) -> Texture:
-    """Windows in `wall`; `detail` is (bay, storey, window width, window height), metres, bays from u = 0."""
+    """The texture `wall` with windows.
+
+    `detail` is (bay, storey, window width, window height), metres. The first bay begins at u = 0.
+    """
 
     def texture(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
         albedo, gloss = wall(uv, footprint, tint, detail)
         bay, storey, width, height = np.maximum(detail.T, 0.1)
         column, row = np.floor(uv[:, 0] / bay), np.floor(uv[:, 1] / storey)
-        x = np.abs((uv[:, 0] / bay - column) - 0.5) * bay  # metres from the window's axis
+        x = np.abs((uv[:, 0] / bay - column) - 0.5) * bay  # metres from the window's centre line
         y = np.abs((uv[:, 1] / storey - row) - 0.53) * storey
-        beyond = np.maximum(x - width / 2, y - height / 2)  # metres outside of the opening
+        beyond = np.maximum(x - width / 2, y - height / 2)  # metres outside the opening, negative inside
         soft = np.maximum(footprint, 0.01)
         opening = sharp(0.07 - beyond, soft)
         pane = sharp(-beyond, soft) * sharp(np.abs(x) - 0.03, soft)
@@ -164,7 +168,7 @@ def _facade(wall: Texture) -> Texture:
 
 
 def _sign(uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray) -> Look:
-    """A sign's face: uv are -1..1 over the plate; a light border around the tint, and a bar or a dot."""
+    """The face of a sign: a light border and a light bar on the tint. uv runs from -1 to 1 over the plate."""
     radius = np.maximum(np.abs(uv[:, 0]), np.abs(uv[:, 1]))
     border = sharp(radius - 0.82, 0.05)
     symbol = sharp(0.22 - np.abs(uv[:, 1]), 0.06) * sharp(0.62 - np.abs(uv[:, 0]), 0.06)
@@ -205,25 +209,25 @@ MATERIALS = (
     Material("sign", _sign, 0.85),
     Material("lamp", _lamp, 0.60),
 )
-"""Every material; the index is the id that meshes and views carry. 0 is the sky."""
+"""All materials. The index is the material id in meshes and views; 0 is the sky."""
 
 ID = {material.name: index for index, material in enumerate(MATERIALS)}
 """Material name -> id."""
 
 REMISSION = np.array([m.remission for m in MATERIALS], np.float32)
-"""(materials,) float32, the mean remission by id."""
+"""(materials,) float32, mean remission by material id."""
 
 ROUGHNESS = np.array([m.roughness for m in MATERIALS], np.float32)
-"""(materials,) float32, metres, by id."""
+"""(materials,) float32, roughness by material id, metres."""
 
 
 def textured(
     material: np.ndarray, uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Albedo (N, 3) and gloss (N,) float32 of N surface points, none of them sky.
+    """Albedo (N, 3) and gloss (N,), float32, of N surface points. Sky points are not allowed.
 
-    material: (N,) uint8. uv: (N, 2) metres. footprint: (N,) metres that a pixel covers there.
-    tint: (N, 3) linear colour. detail: (N, 4), see `_facade`.
+    material: (N,) uint8. uv: (N, 2), metres. footprint: (N,), width of a pixel on the surface, metres.
+    tint: (N, 3), linear colour. detail: (N, 4), see `_facade`.
     """
     albedo, gloss = np.empty_like(tint), np.empty(len(material), np.float32)
     order = np.argsort(material, kind="stable")

@@ -1,4 +1,4 @@
-"""Triangle meshes with appearance, and the few primitives from which every object of a world is made."""
+"""Triangle meshes with appearance, and the primitives from which all objects of a world are built."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ Vector = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles and what they look like.
+    """Triangles and their appearance.
 
-    vertices: (V, 3) float32, metres. triangles: (T, 3) int64, rows of `vertices`, of either winding.
-    uv: (T, 3, 2) float32, surface coordinates of each corner, metres; on walls u runs along and v up.
+    vertices: (V, 3) float32, metres. triangles: (T, 3) int64, rows of `vertices`, in either winding order.
+    uv: (T, 3, 2) float32, surface coordinates of each corner, metres. On walls, u is horizontal and v is vertical.
     material: (T,) uint8, index into `MATERIALS`. semantic: (T,) uint16, raw SemanticKITTI id.
     tint: (T, 3) float32, linear base colour in [0, 1].
     """
@@ -30,25 +30,25 @@ class Mesh:
     tint: np.ndarray
 
     def labelled(self, semantic: int) -> "Mesh":
-        """The same mesh, all of it of one raw semantic id."""
+        """The same mesh with one raw semantic id for all triangles."""
         return replace(self, semantic=np.full(len(self.triangles), semantic, np.uint16))
 
     def moved(self, pose: np.ndarray) -> "Mesh":
-        """The same mesh in the frame that `pose` (4, 4), target_from_mesh, leads to."""
+        """The same mesh in the target frame of `pose` (4, 4), which is target_from_mesh."""
         return replace(self, vertices=transformed(self.vertices, pose))
 
     def warped(self, warp: Callable[[np.ndarray], np.ndarray]) -> "Mesh":
-        """The same mesh with its vertices replaced by `warp(vertices)`, (V, 3) -> (V, 3)."""
+        """The same mesh with its vertices replaced by `warp(vertices)`. `warp` maps (V, 3) to (V, 3)."""
         return replace(self, vertices=warp(self.vertices).astype(np.float32))
 
 
 def transformed(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Points (N, 3) carried by the homogeneous matrix `pose` (4, 4), as float32."""
+    """Points (N, 3) transformed by the homogeneous matrix `pose` (4, 4), float32."""
     return (points @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of several; triangles keep their order."""
+    """Join several meshes into one. The triangles keep their order."""
     first_vertex = np.cumsum([0, *(len(m.vertices) for m in meshes[:-1])])
     return Mesh(
         np.concatenate([m.vertices for m in meshes]),
@@ -66,7 +66,7 @@ def surface(
     semantic: int = 0,
     uv: np.ndarray | None = None,
 ) -> Mesh:
-    """A mesh of one material; `tint` is (3,) or (T, 3). Without `uv`, faces are unrolled onto their own plane."""
+    """A mesh of one material. `tint` is (3,) or (T, 3). Without `uv`, `unrolled` computes the surface coordinates."""
     vertices, triangles = np.asarray(vertices, np.float32), np.asarray(triangles, np.int64)
     count = len(triangles)
     return Mesh(
@@ -80,13 +80,13 @@ def surface(
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The cross product of vectors (..., 3); several times faster than `np.cross` on the few rows of a small mesh."""
+    """The cross product of vectors (..., 3). It is several times faster than `np.cross` on few rows."""
     a, b = a.T, b.T
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]).T
 
 
 def unrolled(corners: np.ndarray) -> np.ndarray:
-    """Surface coordinates (T, 3, 2) of triangles (T, 3, 3): (along, up) on walls, (x, y) on flat ones."""
+    """Surface coordinates (T, 3, 2) of triangles (T, 3, 3): (horizontal, z) on walls, (x, y) on flat triangles."""
     normal = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     horizontal = np.hypot(normal[:, 0], normal[:, 1])
     wall = np.abs(normal[:, 2]) < horizontal
@@ -101,7 +101,7 @@ def unrolled(corners: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _loft_triangles(stations: int, corners: int, caps: bool) -> np.ndarray:
-    """Triangles (T, 3) over `stations` rings of `corners` vertices each."""
+    """Triangles (T, 3) that connect `stations` consecutive rings of `corners` vertices each."""
     index = np.arange(stations * corners).reshape(stations, corners)
     following = np.roll(index, -1, axis=1)
     a, b, c, d = index[:-1], following[:-1], following[1:], index[1:]
@@ -114,7 +114,7 @@ def _loft_triangles(stations: int, corners: int, caps: bool) -> np.ndarray:
 
 
 def loft(rings: np.ndarray, material: str, tint: Vector, *, semantic: int = 0, caps: bool = True) -> Mesh:
-    """The skin over consecutive convex rings (S, K, 3); `caps` closes the first and the last."""
+    """The surface through consecutive convex rings (S, K, 3). `caps` closes the first and the last ring."""
     rings = np.asarray(rings, np.float32)
     triangles = _loft_triangles(rings.shape[0], rings.shape[1], caps)
     return surface(rings.reshape(-1, 3), triangles, material, tint, semantic=semantic)
@@ -138,7 +138,7 @@ def tube(
     semantic: int = 0,
     caps: bool = True,
 ) -> Mesh:
-    """A straight tube, or a cone's stump where `radius` is (at start, at end), metres."""
+    """A straight tube, or a truncated cone where `radius` is a pair (at start, at end), metres."""
     start, end = np.array(start, float), np.array(end, float)
     first, last = radius if isinstance(radius, tuple) else (radius, radius)
     axis = (end - start) / math.dist(end, start)
@@ -151,7 +151,10 @@ def tube(
 
 
 def ball(centre: Vector, radii: Vector, material: str, tint: Vector, *, semantic: int = 0) -> Mesh:
-    """An ellipsoid with the half axes `radii` (3,), metres, of 5 x 8 faces; of 3 x 5 where it is as small as a hand."""
+    """An ellipsoid with the half axes `radii` (3,), metres.
+
+    It has 5 x 8 faces, or 3 x 5 if all half axes are below 0.06 m (about the size of a hand).
+    """
     bands, sides = (3, 5) if max(radii) < 0.06 else (5, 8)
     polar = np.linspace(0.03, np.pi - 0.03, bands + 1)[:, None]
     turn = np.arange(sides) * 2 * np.pi / sides
@@ -168,9 +171,9 @@ def leaves(
     *,
     semantic: int,
 ) -> Mesh:
-    """Loose triangles of about `size` metres at `points` (N, 3), roughly facing `outward` (N, 3): foliage.
+    """Foliage: loose triangles of about `size` metres at `points` (N, 3), which roughly face `outward` (N, 3).
 
-    Each one has a brightness and a hue of its own, darker where it faces down.
+    Each triangle has its own brightness and hue. Triangles that face down are darker.
     """
     count = len(points)
     normal = outward + rng.normal(0, 0.45, (count, 3))

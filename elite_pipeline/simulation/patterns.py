@@ -1,4 +1,4 @@
-"""Procedural patterns over a surface: noise, and courses of bricks or slabs, faded where a pixel is too coarse."""
+"""Procedural surface patterns: noise, and courses of bricks or slabs. They fade out where pixels are too coarse."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ _SIZE = 1024
 
 @lru_cache(maxsize=1)
 def _tables() -> np.ndarray:
-    """(2, 1024, 1024) float32 periodic noise, uniform in [0, 1]: rough (0) and soft (1)."""
+    """Periodic noise (2, 1024, 1024) float32, uniform in [0, 1]: rough (index 0) and soft (index 1)."""
     rng = np.random.default_rng(20240229)
     frequency = np.fft.fftfreq(_SIZE)[:, None] ** 2 + np.fft.rfftfreq(_SIZE)[None] ** 2
     frequency[0, 0] = 1
@@ -27,7 +27,8 @@ def _tables() -> np.ndarray:
 def noise(uv: np.ndarray, size: float, footprint: np.ndarray, *, soft: bool = False) -> np.ndarray:
     """Noise (N,) in [0, 1] at `uv` (N, 2), metres, with clumps of about `size` metres.
 
-    Rough noise fades to its mean, 0.5, where a pixel's `footprint` (N,), metres, is larger than the clumps.
+    Rough noise fades to its mean of 0.5 where the `footprint` (N,) of a pixel, metres, is larger than the clumps. Soft
+    noise does not fade.
     """
     scale = 160.0 / size if soft else 24.0 / size
     column, row = (np.int32(1) * np.floor(uv.T * np.float32(scale)).astype(np.int32)) & (_SIZE - 1)
@@ -38,17 +39,18 @@ def noise(uv: np.ndarray, size: float, footprint: np.ndarray, *, soft: bool = Fa
 
 
 def sharp(signed: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """0 where `signed` is below -width / 2, 1 above width / 2, and a ramp between: an edge without jaggies."""
+    """An anti-aliased edge: 0 where `signed` is below -width / 2, 1 above width / 2, and a linear ramp between."""
     return np.clip(signed / width + 0.5, 0, 1)
 
 
 def courses(
     uv: np.ndarray, unit: tuple[float, float], joint: float, footprint: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bricks of `unit` (width, height) in staggered courses with joints `joint` wide, metres, at `uv` (N, 2).
+    """Staggered courses of bricks at `uv` (N, 2), all lengths in metres.
 
-    Returns how much of each point is joint, and its brick's own random value, both (N,) in [0, 1]; both fade to
-    their means where a pixel is coarser than a brick.
+    `unit` is the (width, height) of a brick, `joint` the width of the joints, `footprint` (N,) the width of a pixel.
+    Returns the share of joint at each point and the random value of its brick, both (N,) in [0, 1]. Both fade to their
+    means where a pixel is coarser than a brick.
     """
     v = uv[:, 1] / np.float32(unit[1])
     row = np.floor(v)

@@ -1,4 +1,4 @@
-"""Persons on foot and on two wheels: x forward, y left, z up, standing on z = 0."""
+"""Pedestrians, bicyclists and motorcyclists. Axes: x forward, y left, z up. They stand on z = 0."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def _figure(
     hands: tuple[Point, Point],
     helmet: bool,
 ) -> Mesh:
-    """A body between the given joints, metres."""
+    """The body of a person whose joints are at the given positions, metres."""
     shirt, trousers = palette.cloth(rng), colour(rng.uniform(0.5, 0.75), rng.uniform(0, 0.5), rng.uniform(0.12, 0.5))
     skin = colour(rng.uniform(0.04, 0.09), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.85))
     hair = palette.cloth(rng) if helmet else colour(0.08, 0.5, rng.uniform(0.08, 0.5))

@@ -1,4 +1,4 @@
-"""What a world is drawn from: the drives of the demo, and wider, randomised worlds for pre-training."""
+"""Value ranges of random worlds: for the drives of the demo, and wider ones for pre-training."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ranges:
-    """Closed intervals from which one world draws its values uniformly. Lengths in metres, angles in degrees."""
+    """Closed intervals from which a world draws its values uniformly. Lengths are in metres, angles in degrees."""
 
     road_half_width: Range = (3.7, 4.8)
     parking_width: Range = (2.2, 2.6)
@@ -18,24 +18,24 @@ class Ranges:
     lot_length: Range = (13.0, 26.0)
     junction_spacing: Range = (70.0, 120.0)
     turn: Range = (14.0, 40.0)
-    """Largest heading of the road against its mean direction."""
+    """Largest angle between the road and its mean direction."""
     slope: Range = (0.0, 0.03)
-    """Largest rise of the road per metre."""
+    """Largest slope of the road, metres of height per metre of length."""
     storeys: Range = (1.0, 4.99)
     storey_height: Range = (2.8, 3.4)
     tree_height: Range = (4.5, 10.0)
     facade_saturation: Range = (0.05, 0.45)
     paint_saturation: Range = (0.0, 0.75)
     any_hue: bool = False
-    """Facades, plants and grounds take any hue instead of the usual ones."""
+    """Whether facades, plants and ground may have any hue, not only the usual ones."""
     sun_elevation: Range = (22.0, 60.0)
     sunlight: Range = (0.55, 1.0)
-    """Share of the sun in the light at noon; the sky gives the rest."""
+    """Share of the sun in the light at noon. The rest comes from the sky."""
     fog_distance: Range = (350.0, 1200.0)
     exposure: Range = (0.88, 1.15)
     white_balance: Range = (-0.05, 0.05)
     noise: Range = (0.006, 0.016)
-    """Standard deviation of a pixel's noise, of full scale."""
+    """Standard deviation of pixel noise, as a fraction of full scale."""
     camera_height: Range = (1.65, 1.65)
     camera_pitch: Range = (0.0, 0.0)
     camera_yaw: Range = (0.0, 0.0)
@@ -44,7 +44,7 @@ class Ranges:
 
 
 DRIVE_RANGES = Ranges()
-"""The places of the demo's drives."""
+"""Ranges of the demo's drives."""
 
 RANDOM_RANGES = Ranges(
     road_half_width=(3.4, 7.5),
@@ -75,4 +75,4 @@ RANDOM_RANGES = Ranges(
     camera_lateral=(-2.5, 2.5),
     horizontal_fov=(55.0, 105.0),
 )
-"""The worlds of pre-training: another prior than the drives', wider in every respect."""
+"""Ranges of the worlds for pre-training. Every range is wider than in `DRIVE_RANGES`."""

@@ -1,4 +1,4 @@
-"""The class table in whose raw ids the simulator labels its surfaces: SemanticKITTI's."""
+"""The raw ids of the simulator's labels: those of SemanticKITTI's class table."""
 
 from functools import cache
 
@@ -7,5 +7,5 @@ from elite_pipeline.datasets.classes import ClassTable, class_table
 
 @cache
 def simulated_classes() -> ClassTable:
-    """SemanticKITTI's table. A simulated data set may read the same raw ids by a table of its own."""
+    """SemanticKITTI's class table. A simulated data set may map the same raw ids with its own class table."""
     return class_table("semantickitti")

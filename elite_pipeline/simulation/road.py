@@ -1,4 +1,4 @@
-"""The road's centreline: from road coordinates (s along, d to the left) to the world."""
+"""The road's centreline. It maps road coordinates (s along the road, d to the left) to the world frame."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,15 @@ from elite_pipeline.simulation.ranges import Ranges
 Coordinate = np.ndarray | float
 
 _STEP = 0.5
-_STEEPEST_CURVE = 1 / 100  # 1/m: keeps lots 60 m beside the road from folding over
+_STEEPEST_CURVE = 1 / 100  # 1/m; a tighter curve would make lots 60 m from the road overlap themselves
 
 
 @dataclass(frozen=True)
 class Centreline:
-    """A gently winding and rolling line, sampled at `s` (S,), all (S,) float64, metres and radians, world frame."""
+    """A centreline with gentle bends and slopes, sampled at `s`.
+
+    All arrays are (S,) float64, in metres and radians, world frame.
+    """
 
     s: np.ndarray
     x: np.ndarray
@@ -23,20 +26,20 @@ class Centreline:
     heading: np.ndarray
 
     def place(self, s: Coordinate, d: Coordinate, height: Coordinate) -> np.ndarray:
-        """World points (..., 3) at road coordinates (s, d), `height` metres above the road there."""
+        """World points (..., 3) at road coordinates (s, d) and `height` metres above the road."""
         heading = np.interp(s, self.s, self.heading)
         x = np.interp(s, self.s, self.x) - d * np.sin(heading)
         y = np.interp(s, self.s, self.y) + d * np.cos(heading)
         return np.stack(np.broadcast_arrays(x, y, np.interp(s, self.s, self.z) + height), -1)
 
     def warp(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) of points (N, 3) given as (s, d, height above the road)."""
+        """World points (N, 3) of points (N, 3) in road coordinates (s, d, height above the road)."""
         return self.place(points[:, 0], points[:, 1], points[:, 2])
 
     def pose(self, s: float, d: float, height: float, *, yaw: float = 0.0, pitched: bool = False) -> np.ndarray:
-        """world_from_object (4, 4) of an upright object that looks along the road, turned left by `yaw` radians.
+        """Pose world_from_object (4, 4) of an object that faces along the road, turned left by `yaw` radians.
 
-        `pitched` tilts it with the slope of the road, as a vehicle stands.
+        The object stands upright. With `pitched`, it tilts with the slope of the road, like a vehicle.
         """
         heading = float(np.interp(s, self.s, self.heading)) + yaw
         along = np.array([np.cos(heading), np.sin(heading), 0.0])
@@ -52,7 +55,10 @@ class Centreline:
 
 
 def draw_centreline(rng: np.random.Generator, ranges: Ranges, start: float, stop: float) -> Centreline:
-    """A random line over s in [start, stop] whose heading stays within `ranges.turn`: it never meets itself."""
+    """A random centreline for s in [start, stop].
+
+    Its heading stays within the angle drawn from `ranges.turn`. The line therefore never crosses itself.
+    """
     s = np.arange(start, stop + _STEP, _STEP)
     turn = np.radians(rng.uniform(*ranges.turn))
     slope = rng.uniform(*ranges.slope)

@@ -1,4 +1,4 @@
-"""Rays against a world at one instant: what they hit, and what lies there."""
+"""Ray casting into a world at one instant: hit points and the surfaces there."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +12,17 @@ from elite_pipeline.simulation.world import World
 from elite_pipeline.system import import_open3d
 
 SIGHT = min(AHEAD, BEHIND) + 15.0
-"""Metres along the street beyond which moving things are not cast."""
+"""Moving things further than this from the ego vehicle are left out; metres along the street."""
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """What H of N rays hit, in the order of the rays.
+    """The H hits of N rays, in the order of the rays.
 
-    ray: (H,) int64, rows of the rays. distance: (H,) float32, in lengths of the ray's direction.
-    point: (H, 3) float32, metres, world frame. normal: (H, 3) float32, unit, world frame, towards the ray's origin.
-    uv: (H, 2) float32 metres. material: (H,) uint8. semantic: (H,) uint16 raw ids. tint: (H, 3) float32.
-    object: (H,) int32, into the world's object tables. ground: (H,) uint8, ground code + 1, 0 off the ground.
+    ray: (H,) int64, row of each hit's ray. distance: (H,) float32, in units of the length of the ray's direction.
+    point: (H, 3) float32, metres, world frame. normal: (H, 3) float32, unit vectors, world frame, facing the ray's
+    origin. uv: (H, 2) float32, metres. material: (H,) uint8. semantic: (H,) uint16 raw ids. tint: (H, 3) float32.
+    object: (H,) int32, index into the world's object tables. ground: (H,) uint8, ground code + 1, or 0 off the ground.
     """
 
     ray: np.ndarray
@@ -38,7 +38,7 @@ class Surfaces:
 
 
 def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int) -> Any:
-    """An `open3d.t.geometry.RaycastingScene`. Raises `InputError` where Open3D lacks a system library."""
+    """An `open3d.t.geometry.RaycastingScene` of one mesh. Raises `InputError` where Open3D lacks a system library."""
     open3d = import_open3d()
     caster = open3d.t.geometry.RaycastingScene(nthreads=threads)
     caster.add_triangles(
@@ -49,9 +49,9 @@ def _raycaster(vertices: np.ndarray, triangles: np.ndarray, threads: int) -> Any
 
 
 class Scene:
-    """A world's geometry in Embree, as of one instant: what stands still, and what moves, in a caster each.
+    """A world's geometry in Embree at one instant.
 
-    Raises `InputError` where Open3D lacks a system library.
+    Static geometry and moving things have a ray caster each. Raises `InputError` where Open3D lacks a system library.
     """
 
     def __init__(self, world: World, *, threads: int = 1) -> None:
@@ -61,7 +61,7 @@ class Scene:
         self.set_time(0.0)
 
     def set_time(self, time: float) -> None:
-        """Move everything to where it is at `time`, seconds; what is out of sight of the ego vehicle is left out."""
+        """Move all moving things to their places at `time`, seconds. Leave out those further away than `SIGHT`."""
         world = self.world
         near = [i for i, m in enumerate(world.movers) if abs(m.at(time) - EGO_SPEED * time) < SIGHT]
         movers = [world.movers[i] for i in near]
@@ -72,14 +72,17 @@ class Scene:
         self._moving_triangle = np.concatenate([np.arange(self._first[i], self._first[i + 1]) for i in near])
 
     def _rays(self, origins: np.ndarray, directions: np.ndarray) -> Any:
-        """An `open3d.core.Tensor` (N, 6) float32 of rays."""
+        """Rays as an `open3d.core.Tensor` (N, 6) float32: origin, direction."""
         open3d = import_open3d()
         rays = np.empty((len(directions), 6), np.float32)
         rays[:, :3], rays[:, 3:] = origins, directions
         return open3d.core.Tensor.from_numpy(rays)
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> Surfaces:
-        """The first surface along each ray; origins (3,) or (N, 3), directions (N, 3), any length, world frame."""
+        """The first surface along each ray.
+
+        origins: (3,) or (N, 3). directions: (N, 3), of any length. Both are in the world frame.
+        """
         origins, directions = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
         rays = self._rays(origins, directions)
         hits = self._standing.cast_rays(rays, nthreads=self.threads)
@@ -131,7 +134,10 @@ class Scene:
         )
 
     def distance(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """Distance (N,) float32 to the first surface from `origin` (3,), in lengths of `directions` (N, 3)."""
+        """Distance (N,) float32 from `origin` (3,) to the first surface along `directions` (N, 3).
+
+        Distances are in units of the length of each direction, and infinite where nothing is hit.
+        """
         rays = self._rays(origin, directions)
         standing, moving = (
             c.cast_rays(rays, nthreads=self.threads)["t_hit"].numpy() for c in (self._standing, self._moving)
@@ -139,7 +145,7 @@ class Scene:
         return np.minimum(standing, moving)
 
     def lit(self, points: np.ndarray, to_light: np.ndarray) -> np.ndarray:
-        """(N,) bool: nothing stands between `points` (N, 3) and a light in direction `to_light` (3,)."""
+        """(N,) bool: whether nothing blocks the light from the direction `to_light` (3,) at each of `points` (N, 3)."""
         rays = self._rays(points, np.broadcast_to(to_light, points.shape))
         blocked = [c.test_occlusions(rays, nthreads=self.threads).numpy() for c in (self._standing, self._moving)]
         return ~(blocked[0] | blocked[1])

@@ -1,4 +1,4 @@
-"""A world under construction: what was put up so far, what moves in it, and how fast the recording vehicle drives."""
+"""A world under construction: its static meshes, its moving things, and the speed of the ego vehicle."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,23 @@ from elite_pipeline.simulation.mesh import Mesh
 from elite_pipeline.simulation.road import Centreline
 
 BEHIND, AHEAD = 90.0, 130.0
-"""Metres of street before the first and after the last position of the sensors."""
+"""Length of street before the first and after the last position of the sensors, metres."""
 
 
 EGO_SPEED = 8.0
-"""Metres per second that the recording vehicle drives."""
+"""Speed of the ego vehicle, which records the drive, metres per second."""
 
 
 MOVING = {10: 252, 18: 258, 13: 257, 20: 259, 30: 254, 31: 253, 32: 255}
-"""Raw id of a standing thing -> raw id of the same thing in motion."""
+"""Raw id of a stationary thing -> raw id of the same thing in motion."""
 
 
 @dataclass(frozen=True)
 class Mover:
-    """Something that keeps its lane: its mesh stands on z = 0 and looks along x.
+    """A moving thing that keeps its lane. Its mesh stands on z = 0 and faces along x.
 
-    start: s at time 0, metres. d: lane, metres to the left. speed: metres per second along s, negative when oncoming.
+    start: s at time 0, metres. d: position of the lane, metres to the left of the centreline.
+    speed: metres per second along s, negative for oncoming things.
     """
 
     mesh: Mesh
@@ -34,11 +35,14 @@ class Mover:
     speed: float
 
     def at(self, time: float) -> float:
-        """Its s, metres, at `time`, seconds."""
+        """Position s, metres, at `time`, seconds."""
         return self.start + self.speed * time
 
     def pose(self, time: float, road: Centreline, ground: Ground) -> np.ndarray:
-        """world_from_object (4, 4) at `time`, seconds; far below the ground once it has left the street."""
+        """Pose world_from_object (4, 4) at `time`, seconds.
+
+        Outside the street, the pose lies far below the ground, so that the thing is not visible.
+        """
         s = self.at(time)
         gone = not road.s[0] + 6 < s < road.s[-1] - 6
         height = -500.0 if gone else float(ground.height(np.array([s]), np.array([self.d]))[0])
@@ -46,7 +50,7 @@ class Mover:
 
 
 class Site:
-    """A world under construction: what has been put up so far."""
+    """A world under construction: the meshes placed so far."""
 
     def __init__(self, catalogue: Catalogue, road: Centreline, ground: Ground) -> None:
         self.rng, self.palette = catalogue.rng, catalogue.palette
@@ -55,15 +59,18 @@ class Site:
         self.details: list[np.ndarray] = []
 
     def put(self, mesh: Mesh, s: float, d: float, yaw: float = 0.0, *, detail: np.ndarray | None = None) -> None:
-        """Stand a mesh on the ground at road coordinates, turned left by `yaw` radians against the road."""
+        """Place a mesh on the ground at road coordinates (s, d), turned left by `yaw` radians from the road's heading.
+
+        detail: (4,), see `materials.textured`; zeros by default.
+        """
         height = float(self.ground.height(np.array([s]), np.array([d]))[0])
         self.meshes.append(mesh.moved(self.road.pose(s, d, height, yaw=yaw)))
         self.details.append(np.zeros(4, np.float32) if detail is None else detail)
 
     def put_thing(self, raw: int, s: float, d: float, yaw: float) -> None:
-        """Stand a vehicle or a person of the raw class `raw` there."""
+        """Place a vehicle or a person of the raw class `raw` at (s, d)."""
         self.put(self.catalogue.thing(raw), s, d, yaw)
 
     def put_one(self, maker: Maker, s: float, d: float, yaw: float | None = None) -> None:
-        """Stand one of what `maker` makes there, turned anyhow unless `yaw` is given."""
+        """Place an object made by `maker` at (s, d). Without `yaw`, its heading is random."""
         self.put(self.catalogue.draw(maker), s, d, self.rng.uniform(0, 6.3) if yaw is None else yaw)

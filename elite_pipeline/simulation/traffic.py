@@ -1,7 +1,7 @@
-"""What moves: traffic around the ego vehicle's own speed, oncoming traffic, riders at the edge, walkers.
+"""Moving things: traffic at about the speed of the ego vehicle, oncoming traffic, riders at the road edge, pedestrians.
 
-Everything keeps its lane, and everything in a lane that it shares drives at speeds that never let two of it meet, so
-that nothing ever drives through the ego vehicle.
+All of them keep their lanes. The speeds in a shared lane are chosen so that no two of them meet. Nothing therefore
+drives through the ego vehicle.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ _GAP = 15.0
 
 
 def deck(rng: np.random.Generator, cards: tuple[Card, ...]) -> Iterator[Card]:
-    """The cards, shuffled, again and again: every one of them turns up in any stretch of `2 * len(cards)`."""
+    """Yield the cards in shuffled order, again and again. Any `2 * len(cards)` draws in a row contain every card."""
     while True:
         yield from (cards[index] for index in rng.permutation(len(cards)))
 
 
 def draw_movers(catalogue: Catalogue, ground: Ground, length: float, duration: float) -> tuple[Mover, ...]:
-    """The traffic of a drive of `length` metres and `duration` seconds."""
+    """Random traffic for a drive of `length` metres and `duration` seconds."""
     rng, movers = catalogue.rng, []
 
     def add(raw: int, start: float, d: float, speed: float) -> None:

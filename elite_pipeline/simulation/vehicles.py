@@ -1,4 +1,7 @@
-"""Cars, vans, trucks, buses, trailers, bicycles and motorcycles: x forward, y left, z up, standing on z = 0."""
+"""Cars, vans, trucks, buses, trailers, tractors, bicycles and motorcycles.
+
+Axes: x forward, y left, z up. They stand on z = 0.
+"""
 
 from itertools import pairwise
 
@@ -16,7 +19,7 @@ _TAILLIGHT = (0.55, 0.02, 0.02)
 
 
 def _section(x: float, half: float, low: float, high: float, chamfer: float) -> list[tuple[float, float, float]]:
-    """A ring across the vehicle at x: a box of 8 corners with chamfered upper edges and its sill tucked in."""
+    """Cross-section of a vehicle at x: 8 corners, with chamfered upper edges and a narrower sill."""
     waist = low + 0.55 * (high - low)
     return [
         (x, -0.9 * half, low),
@@ -31,7 +34,7 @@ def _section(x: float, half: float, low: float, high: float, chamfer: float) -> 
 
 
 def _wheel(x: float, y: float, radius: float, width: float = 0.2, rim: np.ndarray = _CHROME) -> Mesh:
-    """A wheel whose outer face looks away from y = 0, with its hub cap."""
+    """A wheel with a hub cap. Its outer face points away from y = 0."""
     out = np.sign(y) or 1.0
     tyre = tube((x, y - out * width, radius), (x, y, radius), radius, "rubber", _TYRE, sides=14)
     hub = tube((x, y, radius), (x, y + 0.012 * out, radius), 0.62 * radius, "metal", rim, sides=10)
@@ -39,7 +42,7 @@ def _wheel(x: float, y: float, radius: float, width: float = 0.2, rim: np.ndarra
 
 
 def _arch(x: float, y: float, radius: float) -> Mesh:
-    """The dark opening around a wheel."""
+    """The dark wheel arch around a wheel."""
     out = np.sign(y)
     return tube((x, y - 0.1 * out, radius), (x, y - 0.006 * out, radius), 1.22 * radius, "plastic", _DARK, sides=14)
 
@@ -56,7 +59,7 @@ def _lights(x_front: float, x_rear: float, half: float, height: float) -> list[M
 
 
 def car(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A hatchback, saloon, estate or van of 3.7 to 5 m."""
+    """A hatchback, saloon, estate or van, 3.7 to 5 m long."""
     kind = rng.choice(4, p=[0.35, 0.25, 0.25, 0.15])
     length, half = rng.uniform(3.7, 4.2) if kind == 0 else rng.uniform(4.3, 4.9), rng.uniform(0.83, 0.93)
     height = rng.uniform(1.42, 1.55) + (0, -0.03, 0.12, 0.42)[kind]
@@ -105,7 +108,7 @@ def car(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A delivery truck: cab, and a box body, a tarpaulin or an open bed."""
+    """A delivery truck: a cab, and a box body, a tarpaulin or an open bed."""
     length, half, height = rng.uniform(6.0, 8.5), rng.uniform(1.08, 1.22), rng.uniform(2.7, 3.4)
     front, rear = length / 2, -length / 2
     cab_paint, body_paint = palette.paint(rng), palette.paint(rng)
@@ -136,7 +139,7 @@ def truck(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def bus(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A city bus of 9 to 12 m with a band of windows."""
+    """A city bus with a band of windows, 9 to 12 m long."""
     length, half, height = rng.uniform(9.0, 12.0), 1.24, rng.uniform(2.9, 3.15)
     front, rear = length / 2, -length / 2
     paint, trim = colour(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.45, 0.9)), palette.paint(rng)
@@ -156,7 +159,7 @@ def bus(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def trailer(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A caravan or a box trailer: an other-vehicle."""
+    """A caravan or a box trailer, of the class other-vehicle."""
     length, half, height = rng.uniform(3.6, 5.6), rng.uniform(0.95, 1.12), rng.uniform(2.0, 2.55)
     front, rear = length / 2, -length / 2
     paint, stripe = colour(0.1, 0.05, rng.uniform(0.7, 0.95)), palette.cloth(rng)
@@ -178,7 +181,7 @@ def trailer(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def tractor(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A tractor with a glazed cab: an other-vehicle."""
+    """A tractor with a glazed cab, of the class other-vehicle."""
     paint, rim = colour(rng.choice([0.0, 0.08, 0.3, 0.6]), 0.8, rng.uniform(0.4, 0.7)), colour(0.13, 0.8, 0.7)
     parts = [
         loft(
@@ -197,7 +200,7 @@ def tractor(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def _ring_wheel(x: float, radius: float, thickness: float, spokes: int, rim: np.ndarray) -> list[Mesh]:
-    """A thin wheel in the plane y = 0: a tyre of short tubes, and spokes."""
+    """A thin wheel in the plane y = 0: a tyre made of short tubes, and spokes."""
     angles = np.linspace(0, 2 * np.pi, 13)
     points = np.stack([x + radius * np.cos(angles), 0 * angles, radius * (1 + np.sin(angles)) + thickness], 1)
     parts = [tube(a, b, thickness, "rubber", _TYRE, sides=4, caps=False) for a, b in pairwise(points)]
@@ -208,7 +211,7 @@ def _ring_wheel(x: float, radius: float, thickness: float, spokes: int, rim: np.
 
 
 def bicycle(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A bicycle of 1.7 m."""
+    """A bicycle, 1.7 m long."""
     paint = palette.cloth(rng)
     rear, front, crank, seat, head = (
         (-0.5, 0, 0.35),
@@ -231,7 +234,7 @@ def bicycle(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 
 def motorcycle(rng: np.random.Generator, palette: Palette) -> Mesh:
-    """A motorcycle, or a scooter with its leg shield, of about 2 m."""
+    """A motorcycle, or a scooter with a leg shield, about 2 m long."""
     paint, scooter = palette.paint(rng), rng.random() < 0.45
     radius, width = (0.24, 0.13) if scooter else (0.31, 0.14)
     parts = []

@@ -1,4 +1,4 @@
-"""Views of randomised worlds, with dense truth: what an image encoder is pre-trained on."""
+"""Views of randomised worlds with dense ground truth. The image encoder is pre-trained on them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +15,22 @@ from elite_pipeline.simulation.site import EGO_SPEED
 from elite_pipeline.simulation.world import World, build_world
 
 _STREAM = 0x51E35
-"""Keeps these worlds apart from the drives' whatever their seeds are."""
+"""Spawn key of the random generator. It makes these worlds differ from the drives' worlds, whatever the seeds are."""
 
 _CAMERA_FROM_FORWARD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 
 
 @dataclass(frozen=True)
 class RenderedView:
-    """One image and its truth; 0 is sky in every map.
+    """One image and its ground truth. In every map, 0 is sky.
 
     rgb: (H, W, 3) uint8. material: (H, W) uint8, index into `MATERIALS`. normal: (H, W, 3) float16, unit, camera frame.
-    depth: (H, W) float32, metres along the camera's z. region: (H, W) uint16, class-agnostic regions from 1 on: a whole
-    thing, a part of an object that is of one class, a connected piece of one ground class. height: (H, W) float32,
-    metres above the road nearby. extent: (H, W, 2) float32, of the pixel's region as far as it is seen: its highest
-    point above the road and its length along the ground, metres. semantic: (H, W) uint16 raw ids.
+    depth: (H, W) float32, metres along the camera's z. semantic: (H, W) uint16 raw ids.
+    region: (H, W) uint16, class-agnostic regions, numbered from 1. A region is a whole thing, the part of an object
+    that has one class, or a connected piece of one ground class.
+    height: (H, W) float32, metres above the nearest point of the centreline.
+    extent: (H, W, 2) float32, metres, of the visible part of the pixel's region: the height of its highest point above
+    the road, and its length along the ground.
     """
 
     rgb: np.ndarray
@@ -42,16 +44,16 @@ class RenderedView:
 
 
 def random_view(seed: int, width: int, height: int) -> RenderedView:
-    """One view of the randomised world `seed`, `width` x `height` pixels."""
+    """One view, `width` x `height` pixels, of the randomised world with this seed."""
     return next(random_views(seed, 1, width, height))
 
 
 def random_views(
     seed: int, views: int, width: int, height: int, *, ranges: Ranges = RANDOM_RANGES, threads: int = 1
 ) -> Iterator[RenderedView]:
-    """`views` views along the street of the randomised world `seed`, at different times of its traffic.
+    """Render `views` views of the randomised world with this seed, along its street and at different times.
 
-    A world costs as much as several views: ask for four or more of each.
+    Building a world costs as much as several views, so render four or more views of each world.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
     length = 12.0 * views
@@ -68,7 +70,10 @@ def random_views(
 def _draw_camera(
     rng: np.random.Generator, world: World, ranges: Ranges, time: float, width: int, height: int
 ) -> tuple[Pinhole, np.ndarray]:
-    """A camera on the 6 metres ahead of the ego vehicle's place at `time`, and its world_from_camera (4, 4)."""
+    """A random camera, and its pose world_from_camera (4, 4).
+
+    It is at most 6 metres ahead of the ego vehicle's place at `time`, seconds.
+    """
     time += rng.uniform(0, 6) / EGO_SPEED
     focal = width / 2 / np.tan(np.radians(rng.uniform(*ranges.horizontal_fov)) / 2)
     pitch, yaw = np.radians(rng.uniform(*ranges.camera_pitch)), np.radians(rng.uniform(*ranges.camera_yaw))
@@ -82,7 +87,7 @@ def _draw_camera(
 
 
 def _is_free(scene: Scene, place: np.ndarray) -> bool:
-    """Whether nothing is within a metre around `place` (3,), a vehicle on the other lane for one."""
+    """Whether one metre around `place` (3,) is free, for example of a vehicle in the other lane."""
     turn = np.arange(24) * np.pi / 12
     around = np.stack([np.cos(turn), np.sin(turn), np.repeat([0.0, -0.5], 12)], 1)
     return bool(scene.distance(place, around).min() > 1.0)
@@ -109,7 +114,7 @@ def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, r
 
 
 def _extent(region: np.ndarray, ground: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """`RenderedView.extent`; `ground`: (H, W, 2), where pixels lie on the map."""
+    """`RenderedView.extent`. ground: (H, W, 2), horizontal world coordinates (x, y) of the pixels, metres."""
     ids = np.arange(region.max() + 1)
     top = ndimage.maximum(height, region, ids)
     low, high = (
@@ -121,12 +126,12 @@ def _extent(region: np.ndarray, ground: np.ndarray, height: np.ndarray) -> np.nd
 
 
 def regions(picture: Photograph) -> np.ndarray:
-    """Class-agnostic regions (H, W) uint16 of a photograph, numbered from 1; 0 is the sky."""
+    """Class-agnostic regions (H, W) uint16 of a photograph, numbered from 1. The sky is 0."""
     thing = picture.instance > 0
     key = np.where(thing, -picture.instance.astype(np.int64), picture.part)
     ground = (picture.part > 0) & (picture.part < 32)
     for part in np.unique(picture.part[ground]):
-        # One class of the ground lies in many places; two sidewalks are two regions.
+        # One ground class may lie in several places: two separate sidewalks are two regions.
         pieces = np.asarray(ndimage.label(picture.part == part)[0])  # type: ignore[index]
         key = np.where(pieces > 0, -(int(part) << 20) - pieces, key)
     solid = picture.depth > 0

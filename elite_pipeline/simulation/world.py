@@ -1,4 +1,4 @@
-"""A procedural world: one winding street with its junctions, lots, parked things and traffic."""
+"""A procedural world: one winding street with junctions, lots, parked vehicles and traffic."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,17 @@ from elite_pipeline.simulation.site import AHEAD, BEHIND, EGO_SPEED, MOVING, Mov
 from elite_pipeline.simulation.traffic import draw_movers
 
 THINGS = frozenset((10, 11, 13, 15, 18, 20, 30, 31, 32, *MOVING.values()))
-"""Raw ids that carry an instance id."""
+"""Raw ids of the classes whose objects have an instance id."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Everything that sensors can see. Triangles are numbered: first those that stand still, then the movers' in turn.
+    """Everything that the sensors can see.
 
-    standing: the mesh in world coordinates, of S of the T triangles; the first `ground_triangles` are the ground.
-    uv (T, 3, 2), material (T,), semantic (T,), tint (T, 3): as in `Mesh`. object: (T,) int32 into the object tables.
+    The T triangles are numbered in this order: first the static ones, then those of each mover in turn.
+    standing: the mesh of the static triangles in world coordinates. Its first `ground_triangles` are the ground.
+    uv (T, 3, 2), material (T,), semantic (T,), tint (T, 3): as in `Mesh`.
+    object: (T,) int32, index into the object tables `instance` and `detail`.
     instance: (O,) uint16, 0 for stuff. detail: (O, 4) float32, see `materials.textured`.
     """
 
@@ -42,15 +44,15 @@ class World:
     instance: np.ndarray
     detail: np.ndarray
     lane: float
-    """The ego vehicle's d, metres; it is at s = EGO_SPEED * time."""
+    """Position d of the ego vehicle, metres. Its s is EGO_SPEED * time."""
 
     def ego(self, time: float) -> np.ndarray:
-        """world_from_vehicle (4, 4) at `time` in seconds: on the ground, x forward, y left, z up."""
+        """Pose world_from_vehicle (4, 4) at `time`, seconds: on the ground; x forward, y left, z up."""
         return self.road.pose(EGO_SPEED * time, self.lane, 0.0, pitched=True)
 
 
 def build_world(rng: np.random.Generator, ranges: Ranges, length: float, duration: float) -> World:
-    """A world in which the ego vehicle may drive `length` metres, with traffic for `duration` seconds."""
+    """A random world: `length` metres of drive for the ego vehicle, with traffic for `duration` seconds."""
     palette = draw_palette(rng, ranges)
     start, stop = -BEHIND, length + AHEAD
     road = draw_centreline(rng, ranges, start, stop)
@@ -67,7 +69,7 @@ def build_world(rng: np.random.Generator, ranges: Ranges, length: float, duratio
 
 
 def _assembled(road: Centreline, ground: Ground, light: Light, site: Site, movers: tuple[Mover, ...]) -> World:
-    """Number objects and triangles."""
+    """Combine all parts into a `World`, and number its objects and triangles."""
     base = ground.mesh(road)
     middle = road.place(road.s.mean(), 0.0, 0.0)
     corners = middle[:2] + 3000 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])

@@ -1,6 +1,7 @@
-"""One module per rule of the DAG, with its name. A stage parses, reads, calls and writes; the maths lives elsewhere.
+"""One module per rule of the DAG, with the name of the rule.
 
-A `main` raises `InputError` where the settings or a file are at fault; `errors.run` shows its message.
+A stage parses arguments, reads, calls library functions and writes. The mathematics is in the library. A `main` raises
+`InputError` where the settings or a file have a fault; `errors.run` shows its message.
 """
 
 import argparse
@@ -10,24 +11,24 @@ from elite_pipeline.config.validation import Model, unflatten, validate
 
 STORES = {
     "frames": "index (Parquet), from index_frames or select_labels",
-    "selected": "index in which only the labels that students use are marked (Parquet), from select_labels",
+    "selected": "index that marks as labelled only the scans whose labels students use (Parquet), from select_labels",
     "projection": "projection store (Zarr), from project_points",
     "pseudo-labels": "pseudo-label store (Zarr), from label_images",
     "targets": "targets store (Zarr), from cache_teacher",
     "superpixels": "superpixel store (Zarr), from segment_images",
 }
-"""Option -> the file of a sequence that it names."""
+"""Option -> the file of a sequence that the option names, for its help text."""
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """An argument parser that also takes the stage's settings as `dotted.key=json` words."""
+    """Return an argument parser that also takes the stage's settings as `dotted.key=json` words."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("settings", nargs="*", metavar="key=json", help="settings, as in config.yaml")
+    result.add_argument("settings", nargs="*", metavar="key=json", help="settings with the keys of config.yaml")
     return result
 
 
 def add_data(stage: argparse.ArgumentParser) -> None:
-    """Add `--data`: where the recordings are."""
+    """Add `--data`: the folder of the recordings."""
     stage.add_argument("--data", type=Path, required=True, help="data/<dataset>, the folder of the recordings")
 
 
@@ -39,9 +40,9 @@ def add_sequence(stage: argparse.ArgumentParser, *stores: str) -> None:
 
 
 def add_sequences(stage: argparse.ArgumentParser, *stores: str, optional: tuple[str, ...] = ()) -> None:
-    """Add `--data` and an option for each of `stores`: the files of several sequences, in one order.
+    """Add `--data` and an option for each of `stores`: the files of several sequences.
 
-    Those of `optional` may be left out, or name nothing.
+    All options list the sequences in the same order. Options in `optional` may be omitted or empty.
     """
     add_data(stage)
     for name in (*stores, *optional):
@@ -52,9 +53,9 @@ def add_sequences(stage: argparse.ArgumentParser, *stores: str, optional: tuple[
 def parse(
     stage: argparse.ArgumentParser, settings_model: type[Model], argv: list[str] | None = None
 ) -> tuple[argparse.Namespace, Model]:
-    """(arguments, settings): `argv` parsed by `stage` (a `parser`), its settings validated as `settings_model`.
+    """Return (arguments, settings): `argv` parsed by `stage`, its settings validated as `settings_model`.
 
-    Raises `InputError` where settings are not valid.
+    stage: the result of `parser`. Raises `InputError` where settings are not valid.
     """
     arguments = stage.parse_intermixed_args(argv)
     return arguments, validate(settings_model, unflatten(arguments.settings), stage.prog)

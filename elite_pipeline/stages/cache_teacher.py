@@ -1,6 +1,6 @@
-"""Cache what a teacher says about one sequence: soft labels of every projected point, features of patches.
+"""Cache a teacher's targets for one sequence: soft labels of every projected point, and features of image patches.
 
-Of an image segmentation network, the classifier that a student may share as well.
+If the teacher is an image segmentation network, also cache the classifier that a student may reuse.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from elite_pipeline.stages import add_sequence, parse, parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, read, ask the teacher, write."""
+    """Parse, read, run the teacher, write."""
     stage = parser(__doc__)
     add_sequence(stage, "frames", "projection")
     stage.add_argument("--adapter", type=Path, required=True, help="from tune_teacher or tune_image_teacher")
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         mass = np.zeros((len(channels), len(classes)))
         seen = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
         seen = [(f, c) for f, c in seen if projection.rows(f, c).start < projection.rows(f, c).stop]
-        # Resumed at a batch and not at an image: what an image is batched with may change its last bits.
+        # Resume at a batch, not at an image: the other images of a batch may change the last bits of the result.
         batches = [seen[k : k + rule.batch] for k in range(0, len(seen), rule.batch)]
         out.keep(patches=patches, mass=mass, **{f"agreement_{s}": a.counts for s, a in enumerate(agreements)})
         for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
@@ -93,7 +93,6 @@ def main(argv: list[str] | None = None) -> None:
         for name, values in classifier.items():
             out.array(name, values)
     print(f"{args.out}: {int(projection.offsets[-1])} points in {len(seen)} images")
-    # A student cannot learn what its teacher does not know.
     for s, agreement in enumerate(agreements):
         print(f"stage {s} at visible labelled points: {agreement}")
 

@@ -1,6 +1,6 @@
 """Compare experiments over several seeds: mean, spread and paired differences of their mIoU.
 
-Writes --out (JSON) and the same name with .md: tables of the experiments, their differences and the classes.
+Writes --out (JSON), and tables of the experiments, their differences and the classes to the same name with .md.
 """
 
 from pathlib import Path
@@ -15,7 +15,10 @@ from elite_pipeline.stages import parse, parser
 
 
 class ComparedExperiment(Compared):
-    """A compared experiment spelt out. oracle: if its teacher is one. labeller: of the teacher's training images."""
+    """A compared experiment with all names resolved.
+
+    oracle: settings of the teacher if it is an oracle. labeller: the labeller of the teacher's training images.
+    """
 
     dataset: Name
     teacher: Name | None
@@ -26,7 +29,10 @@ class ComparedExperiment(Compared):
 
 
 class CompareExperiments(ComparisonSettings):
-    """A comparison of the configuration, its experiments spelt out. teachers, datasets: their sections, on record."""
+    """A comparison with all names of its experiments resolved.
+
+    teachers, datasets: the configuration of each, which the result keeps as a record.
+    """
 
     comparison: Name
     teachers: dict[Name, dict[str, Any]] = Field(default={})
@@ -37,7 +43,7 @@ class CompareExperiments(ComparisonSettings):
 def main(argv: list[str] | None = None) -> None:
     """Parse, read and compare, write."""
     stage = parser(__doc__)
-    stage.add_argument("--results", type=Path, nargs="+", required=True, help="mIoU of each experiment and seed")
+    stage.add_argument("--results", type=Path, nargs="+", required=True, help="mIoU result of each experiment and seed")
     stage.add_argument("--teachers", type=Path, nargs="*", default=[], help="results/<dataset>_<teacher>_points.json")
     stage.add_argument("--out", type=Path, required=True, help="results/<comparison>_comparison.json")
     arguments, settings = parse(stage, CompareExperiments, argv)

@@ -1,7 +1,7 @@
-"""An oracle of one simulated sequence: its truth, corrupted to a stated accuracy, as a teacher's cached targets.
+"""Write the targets of an oracle for one simulated sequence: its ground truth with errors added, to a stated accuracy.
 
-A diagnostic of a simulated world, and never a result of a method. It reads the labels of all scans, whatever a data set
-lets students use.
+The targets have the form of a teacher's cached targets. An oracle is a diagnostic of a simulated world, never a result
+of a method. It reads the labels of all scans, even those that the data set hides from students.
 """
 
 from pathlib import Path
@@ -35,14 +35,14 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{args.projection} holds other frames than {args.frames}. Delete it and run snakemake again.")
     if unlabelled := [frame for frame, known in zip(frames, recorded.index.labelled, strict=True) if not known]:
         raise InputError(
-            f"{args.frames}: {len(unlabelled)} scans are unlabelled, the first is {unlabelled[0]};"
-            " an oracle needs dense truth. Use it on a simulated data set, or on one with missing_labels: false."
+            f"{args.frames}: {len(unlabelled)} scans are unlabelled, the first is {unlabelled[0]}."
+            " An oracle needs dense truth. Use a simulated data set, or one with missing_labels: false."
         )
 
     def truth(f: int) -> tuple[np.ndarray, np.ndarray]:
-        """(labels, instances) of the projected points of frame index `f`.
+        """Return (labels, instances) of the projected points of frame index `f`.
 
-        Raises `InputError` where one of them is not in the scan.
+        Raises `InputError` where a projected point is not in the scan.
         """
         point = projection.read("point", projection.frame_rows(f))
         if len(point) and point.max() >= recorded.index.points[f]:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
             mass += class_mass(logits[visible])
             agreement.add(labels[visible], answers[visible])
         out.array("mass", mass)
-    print(f"{args.out}: {int(projection.offsets[-1])} points of an oracle with accuracy {settings.accuracy:g}")
+    print(f"{args.out}: {int(projection.offsets[-1])} points, oracle with accuracy {settings.accuracy:g}")
     print(f"at visible labelled points: {agreement}")
 
 

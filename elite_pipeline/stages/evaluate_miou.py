@@ -1,9 +1,9 @@
-"""Score a student by the official SemanticKITTI protocol: whole scans, every point labelled, one pass.
+"""Score a student by the official SemanticKITTI protocol: whole scans, every labelled point, a single pass.
 
-A student without labels knows its teacher's classes alone, who may know fewer: `miou_known` is the mean IoU over those,
-`miou` over all. They are equal where it knows all.
-With votes=12, another number: test-time augmentation, the logits of 12 passes summed, which the result says.
-Writes --out (JSON) and the same name with .md: a table of the classes.
+`miou` is the mean IoU over all classes. `miou_known` is the mean over the classes that the student can know: without
+labels it knows only the classes of its teacher, which may be fewer. The two are equal where the student knows all.
+With votes=12 the score uses test-time augmentation, the sum of the logits of 12 passes, and the result says so.
+Writes --out (JSON), and a table of the classes to the same name with .md.
 """
 
 from pathlib import Path
@@ -16,7 +16,11 @@ from elite_pipeline.stages import add_sequences, parse, parser
 
 
 class ExperimentToEvaluate(Section):
-    """teacher: of the experiment, if it has one. oracle: if that teacher is one. votes: passes; None: a single one."""
+    """The settings of this stage.
+
+    teacher: name of the experiment's teacher, if any. oracle: settings of the teacher if it is an oracle. votes: number
+    of passes with test-time augmentation; None: a single pass without it.
+    """
 
     teacher: Name | None = None
     oracle: Oracle | None = None
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     recordings = open_recorded(arguments.data, arguments.frames)
     scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
     if not scans:
-        raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: there is nothing to score")
+        raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: give sequences with labels")
     for path, recorded in zip(arguments.frames, recordings, strict=True):
         classes.check_same(recorded.index.classes, arguments.model, path)
     confusion = Confusion(classes)

@@ -1,9 +1,9 @@
-"""Compare the labellers: ELiTe's SAM-PLG, the default one and the nearest labelled pixel at the same coverage.
+"""Compare the labellers: ELiTe's SAM-PLG, the default labeller, and the nearest labelled pixel at the same coverage.
 
-Each is given all labelled points of an image, then 20, 5 and 1 % of them, and scored against the dense truth, or where
-a data set has none against points held out. Writes --out (JSON), the same name with .md, and --gallery: the pictures of
-the images in which the default labeller does worst, for plot_pseudo_labels. Each labeller is timed alone, after an
-image that does not count: with SAM's encoder, without reading the image.
+Each labeller gets all labelled points of an image, then 20, 5 and 1 % of them. It is scored against the dense truth, or
+against held-out points where a data set has no dense truth. Writes --out (JSON), a table to the same name with .md, and
+--gallery: the images in which the default labeller does worst, for plot_pseudo_labels. Each labeller is timed alone,
+after a warm-up image. The time includes SAM's encoder and excludes reading the image.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     stage = parser(__doc__)
     stage.add_argument("--dataset", required=True)
     add_sequences(stage, "frames", "projection")
-    stage.add_argument("--gallery", type=Path, required=True, help="NPZ to write")
+    stage.add_argument("--gallery", type=Path, required=True, help="NPZ of the worst images to write")
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
     args, settings = parse(stage, LabellersToEvaluate, argv)
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     for k, load in enumerate(progress(views, label=f"evaluate_pseudo_labels {args.dataset}")):
         view = load()
         shown, reference = benchmark.split(view, settings.seed, held_out)
-        if k == 0:  # imports and first allocations, before any clock counts
+        if k == 0:  # warm-up: imports and first allocations are not timed
             benchmark.compare(labellers, benchmark.thinned(view, shown, 1.0), view.image, reference)
         for share in benchmark.SHARES:
             points = benchmark.thinned(view, shown, share)

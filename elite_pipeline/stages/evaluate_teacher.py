@@ -1,8 +1,8 @@
-"""Score a teacher's cached answers at the projected points of the training scans that have labels at all.
+"""Score a teacher's cached soft labels at the projected points of all training scans that have labels.
 
-All of these scans, those whose labels students use, and the others, whose labels are read here to evaluate the teacher
-and for nothing else. Points that are visible and labelled; one that two cameras see counts twice. Class 0 is never
-predicted. Works alike for teachers and oracles. Writes --out (JSON) and the same name with .md.
+There are two groups of scans: those whose labels students use, and the others, whose labels are read only here, to
+evaluate the teacher. Scored points are visible and labelled; a point that two cameras see counts twice. Class 0 is
+never predicted. Teachers and oracles are scored in the same way. Writes --out (JSON) and the same name with .md.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, read, compare, write."""
     stage = parser(__doc__)
     stage.add_argument("--dataset", required=True)
-    stage.add_argument("--teacher", required=True, help="its name, or an oracle's")
+    stage.add_argument("--teacher", required=True, help="name of the teacher or oracle")
     add_sequences(stage, "frames", "selected", "projection", "targets")
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
     args, _ = parse(stage, Section, argv)
@@ -37,15 +37,16 @@ def main(argv: list[str] | None = None) -> None:
     for path in args.targets:
         if "logits" not in store.open_store(path, "targets"):
             raise InputError(
-                f"{path} holds no soft labels, so that there is nothing to score: add logits to cache_teacher.targets"
-                f" of teacher {args.teacher}, if anything taught it classes"
+                f"{path} holds no soft labels to score. Add logits to cache_teacher.targets of the teacher"
+                f" {args.teacher}, if it was trained to predict classes"
             )
     for path, chosen, recorded in zip(args.selected, selected, sequences, strict=True):
         if chosen.frames != recorded.index.frames:
             raise InputError(f"{path} holds other frames than the sequence. Delete it and run snakemake again.")
     if len(stages := {recorded.stages for recorded in sequences}) > 1:
         raise InputError(
-            f"{', '.join(map(str, args.targets))} have {stages} stages: delete them and run snakemake again"
+            f"{', '.join(map(str, args.targets))} differ in their number of stages, {stages}."
+            " Delete them and run snakemake again."
         )
     scans = [
         (recorded, f, "labelled" if chosen.labelled[f] else "unlabelled")
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     summaries = {group: quality.summary() for group, quality in found.items()}
     if summaries["all"] is None:
         raise InputError(
-            f"no visible point of {', '.join(map(str, args.frames))} has a label: there is nothing to score."
-            " Copy labels of some training scans."
+            f"no visible point of {', '.join(map(str, args.frames))} has a label."
+            " Add the labels of some training scans to score a teacher."
         )
     attributes = store.open_store(args.targets[0], "targets").attrs
     result = {

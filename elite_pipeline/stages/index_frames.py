@@ -1,4 +1,4 @@
-"""Check every file of one sequence and write its index of frames. All faults come in one report."""
+"""Check every file of one sequence and write the index of its frames. One report lists all faults."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, check, write."""
     stage = parser(__doc__)
     add_data(stage)
-    stage.add_argument("--sequence", required=True, help="the sequence's name")
+    stage.add_argument("--sequence", required=True, help="name of the sequence")
     stage.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     args, settings = parse(stage, IndexFrames, argv)
 

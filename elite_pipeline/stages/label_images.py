@@ -1,4 +1,4 @@
-"""Spread the labels of one sequence's projected points over its images: dense pseudo-labels."""
+"""Make dense pseudo-labels: spread the labels of one sequence's projected points over its images."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     recording = frames.source.open(args.data)
     projection = store.Projection(args.projection)
     largest = tuple(np.max([frames.sizes[camera].max(axis=0) for camera in projection.cameras], axis=0))
-    # Where labels are few, most sequences have none: SAM is loaded only for those that do.
+    # With few labels most sequences have none, so SAM is loaded only for sequences that have some.
     label_image = build_labeller(settings) if frames.labelled.any() else None
     against_truth = Confusion(frames.classes)
 

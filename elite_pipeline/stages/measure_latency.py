@@ -1,7 +1,7 @@
-"""Time a student against the budget of 24 Hz: one scan at a time, from points in memory to a label for every point.
+"""Measure a student's latency against the budget of 24 Hz, one scan at a time.
 
-Writes --out (JSON, with every sample) and the same name with .md: a table of the phases. Without a GPU it runs on the
-CPU and says so in `device`.
+The latency is the time from points in memory to a label for every point. Writes --out (JSON, with every sample), and a
+table of the phases to the same name with .md. Without a GPU the stage runs on the CPU; `device` in the result says so.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     stage = parser(__doc__)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     add_sequences(stage, "frames")
-    stage.add_argument("--threads", type=int, help="CPU threads (default: as many as the process may use)")
+    stage.add_argument("--threads", type=int, help="number of CPU threads (default: all CPUs that the process may use)")
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_latency.json")
     arguments, settings = parse(stage, MeasureLatency, argv)
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
     half = settings.precision == "16-true"
     if half and not torch.cuda.is_available():
-        raise InputError("measure_latency.precision 16-true needs a GPU, and there is none: write 32-true")
+        raise InputError("measure_latency.precision 16-true needs a GPU, but no GPU was found: use 32-true")
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     predictor = Predictor.load(arguments.model, half=half)
     recordings = open_recorded(arguments.data, arguments.frames)

@@ -1,4 +1,4 @@
-"""Draw a comparison: the experiments with their seeds, what each has over another, and on which classes."""
+"""Draw a comparison: the mIoU of each experiment and seed, the differences, and the differences per class."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""Look inside a student: does its domain-adaptation module bring 3D features close to the image teacher's 2D ones?
+"""Measure whether a student's domain-adaptation module brings 3D features closer to the image teacher's 2D features.
 
-Rows are image patches of labelled scans; labels choose and score them, and nothing learns from them. Writes --out
-(JSON), and the same name with .md (a table) and .png (t-SNE of 2D, 3D before and 3D after the module together).
+A row is an image patch of a labelled scan. Labels are used to choose and score the rows; nothing learns from them.
+Writes --out (JSON), a table to the same name with .md, and to the same name with .png one t-SNE of three sets of
+features: 2D, 3D before the module and 3D after the module.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import add_sequences, parse, parser
 
 ROWS = 100
-"""Fewest patches that say anything."""
+"""Least number of patches for a meaningful result."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     network = trained["network"]
     if network.get("adaptation") is None:
         raise InputError(
-            f"{arguments.model}: this student has no domain-adaptation module to look at. Give it one with"
-            " students.<name>.network.adaptation (and .embedding) in config.yaml, and train it again."
+            f"{arguments.model}: this student has no domain-adaptation module. Add one with"
+            " students.<name>.network.adaptation (and .embedding) in config.yaml, and train the student again."
         )
     recordings = open_recorded(arguments.data, arguments.frames, arguments.projection, arguments.targets)
     of_teacher = trained["settings"]["losses"]["stages"][-1]
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
             raise InputError(
                 f"{path}: {recorded.stages} stages of features of {recorded.feature_channels} channels, but"
                 f" {arguments.model} learns stage {of_teacher} and has {network['embedding']} (network.embedding)."
-                " Give the targets of the teacher that taught this student."
+                " Give the targets that this student was trained with."
             )
     if sum(recorded.index.labelled.sum() for recorded in recordings) < 2:
         raise InputError(
@@ -64,9 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     if len(patches) < ROWS or len(np.unique(patches.scan)) < 2 or settings.perplexity >= 3 * len(patches):
         raise InputError(
             f"{', '.join(map(str, arguments.frames))}: {len(patches)} patches with labels in"
-            f" {len(np.unique(patches.scan))} scans, but it takes {ROWS} at least, of two scans, and more than a third"
-            f" of plot_embedding.perplexity, which is {settings.perplexity:g}. Give more labelled scans that a camera"
-            " saw, or a lower perplexity."
+            f" {len(np.unique(patches.scan))} scans. At least {ROWS} patches of two scans are needed, and more than a"
+            f" third of plot_embedding.perplexity, which is {settings.perplexity:g}. Give more labelled scans with"
+            " images, or a lower perplexity."
         )
     counts = np.bincount(patches.classes, minlength=len(classes))
     result = {

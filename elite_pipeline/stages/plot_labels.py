@@ -1,4 +1,4 @@
-"""Draw sparse labels, pseudo-labels and dense truth side by side: one frame of each of the first sequences."""
+"""Draw sparse labels, pseudo-labels and dense truth side by side, for frames of the first sequences."""
 
 from pathlib import Path
 

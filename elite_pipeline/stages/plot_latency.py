@@ -1,4 +1,4 @@
-"""Draw the latency of every phase of a latency result against the budget."""
+"""Draw the latency of every phase in a latency result, and the budget."""
 
 import json
 from pathlib import Path

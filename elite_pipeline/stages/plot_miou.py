@@ -1,4 +1,4 @@
-"""Draw IoU per class and the confusion matrix of an mIoU result."""
+"""Draw the IoU per class and the confusion matrix of an mIoU result."""
 
 import json
 from pathlib import Path

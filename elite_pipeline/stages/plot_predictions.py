@@ -1,4 +1,4 @@
-"""Draw prediction, truth and errors of validation scans from above."""
+"""Draw predictions, truth and errors of validation scans in bird's-eye view."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
         recording = known.source.open(args.data)
         scans += [(recording, name) for name, has in zip(known.frames, known.labelled, strict=True) if has]
     if not scans:
-        raise InputError(f"no scan of {', '.join(map(str, args.frames))} is labelled, so there is no truth to draw")
+        raise InputError(f"no scan of {', '.join(map(str, args.frames))} is labelled: give sequences with labels")
     rows = []
     for recording, frame in scans[:: max(1, len(scans) // SCANS)][:SCANS]:
         points = recording.points(frame)

@@ -1,4 +1,4 @@
-"""Draw LiDAR points over the image, by class and by depth: on the first frame that has an image."""
+"""Draw LiDAR points by class and by depth over the first frame that has an image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Draw how good the labellers are with fewer and fewer points, and the images in which the default one does worst."""
+"""Draw the quality of the labellers over the share of points, and the worst images of the default labeller."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,9 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, read, draw."""
     stage = parser(__doc__)
     stage.add_argument("--result", type=Path, required=True, help="results/<dataset>_pseudo_labels.json")
-    stage.add_argument("--gallery", type=Path, required=True, help="pictures of its worst images")
+    stage.add_argument(
+        "--gallery", type=Path, required=True, help="NPZ of the worst images, from evaluate_pseudo_labels"
+    )
     stage.add_argument("--out", type=Path, required=True, help="PNG of the curves to write")
     stage.add_argument("--worst", type=Path, required=True, help="PNG of the worst images to write")
     args, _ = parse(stage, Section, argv)
@@ -23,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     labellers.plot_curves(args.out, json.loads(args.result.read_text()))
     rows, classes = read_gallery(args.gallery)
     if not rows:
-        raise InputError(f"{args.gallery} has no image that the default labeller covers: see coverage in {args.result}")
+        raise InputError(f"{args.gallery} has no image that the default labeller covers. See coverage in {args.result}")
     labellers.plot_worst(args.worst, rows, classes)
 
 

@@ -1,16 +1,16 @@
-"""Label your own LiDAR scans with a trained student; its folder is all that is needed.
+"""Label your own LiDAR scans with a trained student. You need only the student's folder.
 
     python -m elite_pipeline.stages.predict_scans --model models/demo scan.bin more/*.bin folder/ --out labels/
 
-A scan is a .bin of float32 x, y, z (metres; x forward, y left, z up) and remission, one point after another. Its label
-file has one uint32 a point, in the same order: raw ids of the class table that the student learnt. Under
---out, which is made where it is missing,
+A scan is a .bin file of float32 x, y, z (metres; x forward, y left, z up) and remission, point after point. Its label
+file has one uint32 per point, in the same order: the raw ids of the student's class table. Label files go under --out,
+which is created if it is missing:
 
     scan.bin                      becomes  scan.label
-    folder/, with run/scan.bin    becomes  run/scan.label, for every .bin in the folder or below
-    08/, with velodyne/scan.bin   becomes  sequences/08/predictions/scan.label, as the official evaluation wants it
+    folder/, with run/scan.bin    becomes  run/scan.label, for every .bin file in the folder or below
+    08/, with velodyne/scan.bin   becomes  sequences/08/predictions/scan.label, the layout of the official evaluation
 
-Label files of these names are replaced. The same from Python, with numpy as np, `Predictor` of
+Existing label files of these names are replaced. To do the same in Python, with numpy as np and `Predictor` from
 elite_pipeline.student.model:
 
     predict = Predictor.load("models/demo")
@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, read, predict, write."""
     stage = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stage.add_argument("scans", type=Path, nargs="+", help="files or folders of .bin scans")
-    stage.add_argument("--model", type=Path, required=True, help="models/<experiment>")
-    stage.add_argument("--out", type=Path, required=True, help="folder of the label files")
-    stage.add_argument("--device", help="cpu, cuda, cuda:1 ...; by default a GPU where there is one")
+    stage.add_argument("--model", type=Path, required=True, help="folder of the student, models/<experiment>")
+    stage.add_argument("--out", type=Path, required=True, help="folder to write the label files to")
+    stage.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one, else the CPU)")
     args = stage.parse_intermixed_args(argv)
 
     from elite_pipeline.deploy.predict import read_scan
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         torch.empty(0, device=args.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--device {args.device}: {reason}. Try --device cpu, or leave it out.") from None
+        raise InputError(f"--device {args.device}: {reason}. Use --device cpu, or omit --device.") from None
     predict = Predictor.load(args.model, args.device)
     labelled = 0
     for path, scan in progress(scans.items(), label="predict_scans", unit="scan"):

@@ -1,4 +1,4 @@
-"""Remake the packaged `sam_tiny` weights: SAM with a small encoder, trained on views of random simulated places."""
+"""Train the packaged `sam_tiny` weights again: SAM with a small encoder, on views of random simulated places."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ def main(argv: list[str] | None = None) -> None:
     stage = stages.parser(__doc__)
     stage.add_argument("--run", type=Path, required=True, help="folder of rendered views and resumable checkpoints")
     stage.add_argument("--out", type=Path, default=PACKAGED, help=".safetensors to write (default: the packaged one)")
-    stage.add_argument("--processes", type=int, default=2, help="that render views")
+    stage.add_argument("--processes", type=int, default=2, help="number of processes that render views")
     arguments, settings = stages.parse(stage, PretrainSam, argv)
     if settings.class_names and arguments.out == PACKAGED:
-        raise errors.InputError("class_names=true makes a control and no packaged weights: name another --out")
+        raise errors.InputError("class_names=true trains a control, not packaged weights: give another --out")
 
     import torch
 

@@ -1,7 +1,8 @@
 """Pre-train a student's backbone on unlabelled scans: InfoNCE against a frozen image encoder's cached features (UDAKD).
 
-Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
-bit for bit. All lists go in one order. Writes backbone.safetensors, module.safetensors, config.json and training.jsonl.
+After an interruption, run the stage again: it resumes from the last checkpoint in --run and ends with the same weights,
+bit for bit on a CPU. All lists must name the sequences in the same order. Writes backbone.safetensors,
+module.safetensors, config.json and training.jsonl to --out.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     stage = parser(__doc__)
     add_sequences(stage, "frames", "projection", "targets", optional=("superpixels",))
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
-    stage.add_argument("--out", type=Path, required=True, help="cache/pretrained/<pretraining>")
+    stage.add_argument("--out", type=Path, required=True, help="folder to write, cache/pretrained/<pretraining>")
     arguments, settings = parse(stage, StudentToPretrain, argv)
 
     import os
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     began = time.perf_counter()
     level = settings.contrast.level
     if (level == "superpixel") != bool(arguments.superpixels):
-        raise InputError(f"contrast.level is {level}: give --superpixels with superpixel, and only then")
+        raise InputError(f"contrast.level is {level}: give --superpixels if the level is superpixel, and only then")
     files = (arguments.data, arguments.frames, arguments.projection, arguments.targets, arguments.superpixels)
     examples = Examples(open_recorded(*files, labels=False), features=True)
     task = contrast.Contrasting(examples, settings)

@@ -1,4 +1,4 @@
-"""Project every scan of one sequence into its cameras: points to pixels, depth, visibility."""
+"""Project every scan of one sequence into its cameras. For each point: pixel, depth and visibility."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     frames = index.read(args.frames)
     recording = frames.source.open(args.data)
     if unseen := sorted(recording.cameras.keys() - frames.sizes.keys()):
-        raise InputError(f"{args.frames}: indexed without {', '.join(unseen)}; only sequences in train: need images")
+        raise InputError(f"{args.frames}: no {', '.join(unseen)} in this index. Only sequences in train: have images")
     names, rule = sorted(recording.cameras), settings.project_points
     intrinsics = {name: recording.camera(name, frames.frames[0]).intrinsics.tolist() for name in names}
     counts, shown, camera_from_lidar = [0], 0, []
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
                 counts.append(len(point))
                 shown += int(seen.sum())
         out.array("offsets", np.cumsum(counts, dtype=np.int64))
-        # For each frame: where the camera's shutter and the LiDAR differ in time, the motion between is in it.
+        # One per frame: it includes the motion between the times of the camera's shutter and of the LiDAR.
         out.array("camera_from_lidar", np.stack(camera_from_lidar).reshape(len(frames.frames), len(names), 4, 4))
     total = sum(counts)
     print(f"{args.out}: {total} projected points, {shown} visible ({shown / max(total, 1):.1%})")

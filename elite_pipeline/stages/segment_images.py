@@ -1,4 +1,4 @@
-"""Divide the images of one sequence into superpixels, and note in which of them each projected point lies."""
+"""Divide the images of one sequence into superpixels, and store the superpixel of each projected point."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     if projection.frames != frames.frames:
         raise InputError(f"{args.projection} has other frames than {args.frames}. Delete it and run snakemake again.")
     images = [(f, c) for f in range(len(frames.frames)) for c in range(len(projection.cameras))]
-    # Onto an image that a camera did not take, nothing is projected.
+    # No point is projected onto an image that a camera did not take.
     images = [(f, c) for f, c in images if projection.rows(f, c).start < projection.rows(f, c).stop]
     counted = np.zeros(1, dtype=np.int64)
     with store.create(

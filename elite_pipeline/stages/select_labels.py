@@ -1,4 +1,4 @@
-"""Few labels: the index of one training sequence in which only the scans that were chosen are labelled."""
+"""Write an index of one training sequence that marks only the chosen scans as labelled."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from elite_pipeline.stages import parse, parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, read, choose among all sequences, write the one."""
+    """Parse, read, choose scans among all sequences, write one index."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence", required=True, help="the sequence to write")
-    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of the training split")
+    stage.add_argument("--sequence", required=True, help="the sequence whose index is written")
+    stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of all training sequences")
     stage.add_argument("--out", type=Path, required=True, help="index to write")
     arguments, settings = parse(stage, LabelsToSelect, argv)
 

@@ -1,4 +1,4 @@
-"""Simulate one drive of the demo: scans, labels, images, calibration and poses in SemanticKITTI's layout, and truth.
+"""Simulate one drive of the demo, in SemanticKITTI's layout: scans, labels, images, calibration, poses and dense truth.
 
     python -m elite_pipeline.stages.simulate_drive --sequence 00 --out data/demo/sequences/00 \
         seed=7 frames=40 spacing=6.0 beams=64 columns=1024 image_width=512 image_height=160
@@ -12,12 +12,12 @@ from elite_pipeline.stages import parse, parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the drive; the folder `--out` appears when it is whole."""
+    """Write the drive. The folder `--out` appears only when it is complete."""
     stage = parser(__doc__)
     stage.add_argument(
-        "--sequence", required=True, help="its name; with the seed, it says which place to drive through"
+        "--sequence", required=True, help="name of the sequence; name and seed determine the simulated place"
     )
-    stage.add_argument("--out", required=True, type=Path, help="folder of the sequence")
+    stage.add_argument("--out", required=True, type=Path, help="folder of the sequence to write")
     arguments, settings = parse(stage, SimulateDrive, argv)
 
     from elite_pipeline.simulation import write_drive

@@ -1,9 +1,9 @@
-"""Simulate labelled images of random places, on which an image segmentation network is trained.
+"""Simulate labelled images of random places, to train an image segmentation network.
 
     python -m elite_pipeline.stages.simulate_images --out data/worlds --processes 2 \
         seed=40000 worlds=100 views_per_world=4 image_width=512 image_height=160 unknown='["bicycle"]'
 
-A run that was killed goes on after its last whole world.
+A killed run resumes after its last complete world.
 """
 
 from pathlib import Path
@@ -16,17 +16,20 @@ from elite_pipeline.stages import parse, parser
 
 
 class ImagesToSimulate(SimulateImages):
-    """What `simulate_images` reads: that, the class table of its labels, and the classes that these leave out."""
+    """The settings of this stage.
+
+    classes: the class table of the labels. unknown: names of classes that are left unlabelled.
+    """
 
     classes: str
     unknown: list[str] = Field(default=[])
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the images; the folder `--out` appears when it is whole."""
+    """Write the images. The folder `--out` appears only when it is complete."""
     stage = parser(__doc__)
-    stage.add_argument("--out", required=True, type=Path, help="data/<image_set>, of images/ and labels/")
-    stage.add_argument("--processes", type=int, default=1, help="that render worlds")
+    stage.add_argument("--out", required=True, type=Path, help="data/<image_set>, gets images/ and labels/")
+    stage.add_argument("--processes", type=int, default=1, help="number of processes that render worlds")
     arguments, settings = parse(stage, ImagesToSimulate, argv)
 
     from elite_pipeline.datasets.classes import class_table
@@ -34,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
 
     classes = class_table(settings.classes)
     if strange := sorted(set(settings.unknown) - set(classes.evaluated)):
-        raise InputError(f"unknown names {strange}, which are no classes; those are {', '.join(classes.evaluated)}")
+        raise InputError(f"unknown: {strange} are not classes. Choose from {', '.join(classes.evaluated)}")
     images = SimulateImages(**settings.model_dump(exclude={"unknown", "classes"}))
     write_images(arguments.out, images, settings.unknown, classes, processes=arguments.processes)
     print(f"{arguments.out}: {images.worlds * images.views_per_world} images of {images.worlds} places")

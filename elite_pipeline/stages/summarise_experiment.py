@@ -1,4 +1,4 @@
-"""Write the one page that `make demo` ends with: mIoU table, latency line, where the figures lie."""
+"""Write the summary page at the end of `make demo`: mIoU table, latency, and the paths of the figures."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,10 @@ from elite_pipeline.stages import parse, parser
 
 
 class SummariseExperiment(Section):
-    """What the page says of the configuration. labeller: null where no teacher was tuned on pseudo-labels."""
+    """The parts of the configuration that the page states.
+
+    labeller: null where no teacher was tuned on pseudo-labels.
+    """
 
     labeller: str | None
 
@@ -17,7 +20,7 @@ class SummariseExperiment(Section):
 def main(argv: list[str] | None = None) -> None:
     """Parse, read, write."""
     stage = parser(__doc__)
-    stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.md, which opens the page")
+    stage.add_argument("--miou", type=Path, required=True, help="results/<experiment>_miou.md, the start of the page")
     stage.add_argument("--latency", type=Path, required=True, help="results/<experiment>_latency.json")
     stage.add_argument("--points", type=Path, nargs="?", help="results/<dataset>_<teacher>_points.json")
     stage.add_argument("--figures", type=Path, nargs="+", required=True, help="figures to list")
@@ -30,13 +33,13 @@ def main(argv: list[str] | None = None) -> None:
     verdict = "meets" if latency["hz"] >= latency["budget_hz"] else "misses"
     total = latency["phases"]["total"]
     points = teacher_lines(json.loads(args.points.read_text())) if args.points else []
-    labels = f"pseudo-labels: by the labeller '{settings.labeller}'; evaluate_pseudo_labels compares them"
+    labels = f"pseudo-labels: labeller '{settings.labeller}'; the rule evaluate_pseudo_labels compares the labellers"
     lines = [
         args.miou.read_text().strip(),
         "",
-        f"latency: {total['p50']:.1f} ms per scan at the median, {total['p99']:.1f} ms at the 99th percentile:"
-        f" {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
-        f" ({latency['budget_ms']:.1f} ms) on {latency['device']}",
+        f"latency: {total['p50']:.1f} ms per scan at the median, {total['p99']:.1f} ms at the 99th percentile."
+        f" The median is {latency['hz']:.1f} Hz, which {verdict} the budget of {latency['budget_hz']:.0f} Hz"
+        f" ({latency['budget_ms']:.1f} ms). Device: {latency['device']}",
         "",
         *([labels, ""] if settings.labeller else []),
         *(f"teacher: {line}\n" for line in points),

@@ -1,8 +1,9 @@
-"""Train a student from scans, their labels and the teacher's cached answers; no image and no teacher is touched.
+"""Train a student on scans, their labels and the teacher's cached targets, without images and without the teacher.
 
-Started again after an interruption, it goes on from the last checkpoint in --run and ends in the same weights, on a CPU
-bit for bit. --frames, --projection and --targets go in one order; without --projection and --targets it
-trains from labels alone. Writes student.safetensors, config.json and training.jsonl to --out.
+After an interruption, run the stage again: it resumes from the last checkpoint in --run and ends with the same weights,
+bit for bit on a CPU. --frames, --projection and --targets must name the sequences in the same order. Without
+--projection and --targets the stage trains on labels alone. Writes student.safetensors, config.json and training.jsonl
+to --out.
 """
 
 from pathlib import Path
@@ -17,9 +18,9 @@ def main(argv: list[str] | None = None) -> None:
 
     stage = parser(__doc__)
     add_sequences(stage, "frames", optional=("projection", "targets"))
-    stage.add_argument("--pretrained", type=Path, nargs="?", help="a backbone to begin with: cache/pretrained/<name>")
+    stage.add_argument("--pretrained", type=Path, nargs="?", help="pre-trained backbone: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
-    stage.add_argument("--out", type=Path, required=True, help="models/<experiment>")
+    stage.add_argument("--out", type=Path, required=True, help="folder to write, models/<experiment>")
     arguments, settings = parse(stage, StudentSettings, argv)
 
     import shutil

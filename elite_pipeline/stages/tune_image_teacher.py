@@ -1,10 +1,10 @@
-"""Train an image segmentation network on a folder of labelled images: adapters on an encoder, and one fused head.
+"""Train an image segmentation network on a folder of labelled images: adapters in an encoder, and one fused head.
 
     python -m elite_pipeline.stages.tune_image_teacher --images data/worlds --out cache/image_teachers/fskd_tiny \
         held_out=0.1 encoder='"sam_tiny"' longest_side=512 upscaler=64 ...
 
-The last images by name are held out, to measure it. Resumable: a run that was killed goes on from its last checkpoint
-in `<out>.run/`.
+The last images by name are held out to measure the network. A killed run resumes from its last checkpoint in
+`<out>.run/`.
 """
 
 import os
@@ -20,7 +20,10 @@ from elite_pipeline.stages import parse, parser
 
 
 class ImageTeacherToTune(TeacherToTune):
-    """What `tune_image_teacher` reads: the teacher's settings, and the share of images that it is measured on."""
+    """The settings of this stage.
+
+    They add to the teacher's settings: held_out, the share of images to measure on, and classes, the class table.
+    """
 
     held_out: Annotated[float, Field(gt=0, lt=1)]
     classes: str
@@ -33,9 +36,9 @@ class ImageTeacherToTune(TeacherToTune):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Check the images, tune, measure on those held out, write."""
+    """Check the images, tune, measure on the held-out images, write."""
     stage = parser(__doc__)
-    stage.add_argument("--images", type=Path, required=True, help="data/<image_set>, of images/ and labels/")
+    stage.add_argument("--images", type=Path, required=True, help="data/<image_set>, with images/ and labels/")
     stage.add_argument("--out", type=Path, required=True, help="folder of the tuned teacher to write")
     args, settings = parse(stage, ImageTeacherToTune, argv)
 
@@ -55,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     known = tuning.class_pixels(first) > 0
     known[IGNORE] = False
     if not known.any():
-        raise InputError(f"{args.images}/labels: nothing is labelled but in the last {len(last)}. Add labels.")
-    made_by = provenance(settings, *([] if settings.checkpoint else [PACKAGED]))  # a checkpoint is known by its sha256
+        raise InputError(f"{args.images}/labels: no labels outside the last {len(last)} images. Add labels.")
+    made_by = provenance(settings, *([] if settings.checkpoint else [PACKAGED]))  # settings hold a checkpoint's sha256
     made_by["inputs"][str(args.images)] = folder.crc32
     code = sources.digest("tune_image_teacher")
     runs = args.out.with_name(args.out.name + ".run")

@@ -1,7 +1,7 @@
-"""Tune the teacher on the pseudo-labels of the training sequences: adapters on SAM's image encoder, and 2D heads.
+"""Tune the teacher on the pseudo-labels of the training sequences: adapters in SAM's image encoder, and 2D heads.
 
-Resumable: a run that was killed goes on from its last checkpoint in `run/` beside the output. With 0 steps nothing is
-learnt: the encoder's features are standardised over all images, for which neither labels nor pseudo-labels are needed.
+A killed run resumes from its last checkpoint in `run/` beside the output. With 0 steps nothing is learnt: the encoder's
+features are standardised over all images, which needs neither labels nor pseudo-labels.
 """
 
 import os
@@ -32,10 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     kind = "stages" if settings.tune_teacher.steps else "frozen"
     if kind == "stages" and len(args.pseudo_labels) != len(args.frames):
         raise InputError(
-            f"{len(args.pseudo_labels)} stores after --pseudo-labels for {len(args.frames)} sequences: name one each"
+            f"--pseudo-labels names {len(args.pseudo_labels)} stores for {len(args.frames)} sequences: give one each"
         )
     images = LabelledImages(args.data, args.frames, args.projection, args.pseudo_labels, unlabelled=kind == "frozen")
-    packaged = [] if settings.checkpoint else [PACKAGED]  # a checkpoint is known by its sha256
+    packaged = [] if settings.checkpoint else [PACKAGED]  # the settings hold a checkpoint's sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
     code = sources.digest("tune_teacher")
     run_folder = args.out.parent / "run" / storage.fingerprint(made_by["settings"], made_by["inputs"], code)

@@ -1,6 +1,6 @@
-"""Write the model card of a trained student: what it is, what it learnt from, its measured numbers, how to use it.
+"""Write the model card of a trained student: description, training data, measured numbers and use.
 
-The last file that makes models/<experiment>/ complete, since its numbers are measured after training. Writes --out.
+The card is the last file of models/<experiment>/, since its numbers are measured after training. Writes --out.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from elite_pipeline.stages import parse, parser
 
 
 class WriteCard(Section):
-    """What the card says of the configuration."""
+    """The parts of the configuration that the card states."""
 
     teacher: Name | None
     simulated: bool

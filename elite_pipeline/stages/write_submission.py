@@ -1,4 +1,4 @@
-"""Label every scan of the test sequences and pack the zip that SemanticKITTI's benchmark takes (single-scan task)."""
+"""Label every scan of the test sequences and write the zip for SemanticKITTI's benchmark (single-scan task)."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_submission.zip")
     args, _ = parse(stage, Section, argv)
     if not args.frames:
-        raise InputError("no sequence to submit: name the unlabelled ones under test: of the data set in config.yaml")
+        raise InputError("no sequence to submit: list unlabelled sequences under test: of the data set in config.yaml")
 
     from elite_pipeline.datasets.semantickitti import BENCHMARK
     from elite_pipeline.deploy import submission
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB, every entry checked")
     if sorted(points) != BENCHMARK:
         print(
-            f"warning: SemanticKITTI's benchmark takes sequences {', '.join(BENCHMARK)}, all of them and no"
-            f" other; this file has {', '.join(sorted(points))}, and would be refused there"
+            f"warning: SemanticKITTI's benchmark requires exactly the sequences {', '.join(BENCHMARK)}."
+            f" This file has {', '.join(sorted(points))}, so the benchmark would reject it"
         )
 
 

@@ -1,8 +1,8 @@
-"""The domain-adaptation module of UDAKD and FSKD (arXiv 2509.00379): features of points -> features as of an image.
+"""The domain-adaptation module of UDAKD and FSKD (arXiv 2509.00379): point features -> image-like features.
 
-Its layers are the self-calibrated convolutions of SCNet (CVPR 2020), lifted to sparse voxels: a convolution on the same
-voxels for each of theirs, a mean over occupied voxels for their average pooling, and for their upsampling, which takes
-the nearest, what the wider voxel around says.
+Its layers are the self-calibrated convolutions of SCNet (CVPR 2020), transferred to sparse voxels. Each convolution
+becomes a convolution whose output voxels are its input voxels. Average pooling becomes a mean over occupied voxels.
+Nearest-neighbour upsampling becomes a copy of the features of the wider voxel around each voxel.
 """
 
 import torch
@@ -18,9 +18,10 @@ from elite_pipeline.student.voxels import Pyramid
 class SelfCalibrated(nn.Module):
     """y = x + BN(W [a, b]) with a = K1(A x), b = K4(K3(B x) * sigmoid(B x + up(K2(pool(B x))))): SCNet's bottleneck.
 
-    A and B halve the channels (Linear, BN, ReLU); K1 to K4 are 3x3x3 convolutions with BN, K1 and K4 with ReLU; pool
-    averages over the voxels in a wider voxel, up hands each of them what that one has. The ReLU after the sum is left
-    to the caller. K1 to K4 have 27 C^2 parameters, A, B and W 2 C^2, the BNs 8 C.
+    A and B halve the number of channels C (Linear, BN, ReLU). K1 to K4 are 3x3x3 convolutions with BN; K1 and K4 also
+    have a ReLU. pool averages over the voxels in a wider voxel. up copies the features of the wider voxel to each voxel
+    in it. The caller applies the ReLU after the sum.
+    Number of parameters: 27 C^2 in K1 to K4, 2 C^2 in A, B and W, 8 C in the BNs.
     """
 
     def __init__(self, width: int) -> None:
@@ -36,9 +37,10 @@ class SelfCalibrated(nn.Module):
         self.join = nn.Sequential(nn.Linear(2 * half, width, bias=False), BatchNorm(width))
 
     def forward(self, x: SparseTensor, wide: SparseTensor, parent: Tensor) -> tuple[SparseTensor, SparseTensor]:
-        """y as a sparse tensor, and one of the wider voxels for the next layer; both hold the kernel maps.
+        """(y as a sparse tensor, a sparse tensor of the wider voxels for the next layer). Both hold the kernel maps.
 
-        `parent` (V,) int64: of `wide`, the voxel around each voxel of `x`. Of `wide` the features are not looked at.
+        parent: (V,) int64, index in `wide` of the wider voxel around each voxel of `x`. The features of `wide` are not
+        used.
         """
         a = self.k1(x.replace_feature(self.plain(x.features)))
         b = self.calibrated(x.features)  # (V, C / 2)
@@ -51,9 +53,10 @@ class SelfCalibrated(nn.Module):
 
 
 class Adaptation(nn.Module):
-    """Layers of self-calibrated convolution with ReLU between them; `pooling`: how much wider the wider voxels are.
+    """Layers of self-calibrated convolution with a ReLU between them.
 
-    There is no ReLU after the last layer, so that its features may be negative, as an image encoder's are.
+    pooling: width of a wider voxel, in voxels. There is no ReLU after the last layer, so the output features may be
+    negative, like those of an image encoder.
     """
 
     def __init__(self, width: int, *, layers: int, pooling: int) -> None:
@@ -62,7 +65,10 @@ class Adaptation(nn.Module):
         self.layers = nn.ModuleList(SelfCalibrated(width) for _ in range(layers))
 
     def forward(self, features: Tensor, pyramid: Pyramid, scale: int = 1) -> Tensor:
-        """`features` (V, C) of the voxels of stride `scale` -> (V, C); `pyramid` has stride `scale * pooling` too."""
+        """(V, C): the adapted `features` (V, C) of the voxels of stride `scale`.
+
+        The `pyramid` must also have the stride `scale * pooling`.
+        """
         fine, coarse = pyramid[scale], pyramid[scale * self.pooling]
         parent = pyramid.parent(scale, scale * self.pooling)
         x = sparse_tensor(features, fine.coordinates, fine.shape, pyramid.scans)

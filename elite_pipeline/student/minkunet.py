@@ -1,9 +1,9 @@
-"""The student of UDAKD and FSKD: a sparse U-Net, and what turns its features into those of an image network.
+"""The student of UDAKD and FSKD: a sparse U-Net, and layers that map its features to those of an image network.
 
-With a stem of 32, planes 32, 64, 128, 256, 256, 128, 96, 96 and blocks 2, 3, 4, 6, 2, 2, 2, 2 the U-Net is Res16UNet34C
-of MinkowskiEngine as SLidR (arXiv 2203.16258) uses it: a stem of one 3x3x3 convolution, four stages down, four up. It
-has 37,845,568 parameters, 2,592 more than SLidR's, which takes one number per voxel where this one takes four; an
-embedding of 64 adds 6,208.
+With a stem of 32, planes 32, 64, 128, 256, 256, 128, 96, 96 and blocks 2, 3, 4, 6, 2, 2, 2, 2, the U-Net is
+Res16UNet34C of MinkowskiEngine in the version of SLidR (arXiv 2203.16258): a stem of one 3x3x3 convolution, four stages
+down, four stages up. It has 37,845,568 parameters. That is 2,592 more than in SLidR, because this U-Net takes four
+numbers per voxel and SLidR's takes one. An embedding of 64 channels adds 6,208 parameters.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ INPUTS = 4
 
 
 class Block(nn.Module):
-    """y = ReLU( BN(Conv( ReLU(BN(Conv(x))) )) + x ), with BN(W x) in the place of x where the width changes."""
+    """y = ReLU( BN(Conv( ReLU(BN(Conv(x))) )) + x ). Where the width changes, the second summand is BN(W x)."""
 
     def __init__(self, inputs: int, outputs: int, key: str) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """From stride 2 `stride` to `stride`, where it meets what went down there."""
+    """Upsamples from stride 2 `stride` to `stride`, and joins the features of the downward stage at `stride`."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, number: int, stride: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """`planes` and `blocks` are the width and the number of blocks of each stage, first down, then up."""
+    """A sparse U-Net. planes, blocks: width and number of blocks of each stage, first down, then up."""
 
     def __init__(self, stem: int, planes: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class UNet(nn.Module):
         )
 
     def forward(self, features: Tensor, pyramid: Pyramid) -> Tensor:
-        """`features` (V, 4) of the voxels of stride 1 -> (V, planes[-1])."""
+        """(V, planes[-1]) features of the voxels of stride 1, from their inputs `features` (V, 4)."""
         scale, coarsest = pyramid[1], 2 ** len(self.down)
         shape = [-(-n // coarsest) * coarsest for n in scale.shape]
         x, skips = self.stem(sparse_tensor(features, scale.coordinates, shape, pyramid.scans)), []
@@ -90,11 +90,11 @@ class UNet(nn.Module):
 
 
 class MinkUNet(StudentNetwork):
-    """Voxels -> logits, as `config.MinkUNetSettings` says.
+    """Voxels -> logits, with the settings of `config.MinkUNetSettings`.
 
-    U-Net -> `embedding` (Linear) -> `adaptation` -> layer normalisation over channels, as an image network's features
-    are normalised -> classifier. Without an embedding, the classifier sees the U-Net's own features. A "shared"
-    classifier is the teacher's, which is not trained.
+    U-Net -> `embedding` (Linear) -> `adaptation` -> layer normalisation over channels -> classifier. The layer
+    normalisation is there because the features of an image network are normalised too. Without an embedding, the
+    classifier reads the features of the U-Net. A "shared" classifier is the teacher's and is not trained.
     """
 
     title = "sparse U-Net"
@@ -113,7 +113,7 @@ class MinkUNet(StudentNetwork):
         adaptation: dict[str, int] | None = None,
         classifier: Literal["own", "shared"] = "own",
     ) -> None:
-        """`adaptation`: `layers` and `pooling` of an `Adaptation`."""
+        """adaptation: `layers` and `pooling` of the `Adaptation`."""
         super().__init__()
         self.frame, self.voxel_size, self.volume = frame, voxel_size, volume
         self.stem, self.planes, self.blocks = stem, planes, blocks
@@ -158,7 +158,7 @@ class MinkUNet(StudentNetwork):
 
 
 def voxel_features(pyramid: Pyramid) -> Tensor:
-    """(V, 4) float32: means over a voxel's points of remission and of their offset from its centre, in voxels."""
+    """(V, 4) float32: mean remission of a voxel's points, and their mean offset from its centre in voxels."""
     offset = (pyramid.inside - pyramid.corner) / pyramid.voxel_size - 0.5  # (N, 3)
     return mean(torch.cat([pyramid.points[:, 3:], offset], dim=1), pyramid[1].of_point, len(pyramid[1]))
 

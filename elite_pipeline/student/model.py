@@ -1,4 +1,4 @@
-"""A trained student as a folder: `student.safetensors` and `config.json`; and how to run one.
+"""A trained student as a folder with `student.safetensors` and `config.json`, and the `Predictor` that runs it.
 
 predict = Predictor.load("models/demo")
 points = np.fromfile("000000.bin", np.float32).reshape(-1, 4)
@@ -28,9 +28,10 @@ from elite_pipeline.student.voxels import Pyramid
 WEIGHTS, BACKBONE, CONFIG = "student.safetensors", "backbone.safetensors", "config.json"
 FORMAT, FORMAT_VERSION = "elite_pipeline.student", 2
 OF_BACKBONE = ("frame", "voxel_size", "volume", "stem", "planes", "blocks")
-"""What makes a MinkUNet's backbone, by its name in `network`."""
+"""The keys of `network` that define the backbone of a MinkUNet."""
 MADE_FOR = "made_for"
-"""The key in the weights' own metadata of what they repeat of `config.json`: a voxel's size does not show in them."""
+"""Key in the metadata of the weights file. Its value repeats those parts of `config.json` that the weights must fit:
+the shapes of the weights do not show everything, for example the voxel size."""
 
 
 def build(network: Network, classes: int) -> StudentNetwork:
@@ -40,9 +41,10 @@ def build(network: Network, classes: int) -> StudentNetwork:
 
 
 def save(folder: Path, student: StudentNetwork, config: dict[str, Any], log: Path) -> None:
-    """Write a trained student to `folder`: each file aside and renamed, the weights last, which make it whole.
+    """Write a trained student to `folder`.
 
-    `config` is what `config.json` says beside its format; `log` is the file of JSON lines that training wrote.
+    Each file is written under another name and then renamed. The weights come last: a folder with weights is complete.
+    config: content of `config.json` without its format. log: file of JSON lines from training.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +65,14 @@ def save(folder: Path, student: StudentNetwork, config: dict[str, Any], log: Pat
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a trained student.
 
-    Raises `InputError` where there is none, or one of another format.
+    Raises `InputError` where the file is missing, unreadable or of another format.
     """
     path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         remedy = f"Train one: snakemake {path.with_name(WEIGHTS)}"
-        raise InputError(f"{path}: no readable student there ({error}). {remedy}") from None
+        raise InputError(f"{path}: cannot read a trained student there ({error}). {remedy}") from None
     if (config.get("format"), config.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise InputError(
             f"{path} is of format {config.get('format')!r} version {config.get('format_version')!r};"
@@ -85,9 +87,10 @@ def weights_sha256(folder: Path) -> str:
 
 
 def load_backbone(student: StudentNetwork, folder: Path) -> None:
-    """Give `student` the backbone in `folder`, which `pretrain_student` wrote.
+    """Load the backbone in `folder`, which `pretrain_student` wrote, into `student`.
 
-    Raises `InputError` where it is missing, damaged, or made of other voxels or other planes than the student's.
+    Raises `InputError` where the backbone is missing or damaged, or where its voxels or layers differ from those of the
+    student.
     """
     path = Path(folder) / CONFIG
     remedy = f"Pre-train the backbone again: delete {path.parent} and run snakemake again"
@@ -95,28 +98,28 @@ def load_backbone(student: StudentNetwork, folder: Path) -> None:
         config = json.loads(path.read_text())
         network = config["network"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no readable pre-trained backbone there ({error!r}). {remedy}") from None
+        raise InputError(f"{path}: cannot read a pre-trained backbone there ({error!r}). {remedy}") from None
     for key in OF_BACKBONE:
         ours, theirs = json.loads(json.dumps(getattr(student, key))), network.get(key)
         if ours != theirs:
             raise InputError(
-                f"{path}: the backbone was pre-trained with network.{key}={json.dumps(theirs)}, and the student has"
-                f" network.{key}={json.dumps(ours)}: give it the former, or pre-train a backbone with the latter"
+                f"{path}: the backbone was pre-trained with network.{key}={json.dumps(theirs)}, but the student has"
+                f" network.{key}={json.dumps(ours)}. Change the student's value, or pre-train another backbone with it."
             )
     _fill(student.get_submodule("backbone"), path.with_name(BACKBONE), config, remedy)
 
 
 def share_classifier(student: StudentNetwork, weight: Tensor, bias: Tensor) -> None:
-    """Give `student` the classifier of its teacher, `weight` (K, D) and `bias` (K,) float32, and freeze it.
+    """Copy the teacher's classifier, `weight` (K, D) and `bias` (K,) float32, into `student` and freeze it there.
 
-    Raises `InputError` where the student's features are not D wide, or its classes not K.
+    Raises `InputError` where the student does not have D feature channels or K classes.
     """
     own = student.get_submodule("classifier")
     assert isinstance(own, nn.Linear)
     if weight.shape[1] != own.in_features:
         raise InputError(
-            f"the teacher's classifier sees {weight.shape[1]} channels and the student's {own.in_features}: to share"
-            f" it, network.embedding must be the teacher's upscaler, {weight.shape[1]}"
+            f"the teacher's classifier has {weight.shape[1]} input channels, but the student's has {own.in_features}."
+            f" To share it, set network.embedding={weight.shape[1]}, which is the teacher's upscaler"
         )
     if len(weight) != own.out_features:
         raise InputError(f"the teacher's classifier has {len(weight)} classes and the student's {own.out_features}")
@@ -125,9 +128,9 @@ def share_classifier(student: StudentNetwork, weight: Tensor, bias: Tensor) -> N
 
 
 def _fill(module: nn.Module, path: Path, config: dict[str, Any], remedy: str) -> None:
-    """Load the weights at `path`, beside which `config` lies, into `module`.
+    """Load the weights at `path` into `module`. config: content of the `config.json` in the same folder.
 
-    Raises `InputError`, which ends with `remedy`, where they are unreadable, or do not fit `config`.
+    Raises `InputError` with the `remedy` where the weights are unreadable, or do not fit `config`.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -137,17 +140,17 @@ def _fill(module: nn.Module, path: Path, config: dict[str, Any], remedy: str) ->
     for key, wanted in json.loads(metadata.get(MADE_FOR, "{}")).items():
         if config[key] != wanted:
             raise InputError(
-                f"{path} does not fit {CONFIG} beside it: its {key} is {wanted},"
-                f" and {CONFIG} says {config[key]}. {remedy}"
+                f"{path} does not fit the {CONFIG} beside it: its {key} is {wanted},"
+                f" but {CONFIG} says {config[key]}. {remedy}"
             )
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit {CONFIG} beside it. {remedy}\n{error}") from None
+        raise InputError(f"{path} does not fit the {CONFIG} beside it. {remedy}\n{error}") from None
 
 
 class Predictor:
-    """A student that labels every point of a scan. Class `IGNORE` is never predicted."""
+    """A student that labels every point of a scan. It never predicts the class `IGNORE`."""
 
     def __init__(
         self, student: StudentNetwork, config: dict[str, Any], *, device: str | torch.device = "cpu", half: bool = False
@@ -155,18 +158,18 @@ class Predictor:
         """Raises `InputError` where `config` holds no class table."""
         self.student = student.to(device).eval()
         if half:
-            # Under autocast spconv runs float32 in eval mode, so that float16 needs the weights themselves halved.
+            # In eval mode, spconv runs in float32 even under autocast. So float16 needs halved weights.
             self.student.half()
         self.config = config
         self.classes = ClassTable.from_json(config["classes"], CONFIG)
-        """The class table of what it predicts."""
+        """The class table of the predictions."""
         self.device = torch.device(device)
 
     @classmethod
     def load(cls, folder: Path | str, device: str | None = None, *, half: bool = False) -> "Predictor":
         """The student in `folder`, on `device` (by default a GPU where there is one).
 
-        Raises `InputError` where no whole student is there.
+        Raises `InputError` where the folder does not hold a complete student.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = Path(folder)
@@ -177,17 +180,17 @@ class Predictor:
             classes = ClassTable.from_json(config["classes"], path.with_name(CONFIG))
             student = build(TypeAdapter(Network).validate_python(config["network"]), len(classes))
         except (KeyError, ValidationError) as error:
-            raise InputError(f"{path.with_name(CONFIG)}: no network and classes there. {remedy}\n{error!r}") from None
+            raise InputError(f"{path.with_name(CONFIG)}: no valid network and classes. {remedy}\n{error!r}") from None
         _fill(student, path, config, remedy)
         return cls(student, config, device=device, half=half)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """(N,) uint8 training ids of `points` (N, 4) float32: x, y, z in metres (LiDAR frame), remission.
 
-        Raises `InputError` where `points` has another shape, or numbers that are not finite.
+        Raises `InputError` where `points` has another shape, or contains numbers that are not finite.
         """
         if points.ndim != 2 or points.shape[1] != 4 or not np.isfinite(points).all():
-            raise InputError(f"a scan is (N, 4) finite numbers (x, y, z, remission); this one is {points.shape}")
+            raise InputError(f"a scan must be (N, 4) finite numbers (x, y, z, remission); its shape is {points.shape}")
         if len(points) == 0:
             return np.zeros(0, dtype=np.uint8)
         pyramid = self.voxelise(points)
@@ -195,7 +198,7 @@ class Predictor:
 
     @torch.inference_mode()
     def voxelise(self, points: np.ndarray) -> Pyramid:
-        """First phase: points in memory -> voxels on the device."""
+        """First phase: points in CPU memory -> voxels on the device."""
         return self.student.voxelise(torch.from_numpy(np.array(points, dtype=np.float32)).to(self.device))
 
     @torch.inference_mode()
@@ -205,7 +208,7 @@ class Predictor:
 
     @torch.inference_mode()
     def scatter_back(self, logits: Tensor, pyramid: Pyramid) -> np.ndarray:
-        """Third phase: (N,) uint8 training ids of all points, in memory."""
+        """Third phase: (N,) uint8 training ids of all points, in CPU memory."""
         logits[:, IGNORE] = -torch.inf
         labels = logits.argmax(dim=1).to(torch.uint8)
         return labels[pyramid[self.student.finest].of_point].cpu().numpy()

@@ -1,4 +1,4 @@
-"""What a student network is, and what it says."""
+"""The interface of a student network, and its output."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,54 +10,57 @@ from elite_pipeline.student.voxels import Pyramid
 
 
 class Output(NamedTuple):
-    """What a student says of the V voxels of stride `finest` of a pyramid."""
+    """Output of a student for the V voxels of stride `finest` in a pyramid."""
 
     logits: Tensor
-    """(V, K)."""
+    """(V, K) logits of the classes."""
     stages: list[Tensor]
-    """(V_s, C) per stage: voxel features at the stage's own stride, before pooling; what its 3D head sees."""
+    """(V_s, C) per stage: voxel features at the stage's own stride, before pooling. They are inputs of its 3D head."""
     features: Tensor
-    """(V, D): what the classifier sees."""
+    """(V, D): input of the classifier."""
     embedding: Tensor | None = None
-    """(V, E): before it was adapted to be the features; None of a network without an embedding."""
+    """(V, E): features before the adaptation; None for a network without an embedding."""
 
 
 class StudentNetwork(nn.Module, ABC):
-    """A network that labels the voxels of a scan. `choices.STUDENTS` lists them.
+    """A network that labels the voxels of a scan. `choices.STUDENTS` lists all kinds.
 
-    It is built from the settings of its kind (`students.<name>.network`) and the number of classes, K.
+    It is built from the settings of its kind (`students.<name>.network`) and the number of classes K.
     """
 
     title: ClassVar[str]
-    """What it is, for its model card, as in "sparse U-Net"."""
+    """Name of the kind for the model card, for example "sparse U-Net"."""
     width: int
-    """C, channels of each of `Output.stages`; of a network without stages D, those of `Output.features`."""
+    """C, number of channels of each of `Output.stages`. Without stages: D, number of channels of `Output.features`."""
     finest: int
-    """The stride of the voxels that carry logits, in voxels of the finest size."""
+    """Stride of the voxels that have logits, in voxels of the finest size."""
     strides: list[int]
-    """The stride of the voxels of each of `Output.stages`; empty for a network without stages of its own."""
+    """Stride of the voxels of each of `Output.stages`; empty for a network without stages."""
 
     @staticmethod
     @abstractmethod
     def describe(settings: dict[str, Any]) -> str:
-        """Its size in a sentence without a full stop, for the model card; `settings`: `network` of `config.json`."""
+        """Size of the network for the model card, in a sentence without a full stop.
+
+        settings: `network` of `config.json`.
+        """
 
     @abstractmethod
     def voxelise(self, points: Tensor, scan: Tensor | None = None, scans: int = 1) -> Pyramid:
-        """The pyramid of `points` (N, 4) float32; `scan` (N,) int64 says to which of `scans` scans each belongs."""
+        """The pyramid of `points` (N, 4) float32. scan: (N,) int64, index of the scan of each point; below `scans`."""
 
     @abstractmethod
     def forward(self, pyramid: Pyramid) -> Output:
-        """What it says of a pyramid that `voxelise` made."""
+        """The output for a pyramid from `voxelise`."""
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of trainable numbers of `network`."""
+    """Number of parameters of `network`."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 class StageHeads(nn.Module):
-    """A 3D classifier (C-128-K) per stage, for training only: where the stage meets its labels and its teacher."""
+    """A 3D classifier (C-128-K) per stage, for training only. It learns from labels and from the teacher."""
 
     def __init__(self, *, stages: int, width: int, classes: int) -> None:
         super().__init__()
@@ -66,5 +69,5 @@ class StageHeads(nn.Module):
         )
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """Logits (V_s, K) of the features (V_s, C) of each of `stages`."""
+        """(V_s, K) logits per stage, from `stages`: (V_s, C) features per stage."""
         return [head(features) for head, features in zip(self.heads, stages, strict=True)]

@@ -1,4 +1,4 @@
-"""Batch normalisation over all processes that train together, alone and behind a sparse convolution."""
+"""Batch normalisation over all processes that train together, alone and after a sparse convolution."""
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from elite_pipeline.student.sparse import SparseConvolution, SparseTensor
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation over the rows (N, C) of all processes that train together.
 
-    Where these are a single row, which has no variance, it uses the running statistics. (torch's `SyncBatchNorm`
-    refuses CPUs and a process with one row.)
+    A single row has no variance, so it is normalised with the running statistics. (torch's `SyncBatchNorm` refuses
+    CPUs, and processes with one row.)
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -27,13 +27,13 @@ class BatchNorm(nn.BatchNorm1d):
 
     def _of_all_processes(self, input: Tensor) -> Tensor:
         x = input.float()
-        # In float64, in which a number of rows is exact.
+        # float64 holds the number of rows exactly.
         sums = summed(torch.cat([x.sum(dim=0), x.new_tensor([len(x)])]).double())  # (C + 1,)
         rows = int(sums[-1])
         if rows < 2:
             return self._by_running_statistics(input)
         mean = (sums[:-1] / rows).float()
-        # In a second pass, since the mean of squares less the square of the mean cancels.
+        # The variance needs a second pass: the mean of squares minus the square of the mean would lose precision.
         centred = x - mean
         variance = summed(centred.square().sum(dim=0)) / rows
         with torch.no_grad():
@@ -45,7 +45,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class Normalised(nn.Module):
-    """ReLU(BN(convolution(x))) of a sparse tensor; without the ReLU where `relu` is False."""
+    """ReLU(BN(convolution(x))) of a sparse tensor x. If `relu` is False, there is no ReLU."""
 
     def __init__(self, convolution: SparseConvolution, *, relu: bool = True) -> None:
         super().__init__()

@@ -1,9 +1,11 @@
-"""The student: a sparse point-voxel network without a decoder, as small as real time asks for.
+"""The student of ELiTe: a sparse point-voxel network without a decoder, small enough for real time.
 
-After ELiTe (arXiv 2405.04121) and the "SPVCNN" variant of 2DPASS (arXiv 2207.04397): stages of submanifold convolutions
-beside a point branch, joined by mean pooling; there are no strided convolutions. 1,933,460 parameters at four scales of
-64 channels. Where their code works on points that share a voxel, and hence their features, this works on the voxel:
-the same function, in fewer rows.
+It follows ELiTe (arXiv 2405.04121) and the "SPVCNN" variant of 2DPASS (arXiv 2207.04397). Each stage has submanifold
+convolutions and a point branch. Mean pooling connects the stages; there are no strided convolutions. With four scales
+and 64 channels, the network has 1,933,460 parameters.
+
+The published code computes on points. Points in one voxel share their features, so this code computes on voxels. It is
+the same function with fewer rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,16 +37,16 @@ class VoxelFeatures(nn.Module):
     def forward(self, pyramid: Pyramid) -> Tensor:
         scale = pyramid[1]
         centre = mean(pyramid.inside, scale.of_point, len(scale)).index_select(0, scale.of_point)  # (N, 3)
-        # The second offset is from the voxel's lower corner, not from its middle, as in 2DPASS's code.
+        # The second offset is from the lower corner of the voxel, not from its centre, as in the code of 2DPASS.
         offsets = [pyramid.inside - centre, pyramid.inside - pyramid.corner]
         x = torch.cat([pyramid.points, *offsets], dim=1).to(self.point.weight.dtype)  # (N, 10)
         x = mean(functional.relu(self.point(x)), scale.of_point, len(scale))  # (V, C)
-        # A linear map commutes with the mean, so the second one runs on voxels.
+        # A linear map commutes with the mean, so the second map runs on voxels.
         return self.voxel(x)  # (V, C)
 
 
 class Residual(nn.Module):
-    """y = LeakyReLU( BN(Conv( LeakyReLU(BN(Conv(x))) )) + BN(W x) ), both convolutions submanifold 3x3x3."""
+    """y = LeakyReLU( BN(Conv( LeakyReLU(BN(Conv(x))) )) + BN(W x) ). Both convolutions are submanifold 3x3x3."""
 
     def __init__(self, width: int, key: str) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class Residual(nn.Module):
 
 
 class PointBranch(nn.Module):
-    """Each voxel's own features beside those of the twice as wide voxel around it."""
+    """Combines the features of each voxel with those of the voxel around it that is twice as wide."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -82,13 +84,16 @@ class PointBranch(nn.Module):
         self.join = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
 
     def forward(self, x: Tensor, parent: Tensor, parents: int) -> Tensor:
-        """(V, C) of features `x` (V, C); `parent` (V,) int64: which of `parents` wider voxels is around each."""
+        """(V, C) features from `x` (V, C). parent: (V,) int64, index of the wider voxel around each, below `parents`.
+
+        parents: number of wider voxels.
+        """
         context = self.context(mean(x, parent, parents)).index_select(0, parent)  # (V, C)
         return self.join(torch.cat([self.identity(x), context], dim=1))  # (V, C)
 
 
 class Stage(nn.Module):
-    """Convolutions and point branch at `stride`, pooled to `pooled`."""
+    """Convolutions and point branch at stride `stride`, with outputs pooled to stride `pooled`."""
 
     def __init__(self, width: int, stride: int, pooled: int) -> None:
         super().__init__()
@@ -97,7 +102,7 @@ class Stage(nn.Module):
         self.point = PointBranch(width)
 
     def forward(self, x: SparseTensor, pyramid: Pyramid) -> tuple[SparseTensor, Tensor, Tensor]:
-        """The convolved sparse tensor (V), the pooled point branch (V', C) and the next stage's features (V', C)."""
+        """(convolved sparse tensor (V), pooled point branch (V', C), features of the next stage (V', C))."""
         voxel = self.convolutions(x)
         around = pyramid.parent(self.stride, 2 * self.stride)
         point = self.point(x.features + voxel.features, around, len(pyramid[2 * self.stride]))  # (V, C)
@@ -106,7 +111,7 @@ class Stage(nn.Module):
 
 
 class SPVCNN(StudentNetwork):
-    """Voxels -> logits. `scales` are the strides that the stages pool to, each a multiple of the one before."""
+    """Voxels -> logits. scales: the strides that the stages pool to. Each is a multiple of the previous one."""
 
     title = "sparse point-voxel network"
 
@@ -116,7 +121,7 @@ class SPVCNN(StudentNetwork):
         self.strides = [1, *scales[:-1]]
         self.finest = self.scales[0]
         if any(after % before for before, after in pairwise([1, *scales])):
-            raise ValueError(f"scales {self.scales}: each must be a multiple of the one before it")
+            raise ValueError(f"scales {self.scales}: each must be a multiple of the previous one")
         self.features = VoxelFeatures(width)
         self.stages = nn.ModuleList(Stage(width, *strides) for strides in pairwise([1, *scales]))
         self.classifier = nn.Sequential(nn.Linear(width * len(scales), 128), nn.ReLU(), nn.Linear(128, classes))
@@ -144,7 +149,10 @@ class SPVCNN(StudentNetwork):
         return Output(self.classifier(joined), stages, joined)
 
     def _at(self, pyramid: Pyramid, stride: int, features: Tensor, before: SparseTensor | None) -> SparseTensor:
-        """`features` at `stride`, with the kernel map of the stage before where that has this stride too."""
+        """`features` as a sparse tensor at `stride`.
+
+        It reuses the kernel map of the previous stage, the result of which is `before`, if that stage has this stride.
+        """
         scale = pyramid[stride]
         if before is not None and tuple(before.spatial_shape) == scale.shape:
             return before.replace_feature(features)

@@ -1,10 +1,12 @@
-"""Points -> voxels at every scale of a student, and means over them.
+"""Points -> voxels at every scale of a student, and means over voxels.
 
-Voxels lie in a frame. In "cartesian" its axes are x, y and z in metres; in "cylindrical", rho in metres, phi in degrees
-from -180 to 180, and z in metres, where voxels on the two sides of phi = 180 are no neighbours, as in SLidR's code.
+Voxels lie in a frame. The axes of "cartesian" are x, y and z in metres. The axes of "cylindrical" are rho in metres,
+phi in degrees from -180 to 180, and z in metres. Voxels on the two sides of phi = 180 are not neighbours, as in SLidR's
+code.
 
-A voxel is one packed int64 key, so that finding the distinct ones is a sort of numbers: a hundred times faster than
-`torch.unique(dim=0)` on rows, in the same order. Coarse voxels are found from the finest ones, not from the points.
+Each voxel is packed into one int64 key. To find the distinct voxels, it is then enough to sort numbers. This is a
+hundred times faster than `torch.unique(dim=0)` on rows and gives the same order. Coarse voxels are computed from the
+finest voxels, not from the points.
 """
 
 from collections.abc import Sequence
@@ -16,26 +18,26 @@ from torch import Tensor
 from elite_pipeline.grouping import mean
 
 AXES = {"cartesian": dict.fromkeys("xyz", "m"), "cylindrical": {"range": "m", "azimuth": "deg", "height": "m"}}
-"""The axes of voxels and their units, by frame."""
+"""Frame -> the axes of its voxels and their units."""
 
 Volume = Sequence[tuple[float, float]]
 Frame = Literal["cartesian", "cylindrical"]
 
 
 class Scale:
-    """The occupied voxels of one stride, sorted by scan and the three axes of the frame."""
+    """The occupied voxels of one stride, sorted by scan and then by the three axes of the frame."""
 
     def __init__(
         self, coordinates: Tensor, shape: tuple[int, ...], of_point: Tensor, of_base: Tensor, points: Tensor
     ) -> None:
         self.coordinates = coordinates
-        """(V, 4) int32: scan, and the voxel along each axis."""
+        """(V, 4) int32: index of the scan, and index of the voxel along each axis."""
         self.shape = shape
-        """Voxels of the whole volume along each axis."""
+        """Number of voxels of the whole volume along each axis."""
         self.of_point = of_point
-        """(N,) int64: the voxel of each point."""
+        """(N,) int64: index of the voxel of each point."""
         self.of_base = of_base
-        """(B,) int64: the voxel of each voxel of stride 1."""
+        """(B,) int64: index of the voxel around each voxel of stride 1."""
         self.points = points
         """(V,) float32: number of points in each voxel."""
 
@@ -44,7 +46,7 @@ class Scale:
 
 
 class Pyramid:
-    """The voxels of a batch of scans at several strides. (No dataclass: Fabric's wrappers would take it apart.)"""
+    """The voxels of a batch of scans at several strides. (Not a dataclass: Fabric's wrappers would take it apart.)"""
 
     def __init__(
         self,
@@ -59,23 +61,23 @@ class Pyramid:
     ) -> None:
         """Voxelise `points` (N, 4) float32: x, y, z in metres, remission.
 
-        scan: (N,) int64, whose of `scans` scans each point is; None: all are of one.
-        voxel_size: of every axis of `frame`, or of each of the three, in that axis's unit.
-        volume: (low, high) per axis, in its unit. A point outside counts as if it lay at the nearest place inside.
+        scan: (N,) int64, index of the scan of each point, below `scans`. None: all points belong to one scan.
+        voxel_size: one size for all axes of `frame`, or one per axis, in the unit of the axis.
+        volume: (low, high) per axis, in the unit of the axis. A point outside is moved to the nearest place inside.
         """
         scan = torch.zeros(len(points), dtype=torch.int64, device=points.device) if scan is None else scan
         low, high = torch.tensor(volume, dtype=torch.float32, device=points.device).T
         sizes = voxel_size if isinstance(voxel_size, Sequence) else [voxel_size] * 3
         extent = tuple(round((b - a) / size) for size, (a, b) in zip(sizes, volume, strict=True))
-        # A single size stays a number, by which a GPU divides in another way than by a tensor.
+        # A single size stays a number: a GPU divides by a number in another way than by a tensor.
         size = points.new_tensor(voxel_size) if isinstance(voxel_size, Sequence) else voxel_size
         self.points = points
         self.scans = scans
         self.voxel_size = size
-        """Along all axes, or (3,) float32: along each, in its unit."""
+        """One size for all axes, or (3,) float32: the size along each axis. In the unit of the axis."""
         places = cylindrical(points[:, :3]) if frame == "cylindrical" else points[:, :3]
         self.inside = torch.minimum(torch.maximum(places, low), high)
-        """(N, 3) float32, in the units of the frame: the points in it, moved into the volume."""
+        """(N, 3) float32, in the units of the frame: the points in this frame, moved into the volume."""
         cell = ((self.inside - low) / size).long()  # (N, 3)
         cell = torch.minimum(cell, torch.tensor(extent, device=cell.device) - 1)
         self.corner = low + cell * size
@@ -89,15 +91,18 @@ class Pyramid:
         return self.scales[stride]
 
     def parent(self, fine: int, coarse: int) -> Tensor:
-        """(V_fine,) int64: the voxel of stride `coarse` around each voxel of stride `fine`, a divisor of `coarse`."""
+        """(V_fine,) int64: index of the voxel of stride `coarse` around each voxel of stride `fine`.
+
+        `fine` must divide `coarse`.
+        """
         parent = torch.empty(len(self[fine]), dtype=torch.int64, device=self.points.device)
         parent[self[fine].of_base] = self[coarse].of_base
         return parent
 
     def pool(self, features: Tensor, fine: int, coarse: int) -> Tensor:
-        """Mean over points: (V_fine, C) -> (V_coarse, C), each fine voxel weighing as many points as it holds.
+        """Mean over points: (V_fine, C) -> (V_coarse, C). Each fine voxel is weighted with its number of points.
 
-        The same as gathering to points and averaging those, in fewer rows.
+        The result is the same as copying features to the points and averaging there, but with fewer rows.
         """
         return mean(features, self.parent(fine, coarse), len(self[coarse]), self[fine].points)
 
@@ -125,13 +130,16 @@ def cylindrical(places: Tensor) -> Tensor:
 
 
 def pack(cells: Tensor, shape: Sequence[int]) -> Tensor:
-    """(V, 4) int64 cells (scan, x, y, z) within `shape` (x, y, z) -> (V,) int64 keys, in lexicographic order."""
+    """(V, 4) int64 cells (scan, x, y, z) within `shape` (x, y, z) -> (V,) int64 keys with the same order.
+
+    The order of cells is lexicographic.
+    """
     scan, x, y, z = cells.unbind(1)
     return ((scan * shape[0] + x) * shape[1] + y) * shape[2] + z
 
 
 def unpack(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Inverse of `pack`, as (V, 4) int32."""
+    """The inverse of `pack`: (V, 4) int32 cells."""
     rest, z = keys // shape[2], keys % shape[2]
     rest, y = rest // shape[1], rest % shape[1]
     return torch.stack([rest // shape[0], rest % shape[0], y, z], dim=1).int()

@@ -1,4 +1,7 @@
-"""LoRA and AdaLoRA on the transformer blocks of an image encoder, by `peft`; the encoder's own weights never change."""
+"""LoRA and AdaLoRA adapters (from `peft`) on the transformer blocks of an image encoder.
+
+The encoder's own weights stay frozen during tuning.
+"""
 
 import json
 from pathlib import Path
@@ -13,9 +16,11 @@ from elite_pipeline.teacher.encoders import StageEncoder
 def attach(encoder: StageEncoder, settings: Peft, steps: int) -> StageEncoder:
     """Freeze `encoder` and put adapters on its blocks.
 
-    With method `none` the frozen encoder itself is returned, else peft's wrapper, which hands on what a `StageEncoder`
-    has. steps: optimiser steps to come, on which AdaLoRA's schedule of ranks depends (fixed for the first sixth and the
-    last half, as in ELiTe's code).
+    steps: number of optimiser steps of the whole run. AdaLoRA's rank schedule depends on it: ranks are fixed for the
+    first sixth and the last half of the steps, as in ELiTe's code.
+
+    Returns the frozen encoder itself for method `none`. For other methods it returns peft's wrapper, which has the
+    attributes of a `StageEncoder`.
     """
     encoder.requires_grad_(False)
     if settings.method == "none":
@@ -24,7 +29,7 @@ def attach(encoder: StageEncoder, settings: Peft, steps: int) -> StageEncoder:
 
     assert settings.targets is not None
     assert settings.rank is not None
-    # A regular expression is matched against whole module paths; plain names would also match other parts.
+    # peft matches a regular expression against whole module paths. Plain names would also match other modules.
     paths = "|".join(encoder.encoder.adapter_paths[target] for target in settings.targets)
     common: dict[str, Any] = {"target_modules": rf"encoder\.({paths})", "lora_alpha": settings.alpha}
     if settings.method == "lora":
@@ -45,9 +50,10 @@ def attach(encoder: StageEncoder, settings: Peft, steps: int) -> StageEncoder:
 
 
 def orthogonality(encoder: StageEncoder, settings: Peft) -> torch.Tensor | float:
-    """AdaLoRA's regulariser: how far its singular vectors are from orthonormal, times its weight; 0 for other methods.
+    """AdaLoRA's regularisation loss; 0 for other methods.
 
-    `peft` adds it only to models that return a loss themselves.
+    The loss measures how far the singular vectors are from orthonormal, multiplied by `settings.orthogonality`. `peft`
+    adds this loss only to models that return a loss themselves.
     """
     if settings.method != "adalora":
         return 0.0
@@ -61,19 +67,22 @@ def orthogonality(encoder: StageEncoder, settings: Peft) -> torch.Tensor | float
 
 
 def allocate_ranks(encoder: StageEncoder, settings: Peft, step: int) -> None:
-    """AdaLoRA's move of ranks between modules: after the optimiser's step, before the gradients are cleared."""
+    """Move ranks between the adapted modules, as AdaLoRA does after each step; do nothing for other methods.
+
+    Call it after the optimiser's step and before the gradients are cleared.
+    """
     if settings.method != "adalora":
         return
     assert settings.initial_rank is not None
     assert settings.rank is not None
-    # peft fails where there is nothing to prune.
+    # peft raises an error if there is nothing to prune.
     if settings.initial_rank > settings.rank:
         adapted: Any = encoder
         adapted.base_model.update_and_allocate(step)
 
 
 def allocator_state(encoder: StageEncoder, settings: Peft) -> dict[str, Any] | None:
-    """What AdaLoRA remembers between steps beside its weights; None for other methods."""
+    """The state that AdaLoRA keeps between steps in addition to its weights; None for other methods."""
     if settings.method != "adalora":
         return None
     adapted: Any = encoder
@@ -83,7 +92,7 @@ def allocator_state(encoder: StageEncoder, settings: Peft) -> dict[str, Any] | N
 
 
 def restore_allocator(encoder: StageEncoder, state: dict[str, Any] | None) -> None:
-    """Inverse of `allocator_state`."""
+    """Restore the state that `allocator_state` returned; do nothing for None."""
     if state is not None:
         adapted: Any = encoder
         allocator = adapted.base_model.rankallocator
@@ -92,10 +101,12 @@ def restore_allocator(encoder: StageEncoder, state: dict[str, Any] | None) -> No
 
 
 def merge(encoder: StageEncoder, folder: Path) -> StageEncoder:
-    """Add the adapter that `save_pretrained` left in `folder`, if any, to the weights of a bare `encoder`.
+    """Add the adapter in `folder` to the weights of `encoder`, which has no adapter yet, and return `encoder`.
 
-    The same as `PeftModel.from_pretrained(encoder, folder).merge_and_unload()`, without the 10 CPU seconds that
-    importing peft costs every job that only runs a teacher.
+    `save_pretrained` wrote the adapter. If `folder` holds none, `encoder` is returned unchanged.
+
+    The result is the same as that of `PeftModel.from_pretrained(encoder, folder).merge_and_unload()`. It avoids
+    importing peft, which would cost 10 CPU seconds in every job that only runs a teacher.
     """
     path = Path(folder) / "adapter_config.json"
     if not path.exists():
@@ -111,7 +122,7 @@ def merge(encoder: StageEncoder, folder: Path) -> StageEncoder:
             if name.endswith(".lora_A"):
                 a, b = weights[name], weights[name.replace("lora_A", "lora_B")]
                 if config["peft_type"] == "ADALORA":
-                    # Its scale is divided by the initial rank, however many ranks were pruned since.
+                    # AdaLoRA divides its scale by the initial rank, even after ranks were pruned.
                     a, rank = a * weights[name.replace("lora_A", "lora_E")], config["init_r"] + 1e-5
                 else:
                     rank = config["r"]

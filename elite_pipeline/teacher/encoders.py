@@ -1,4 +1,4 @@
-"""Image encoders that a student can be taught from: what one has to be, and how it is built by its name."""
+"""Image encoders that can serve as teachers: the interface they implement, and how to build one by name."""
 
 from typing import Protocol
 
@@ -9,19 +9,22 @@ from elite_pipeline.config import EncoderSettings
 
 
 class ImageEncoder(Protocol):
-    """A network (`nn.Module`) whose feature maps a student learns from; `choices.ENCODERS` lists them."""
+    """Image network (`nn.Module`) whose feature maps teach a student; `choices.ENCODERS` lists them."""
 
     channels: tuple[int, ...]
-    """Of each stage's map."""
+    """Number of channels of each stage's map."""
     strides: tuple[int, ...]
-    """Pixels per cell of each stage's map; any number, also one such as 14."""
+    """Pixels per cell of each stage's map. It need not be a power of two (14, for example)."""
     patch: int
-    """Pixels: sides of images are multiples of it; patch features are cached at this stride."""
+    """Side of an image patch in pixels. Image sides are multiples of it; patch features are cached at this stride."""
     adapter_paths: dict[str, str]
-    """Name in `peft.targets` -> regular expression of the module below the encoder; empty if adapters do not fit."""
+    """Name in `peft.targets` -> regular expression for module paths inside the encoder.
+
+    Empty if the encoder does not support adapters.
+    """
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+        """Prepared `images` (B, 3, h, w) -> S feature maps (B, channels[s], h / strides[s], w / strides[s]).
 
         Raises `InputError` where the images are too large for the encoder.
         """
@@ -29,9 +32,9 @@ class ImageEncoder(Protocol):
 
 
 class StageEncoder(nn.Module):
-    """The S feature maps of an image encoder that a student is taught from; adapters go onto this module.
+    """An image encoder as a module that returns its S feature maps; adapters are attached to this module.
 
-    Batch normalisation keeps its statistics in every mode: an adapter stores only its own weights.
+    Batch normalisation stays in eval mode, because an adapter stores only its own weights and no statistics.
     """
 
     def __init__(self, encoder: ImageEncoder) -> None:
@@ -42,14 +45,14 @@ class StageEncoder(nn.Module):
         self.patch = encoder.patch
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Prepared `images` (B, 3, h, w) -> S maps (B, channels[s], h / strides[s], w / strides[s]).
+        """Prepared `images` (B, 3, h, w) -> S feature maps (B, channels[s], h / strides[s], w / strides[s]).
 
         Raises `InputError` where the images are too large for the encoder.
         """
         return self.encoder.stages(images)
 
     def train(self, mode: bool = True) -> "StageEncoder":
-        """Set the mode of all modules but batch normalisation."""
+        """Set the mode of all modules, except that batch normalisation stays in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -58,9 +61,9 @@ class StageEncoder(nn.Module):
 
 
 def build_encoder(settings: EncoderSettings) -> StageEncoder:
-    """The encoder that `settings` name, with the weights of its checkpoint.
+    """Build the encoder named in `settings` and load the weights of its checkpoint.
 
-    Raises `InputError` where the checkpoint is missing, of another sha256, or not of this encoder.
+    Raises `InputError` where the checkpoint is missing, has another sha256, or belongs to another encoder.
     """
     build = load(ENCODERS[settings.encoder].build)
     return StageEncoder(build(settings.encoder, settings.checkpoint, settings.sha256))

@@ -1,4 +1,4 @@
-"""An image encoder as a teacher that learnt nothing: it names no class, and its features need no label (UDAKD)."""
+"""A frozen image encoder as a teacher (UDAKD). It predicts no classes, and its features need no labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,29 +12,33 @@ tags: [image-feature-extraction, lidar]
 ---
 # Frozen image encoder: {encoder}
 
-An image encoder whose features a LiDAR network is pre-trained to have, noted down by `elite_pipeline` (rule
-`tune_teacher` with 0 steps). Nothing was learnt, so it names no classes: the features of its {stages} stages were
-standardised per channel over {standardised} of the {images} training images, labelled or not, and no label was read.
+This image encoder is the teacher when a LiDAR network is pre-trained to match its features. `elite_pipeline` saved it
+with rule `tune_teacher` and 0 steps. Nothing was learnt, and the encoder predicts no classes. The features of its
+{stages} stages were standardised per channel over {standardised} of the {images} training images, labelled or not. No
+label was read.
 
 - Input: RGB images scaled to {side} pixels on the longest side
 - Weights: {weights}
 
-Files: `heads.safetensors` (mean and deviation of each stage's channels), `teacher.json` (settings, versions, digests of
-inputs).
+Files: `heads.safetensors` (mean and standard deviation of each channel of each stage), `teacher.json` (settings,
+versions, digests of the inputs).
 """
 
 
 class FrozenEncoder(EncoderStages):
-    """Image encoder whose stages are standardised and handed on; used as a `StageTeacher` without logits."""
+    """An image encoder whose stage maps are standardised; used like a `StageTeacher`, but without logits."""
 
-    FEATURES = "features standardised per channel over the training images, labelled or not"
+    FEATURES = "features standardised per channel over the training images, labelled and unlabelled"
 
     def __init__(self, encoder: StageEncoder) -> None:
         super().__init__(encoder, map(Standardised, encoder.channels))
 
 
 def model_card(description: Mapping[str, Any]) -> str:
-    """`README.md` of a folder of a frozen encoder; description: its `teacher.json`."""
+    """Text of the `README.md` in the folder of a frozen encoder.
+
+    description: the content of its `teacher.json`.
+    """
     chosen = description["settings"]
     return MODEL_CARD.format(
         encoder=chosen["encoder"],
@@ -42,5 +46,5 @@ def model_card(description: Mapping[str, Any]) -> str:
         images=description["images"],
         standardised=description["standardised_over"],
         side=chosen["longest_side"],
-        weights=f"`{file}` (sha256 {chosen['sha256']})" if (file := chosen["checkpoint"]) else "those of the package",
+        weights=f"`{file}` (sha256 {chosen['sha256']})" if (file := chosen["checkpoint"]) else "part of elite_pipeline",
     )

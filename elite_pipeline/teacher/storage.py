@@ -1,4 +1,4 @@
-"""A teacher as a folder: built from settings, saved with its adapter and heads, loaded with the adapter merged."""
+"""Build a teacher from settings, save its adapter and heads to a folder, and load it with the adapter merged."""
 
 import hashlib
 import json
@@ -21,15 +21,15 @@ from elite_pipeline.teacher.heads import EncoderStages, StageTeacher
 from elite_pipeline.teacher.image_network import SegmentationTeacher
 
 KINDS = {"stages": StageTeacher, "segmentation": SegmentationTeacher, "frozen": FrozenEncoder}
-"""What `teacher.json` calls a network -> its class."""
+"""Kind of network in `teacher.json` -> its class."""
 
 
 def build_teacher(
     settings: TeacherToTune, classes: ClassTable, kind: str = "stages"
 ) -> tuple[EncoderStages | SegmentationTeacher, View]:
-    """An untuned teacher of one of `KINDS` and its view.
+    """Build an untuned teacher of one of `KINDS`, and return it with its view.
 
-    Raises `InputError` where the encoder's checkpoint is missing, of another sha256, or not of this encoder.
+    Raises `InputError` where the encoder's checkpoint is missing, has another sha256, or belongs to another encoder.
     """
     torch.manual_seed(settings.tune_teacher.seed)
     encoder = build_encoder(settings)
@@ -39,13 +39,13 @@ def build_teacher(
 
 
 def save(teacher: EncoderStages | SegmentationTeacher, folder: Path, description: Mapping[str, Any]) -> None:
-    """Keep adapter, heads and `description` (JSON values) of a tuned teacher in the new `folder`."""
+    """Write the adapter, the heads and `description` (JSON values) of a tuned teacher to the new folder `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True)
     encoder: Any = teacher.encoder
     if hasattr(encoder, "save_pretrained"):
         with warnings.catch_warnings():
-            # AdaLoRA may leave a module no rank at all, which peft takes for a broken adapter.
+            # AdaLoRA can prune all ranks of a module. peft warns about that as if the adapter were broken.
             warnings.filterwarnings("ignore", message=".*invalid shape")
             encoder.save_pretrained(folder)
     heads = {name: value.contiguous().cpu() for name, value in teacher.heads.state_dict().items()}
@@ -54,17 +54,22 @@ def save(teacher: EncoderStages | SegmentationTeacher, folder: Path, description
 
 
 def fingerprint(*values: Any) -> str:
-    """16 hex digits of JSON values: the name of the folder in which a run with these settings and inputs resumes."""
+    """Return 16 hex digits that identify JSON values.
+
+    They name the checkpoint folder of a run. A run with the same settings and inputs resumes from it.
+    """
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load(
     folder: Path, settings: EncoderSettings, classes: ClassTable
 ) -> tuple[EncoderStages | SegmentationTeacher, View]:
-    """(teacher, view) of a folder that `save` wrote, its adapter merged.
+    """Load the teacher that `save` wrote to `folder`, with its adapter merged, and return it with its view.
 
-    Raises `InputError` where the folder holds no teacher, one of other settings, or one of another class table than
-    `classes`, that of the drives (a frozen encoder has none); and where `build_encoder` does.
+    classes: the class table of the drives.
+
+    Raises `InputError` where the folder holds no teacher, where the teacher has other settings or another class table
+    (a frozen encoder has no class table), and where `build_encoder` does.
     """
     folder = Path(folder)
     try:

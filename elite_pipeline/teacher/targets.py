@@ -1,4 +1,4 @@
-"""What a frozen teacher says about an image, in the form in which students read it: point logits and patch features."""
+"""Targets from a frozen teacher, in the form that students read: logits at points, and patch features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from elite_pipeline.teacher.heads import EncoderStages, StageTeacher, stack
 from elite_pipeline.teacher.image_network import SegmentationTeacher
 
 LIMIT = 6.0
-"""Standard deviations at which patch features are cut: one int8 step is then 0.047 deviations."""
+"""Patch features are clipped at this many standard deviations. One int8 step is then 0.047 standard deviations."""
 
 
 @torch.no_grad()
@@ -27,18 +27,21 @@ def answer(
     features: bool,
     device: str | torch.device = "cpu",
 ) -> list[dict[str, np.ndarray]]:
-    """Logits at points of a few images, and features of the patches that they hit.
+    """Return the teacher's logits at points of a few images, and the features of the patches that contain the points.
 
-    teacher: one that names classes if logits are wanted; it runs at the precision of `view`. images: (H, W, 3) uint8
-    each. pixels: (n, 2) float32 native (u, v) per image. logits, features: whether they are wanted. Returns one dict
-    per image, with what is: `logits` (n, S, K) float16; `patch_index` (m,) uint16, ascending, `patch_feature` (m, S, D)
-    int8, and `point_patch` (n,) uint16, the row of these two in which each point lies.
+    teacher: it runs at the precision of `view`. It must predict classes if `logits` is true. images: (H, W, 3) uint8
+    each. pixels: per image (n, 2) float32, (u, v) in pixels of the original image. logits, features: whether to return
+    them.
+
+    Returns one dict per image. With `logits`: `logits` (n, S, K) float16. With `features`: `patch_index` (m,) uint16,
+    ascending; `patch_feature` (m, S, D) int8; and `point_patch` (n,) uint16, the row of each point's patch in
+    `patch_index` and `patch_feature`.
 
     Raises `InputError` where `device` lacks the precision, or where the images are too large for the encoder.
     """
     places = [view.pixels(pixel, image.shape[:2]) for pixel, image in zip(pixels, images, strict=True)]
     prepared = stack([view.prepare(image) for image in images]).to(device)
-    answers: list[dict[str, np.ndarray]] = [{} for _ in images]
+    results: list[dict[str, np.ndarray]] = [{} for _ in images]
     with view.autocast(device):
         stages, points = teacher.encoder(prepared), [torch.from_numpy(place).to(device) for place in places]
         values = None
@@ -46,25 +49,28 @@ def answer(
             assert isinstance(teacher, StageTeacher | SegmentationTeacher)
             values = teacher.logits_of(stages, points, prepared.shape[2:])
     if values is not None:
-        # float16 ends at 65504, and an infinite logit would make a student's softmax NaN.
+        # The largest float16 is 65504. An infinite logit would make a student's softmax NaN.
         values = values.float().clamp(-6e4, 6e4).half().cpu().numpy()
-        for result, found in zip(answers, np.split(values, np.cumsum([len(p) for p in places])[:-1]), strict=True):
+        for result, found in zip(results, np.split(values, np.cumsum([len(p) for p in places])[:-1]), strict=True):
             result["logits"] = found
     if features:
         maps = patch_maps(teacher, stages, view.patch).cpu().numpy()  # (B, S, D, rows, columns)
-        for result, place, patches, image in zip(answers, places, maps, images, strict=True):
+        for result, place, patches, image in zip(results, places, maps, images, strict=True):
             columns = view.padded(*image.shape[:2])[1] // view.patch
             hit, of_point = hit_patches(place, columns, view.patch)
             result["point_patch"] = of_point.astype(np.uint16)
             result["patch_index"] = hit.astype(np.uint16)
             result["patch_feature"] = np.moveaxis(patches[:, :, hit // columns, hit % columns], 2, 0)
-    return answers
+    return results
 
 
 def hit_patches(pixel: np.ndarray, columns: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which patches points hit: (m,) ascending indices row * columns + column, and (n,) whose of these each is in.
+    """Return the image patches that contain points, and the position of each point's patch in that list.
 
-    pixel: (n, 2), of the view. Both are int64.
+    pixel: (n, 2), pixels of the view. columns: patches per row. patch: side of a patch in pixels.
+
+    Returns (m,) int64 patch indices (row * columns + column, ascending, without duplicates), and (n,) int64 positions
+    in that array.
     """
     column, row = (pixel // patch).astype(np.int64).T
     return np.unique(row * columns + column, return_inverse=True)
@@ -73,7 +79,10 @@ def hit_patches(pixel: np.ndarray, columns: int, patch: int) -> tuple[np.ndarray
 def patch_maps(
     teacher: EncoderStages | SegmentationTeacher, stages: Sequence[torch.Tensor], patch: int
 ) -> torch.Tensor:
-    """Stage maps as quantised patch features: (B, S, D, rows, columns) int8, D the largest of the maps' channels."""
+    """Return the stage maps as quantised patch features, (B, S, D, rows, columns) int8.
+
+    D is the largest number of channels of any map. Maps with fewer channels are filled with zeros.
+    """
     widest = max(teacher.feature_channels)
     maps = []
     for values, stride in teacher.feature_maps(stages):
@@ -84,15 +93,18 @@ def patch_maps(
 
 
 def quantisation(teacher: EncoderStages | SegmentationTeacher) -> str:
-    """What the cached patch features of `teacher` are, in words."""
+    """Describe the cached patch features of `teacher` in words."""
     return (
-        f"patch_feature * patch_scale: {teacher.FEATURES}, averaged over a patch, cut at {LIMIT:g} deviations; channels"
-        " that a stage lacks have scale 0"
+        f"patch_feature * patch_scale: {teacher.FEATURES}. They are averaged over a patch and clipped at {LIMIT:g}"
+        " standard deviations. Scale 0 marks channels that a stage does not have."
     )
 
 
 def patch_scale(channels: Sequence[int]) -> np.ndarray:
-    """(S, D) float32: what one int8 step of each stage's channels means, in standard deviations."""
+    """Return the size of one int8 step in standard deviations, (S, D) float32.
+
+    channels: of each of the S stages; D is the largest of them. Channels that a stage does not have get scale 0.
+    """
     inside = np.arange(max(channels)) < np.asarray(channels)[:, None]
     return np.where(inside, LIMIT / 127, 0).astype(np.float32)
 
@@ -100,10 +112,11 @@ def patch_scale(channels: Sequence[int]) -> np.ndarray:
 def shared_classifier(
     teacher: EncoderStages | SegmentationTeacher, classes: ClassTable
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What of an image segmentation network a student may share, and nothing of other teachers: (arrays, attributes).
+    """Return the classifier that a student may reuse, as (arrays, attributes); both are empty for other teachers.
 
-    Arrays: `classifier_weight` (1, K, D) and `classifier_bias` (1, K) float32, which turn patch features into logits.
-    Attributes: `known_classes`, names of the classes that it was taught and can answer.
+    Only an image segmentation network has such a classifier. Arrays: `classifier_weight` (1, K, D) and
+    `classifier_bias` (1, K), both float32; they turn patch features into logits. Attributes: `known_classes`, the names
+    of the classes that the network was trained on and can predict.
     """
     if not isinstance(teacher, SegmentationTeacher):
         return {}, {}

@@ -1,4 +1,7 @@
-"""Tuning a teacher on pseudo-labels, resumable to the bit on a CPU, and the folder in which it is kept."""
+"""Tune a teacher on pseudo-labels, measure it, and write its model card.
+
+An interrupted run can be resumed. On a CPU it ends with exactly the same weights.
+"""
 
 import os
 from collections import deque
@@ -25,16 +28,20 @@ from elite_pipeline.training.losses import class_weights, cross_entropy, lovasz_
 from elite_pipeline.training.schedule import warm_up_cosine
 
 STATISTICS_IMAGES = 100
-"""Images, spread over all, on which features are standardised and the result is measured."""
+"""Number of images for the standardisation of features and for the measurement of the result, spread evenly."""
 
 COUNTED_IMAGES = 1000
-"""Images, spread over all, in which classes are counted for their weights: more, because some classes are rare."""
+"""Number of images in which the pixels of each class are counted for the class weights, spread evenly.
+
+It is larger than `STATISTICS_IMAGES` because some classes are rare."""
 
 CLIP = 1.0
 """Largest gradient norm, as in ELiTe."""
 
 ELITE_TRAINS = {"vit_b": {"adapters": 1_991_520, "upscalers": 2_656_896}}
-"""What ELiTe's released code tunes of an encoder: AdaLoRA of initial rank 12 on q, k, v, proj, lin1 and lin2."""
+"""Encoder -> number of parameters that ELiTe's released code trains.
+
+It puts AdaLoRA with initial rank 12 on q, k, v, proj, lin1 and lin2."""
 
 MODEL_CARD = """\
 ---
@@ -43,15 +50,16 @@ tags: [image-segmentation, segment-anything, lidar]
 ---
 # Teacher: {encoder} with {method} and 2D heads
 
-An image encoder that names the class of any pixel, made by `elite_pipeline` (rule `tune_teacher`) to teach a LiDAR
-network. It saw pseudo-labels spread from the labelled LiDAR points of the training sequences.
+An image encoder with 2D heads that predict the class of any pixel. `elite_pipeline` tuned it (rule `tune_teacher`) as
+the teacher of a LiDAR network. It was trained on pseudo-labels, which were made from the labelled LiDAR points of the
+training sequences.
 
 - Input: RGB images scaled to {side} pixels on the longest side
 - Trainable parameters: {sizes}
 {elite}- Classes: {names}
 
-Measured at visible labelled points of the *training* images: how well it learnt, not how well it generalises. mIoU is
-over the classes that occur.
+The accuracy and the mIoU below are measured at the visible labelled points of *training* images. They show how well
+the teacher fits its training data, not how well it generalises. The mIoU is the mean over the classes that occur.
 
 | stage | accuracy | mIoU |
 |---|---|---|
@@ -61,8 +69,8 @@ over the classes that occur.
 |---|---|
 {classes}
 
-Files: `adapter_config.json` and `adapter_model.safetensors` (peft, where there is an adapter), `heads.safetensors`
-(heads, and the standardisation of their inputs), `teacher.json` (settings, classes, versions, digests of inputs).
+Files: `adapter_config.json` and `adapter_model.safetensors` (peft; only with an adapter), `heads.safetensors` (heads
+and the standardisation of their inputs), `teacher.json` (settings, classes, versions, digests of the inputs).
 """
 
 
@@ -75,16 +83,18 @@ def tune(
     *,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Train adapter and heads of `teacher`, which names classes, on `images`.
+    """Train the adapter and the heads of `teacher` on `images`. The teacher must predict classes.
 
-    run: folder for the checkpoint; where it holds one, training goes on from it. Raises `InputError` where `device`
-    lacks the precision of `view`, an image is damaged, or one is too large for the encoder.
+    run: folder for the checkpoint. If it already holds one, training resumes from it.
+
+    Raises `InputError` where `device` lacks the precision of `view`, an image is damaged, or an image is too large for
+    the encoder.
     """
     assert isinstance(teacher, StageTeacher | SegmentationTeacher)
     rule, of_steps, folder = settings.tune_teacher, settings.tune_teacher.of_steps, Path(run)
-    view.autocast(device)  # a precision that the device lacks is refused now, not after hours
+    view.autocast(device)  # raises now, not after hours, if the device lacks the precision
     if view.precision == "16-mixed":
-        # Small gradients vanish in float16; unlike bfloat16 it is for the frozen teacher only.
+        # Small gradients vanish in float16. Therefore float16, unlike bfloat16, is only used for the frozen teacher.
         view = replace(view, precision="32-true")
     teacher.to(device).train()
     trained = {name: p for name, p in teacher.named_parameters() if p.requires_grad}
@@ -139,9 +149,9 @@ def standardise(
     *,
     device: str | torch.device = "cpu",
 ) -> int:
-    """Measure the features of `teacher` on some images; returns on how many. This is all that a frozen one needs.
+    """Set the mean and standard deviation of the features of `teacher`, measured on at most `STATISTICS_IMAGES` images.
 
-    Raises `InputError` where `tune` does.
+    A frozen encoder needs no other preparation. Returns the number of images. Raises `InputError` where `tune` does.
     """
     teacher.to(device)
     some = images.spread(STATISTICS_IMAGES)
@@ -152,7 +162,10 @@ def standardise(
 
 
 def trainable_parameters(teacher: EncoderStages | SegmentationTeacher) -> dict[str, int]:
-    """Numbers of parameters that tuning changes: {"encoder": ..., "heads": ..., "upscalers": of those in heads}."""
+    """Return the numbers of trainable parameters, {"encoder": ..., "heads": ..., "upscalers": ...}.
+
+    The upscalers are part of the heads.
+    """
 
     def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -163,17 +176,23 @@ def trainable_parameters(teacher: EncoderStages | SegmentationTeacher) -> dict[s
 
 
 def elite_trains(encoder: str) -> str:
-    """What ELiTe's released code tunes of the same encoder, and why that differs, in a sentence; empty if unknown."""
+    """Return a sentence on the parameters that ELiTe's released code trains in `encoder`, and why they differ.
+
+    Returns "" where the numbers are unknown.
+    """
     if encoder not in ELITE_TRAINS:
         return ""
     return (
-        "ELiTe's released code trains {adapters:,} in adapters (of rank 12, one each on q, k and v, where SAM's fused"
-        " qkv has one) and {upscalers:,} in upscalers"
+        "For comparison, ELiTe's released code trains {adapters:,} parameters in adapters and {upscalers:,} in"
+        " upscalers. It has separate adapters of rank 12 on q, k and v; here, SAM's fused qkv has a single adapter"
     ).format(**ELITE_TRAINS[encoder])
 
 
 def segmentation_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, lovasz: float) -> torch.Tensor:
-    """Mean over stages of cross entropy + `lovasz` * Lovasz. logits: (n, S, K). labels: (n,). weights: (K,)."""
+    """Return the mean over stages of cross entropy + `lovasz` * Lovasz loss.
+
+    logits: (n, S, K). labels: (n,). weights: (K,) class weights of the cross entropy.
+    """
     stages = logits.unbind(1)
     losses = [cross_entropy(x, labels, weights) + lovasz * lovasz_softmax(x.softmax(1), labels) for x in stages]
     return torch.stack(losses).mean()
@@ -187,9 +206,9 @@ def agreement_at_points(
     *,
     device: str | torch.device = "cpu",
 ) -> list[Confusion]:
-    """One `Confusion` per stage between the labels of visible points and `teacher` there, on some images.
+    """Compare the teacher's predictions with the labels of visible points, on at most `STATISTICS_IMAGES` images.
 
-    The teacher is one that names classes. Raises `InputError` where `tune` does.
+    The teacher must predict classes. Returns one `Confusion` per stage. Raises `InputError` where `tune` does.
     """
     assert isinstance(teacher, StageTeacher | SegmentationTeacher)
     stages = [Confusion(images.classes) for _ in teacher.heads]
@@ -205,7 +224,10 @@ def agreement_at_points(
 
 
 def model_card(description: Mapping[str, Any]) -> str:
-    """`README.md` of a folder that `save` wrote."""
+    """Text of the `README.md` in the folder of a tuned teacher.
+
+    description: the content of its `teacher.json`.
+    """
     tuned, sizes, stages = (description[key] for key in ("settings", "trainable_parameters", "train_points"))
     return MODEL_CARD.format(
         encoder=tuned["encoder"],
@@ -220,9 +242,9 @@ def model_card(description: Mapping[str, Any]) -> str:
 
 
 def class_pixels(images: LabelledImages) -> np.ndarray:
-    """(K,) int64: labelled pixels of each class, 0 being unlabelled, in at most `COUNTED_IMAGES` of the images.
+    """Return the number of pixels of each class, (K,) int64, in at most `COUNTED_IMAGES` images.
 
-    Raises `InputError` where their labels are damaged.
+    Class 0 counts the unlabelled pixels. Raises `InputError` where labels are damaged.
     """
     items = images.spread(COUNTED_IMAGES)
     return np.sum([np.bincount(images.labels(i).ravel(), minlength=len(images.classes)) for i in items], axis=0)
@@ -231,7 +253,7 @@ def class_pixels(images: LabelledImages) -> np.ndarray:
 def _prefetch(
     images: LabelledImages, view: View, rule: TuneTeacher, start: int, ahead: int = 3
 ) -> Iterator[tuple[int, ImageBatch]]:
-    """(step, batch) from `start` on, the next batches being read meanwhile."""
+    """Yield (step, batch) from step `start` on. Threads read the next `ahead` batches at the same time."""
     with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[Future[ImageBatch]] = deque()
         for step in range(start - ahead, rule.steps):

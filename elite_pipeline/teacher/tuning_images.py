@@ -1,4 +1,4 @@
-"""What a teacher is tuned on: images with dense pseudo-labels, augmented, as positions with a label."""
+"""Training data of a teacher: augmented images, and labelled positions drawn from their dense pseudo-labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +14,24 @@ from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.heads import stack
 
 POSITIONS = 2048
-"""Labelled positions drawn from an image at a step: as good as all of them, at a tenth of the price of the heads."""
+"""Number of labelled positions drawn from each image of a step.
+
+They give the same result as all positions, at a tenth of the heads' cost."""
 
 JITTER = 0.4
-"""Brightness, contrast and saturation are scaled by 1 +- this, as in ELiTe."""
+"""Brightness, contrast and saturation are multiplied by factors from 1 - JITTER to 1 + JITTER, as in ELiTe."""
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Prepared images and labelled positions in them."""
+    """A batch of prepared images with labelled positions."""
 
     images: torch.Tensor
     """(B, 3, h, w) float32."""
     pixels: list[torch.Tensor]
-    """Per image (n_b, 2) float32, (u, v), pixels of the view."""
+    """One (n_b, 2) float32 tensor per image: (u, v) in pixels of the view."""
     labels: torch.Tensor
-    """(sum of n_b,) int64 training ids, none of them `IGNORE`."""
+    """(sum of the n_b,) int64 training ids, without `IGNORE`."""
 
     def to(self, device: str | torch.device) -> "ImageBatch":
         """The batch on `device`."""
@@ -37,10 +39,10 @@ class ImageBatch:
 
 
 class LabelledImages:
-    """The images of several sequences whose scans are labelled: one item per (sequence, frame, camera).
+    """The images of all labelled scans of several sequences. One item is one (sequence, frame, camera).
 
-    With `unlabelled`, those of the other scans too; of such an item only `image` can be asked. What reads a damaged
-    file raises `InputError`.
+    With `unlabelled`, the images of unlabelled scans are items too. For these items, only `image` may be called.
+    Methods raise `InputError` where they read a damaged file.
     """
 
     def __init__(
@@ -52,10 +54,10 @@ class LabelledImages:
         *,
         unlabelled: bool = False,
     ) -> None:
-        """data: folder of the data set. The others are files in one order, an element for each sequence.
+        """data: folder of the data set. The lists hold one file per sequence, in the same order.
 
-        Raises `InputError` where a file is unreadable, stores do not fit their index, class tables differ, or no image
-        is there.
+        Raises `InputError` where a file is unreadable, a store does not fit its index, class tables differ, or there is
+        no image.
         """
         self.items: list[tuple[int, int, int]] = []
         self._frames = index.read_all(frames)
@@ -75,28 +77,31 @@ class LabelledImages:
                 self.items += [(s, int(f), c) for f in usable]
         if not self.items:
             of = "any" if unlabelled else "a labelled"
-            raise InputError(f"{', '.join(map(str, frames))}: no image of {of} scan to learn from.")
+            raise InputError(f"{', '.join(map(str, frames))}: no image of {of} scan. Choose sequences that have one.")
 
     def __len__(self) -> int:
         return len(self.items)
 
     def spread(self, count: int) -> list[int]:
-        """At most `count` items, evenly spread over all."""
+        """Return at most `count` items, spread evenly over all items."""
         return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)).tolist()
 
     def image(self, item: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
+        """Return the image, (H, W, 3) uint8 RGB."""
         s, f, c = self.items[item]
         return self._recordings[s].image(self._frames[s].frames[f], self._projections[s].cameras[c])
 
     def labels(self, item: int) -> np.ndarray:
-        """(H, W) uint8 training ids of the image's pixels."""
+        """Return the pseudo-labels of the image's pixels, (H, W) uint8 training ids."""
         s, f, c = self.items[item]
         height, width = self._frames[s].sizes[self._projections[s].cameras[c]][f]
         return store.read(self._labels[s], "label", (f, c))[:height, :width]
 
     def points(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """(pixel, label): (n, 2) float32 native pixels and (n,) uint8 training ids of the visible projected points."""
+        """Return (pixel, label) of the visible projected points.
+
+        pixel: (n, 2) float32, pixels of the original image. label: (n,) uint8 training ids.
+        """
         s, f, c = self.items[item]
         rows = self._projections[s].rows(f, c)
         seen = self._projections[s].read("visible", rows)
@@ -105,8 +110,11 @@ class LabelledImages:
         return self._projections[s].read("pixel", rows)[seen], labels[point]
 
     def batch(self, view: View, step: int, size: int, seed: int) -> ImageBatch:
-        """The augmented `ImageBatch` of `size` images of a step: a function of `seed` and `step` alone, so that a
-        resumed run sees what an uninterrupted one would have seen."""
+        """Return the augmented `ImageBatch` of `size` images for one step.
+
+        The batch depends only on `seed` and `step`. A resumed run therefore sees the same batches as an uninterrupted
+        run.
+        """
         rng = np.random.default_rng((seed, step))
         images, pixels, labels = [], [], []
         for k in range(step * size, (step + 1) * size):
@@ -121,7 +129,10 @@ class LabelledImages:
 
 
 def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror image and labels every other time, and jitter the image's colours. (H, W, 3) uint8, (H, W) uint8."""
+    """Mirror the image and its labels with probability 0.5, and change the image's colours at random.
+
+    image: (H, W, 3) uint8. label: (H, W) uint8. Returns both in the same form.
+    """
     if rng.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     brightness, contrast, saturation = rng.uniform(1 - JITTER, 1 + JITTER, 3).astype(np.float32)
@@ -135,7 +146,10 @@ def augment(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> t
 def draw_positions(
     label: np.ndarray, rng: np.random.Generator, count: int = POSITIONS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` labelled pixel centres. label: (H, W) uint8. Returns ((n, 2) float32 (u, v), (n,) uint8)."""
+    """Draw the centres of at most `count` labelled pixels.
+
+    label: (H, W) uint8. Returns positions (n, 2) float32, (u, v), and their labels (n,) uint8.
+    """
     labelled = np.flatnonzero(label != IGNORE)
     if len(labelled) > count:
         labelled = labelled[rng.integers(len(labelled), size=count)]

@@ -1,4 +1,4 @@
-"""Random changes of a scan that keep its labels, and its teacher, true."""
+"""Random changes of a scan. Its labels and its teacher targets stay valid."""
 
 import math
 
@@ -9,9 +9,10 @@ from elite_pipeline.config import Augmentation
 
 
 def augment(points: Tensor, settings: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A changed copy of `points` (N, 4) float32 and the rows of `points` that are left, (n,) int64, sorted.
+    """A changed copy of `points` (N, 4) float32, and the rows of `points` that are left: (n,) int64, sorted.
 
-    Rotation about z, mirroring, scale (one for x, y and z) and translation, in this order, about the sensor.
+    Points are dropped first. Then the rest is changed about the sensor, in this order: rotation about z, mirroring,
+    scaling (one factor for x, y and z), translation.
     """
     rows = _kept(len(points), settings.drop, generator)
     points = points[rows]
@@ -27,7 +28,10 @@ def augment(points: Tensor, settings: Augmentation, generator: torch.Generator) 
 
 
 def remap(indices: Tensor, rows: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Where `indices` (M,) into `points` points lie among the kept `rows`: which of the M are left, and where."""
+    """Map `indices` (M,) of `points` points to positions in the kept `rows`.
+
+    Returns (positions of the indices that are left, their new values). Indices of dropped points are removed.
+    """
     new = torch.full((points,), -1)
     new[rows] = torch.arange(len(rows))
     left = torch.nonzero(new[indices] >= 0).squeeze(1)
@@ -37,7 +41,7 @@ def remap(indices: Tensor, rows: Tensor, points: int) -> tuple[Tensor, Tensor]:
 def _kept(points: int, drop: float, generator: torch.Generator) -> Tensor:
     share = drop * _uniform(generator)
     kept = torch.rand(points, generator=generator) >= share
-    kept[0] = True  # never an empty scan
+    kept[0] = True  # a scan is never empty
     return torch.nonzero(kept).squeeze(1)
 
 

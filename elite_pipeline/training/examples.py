@@ -1,4 +1,4 @@
-"""What a student learns from: scans, their labels, and the teacher's cached answers at their points. No image."""
+"""Training examples of a student: scans, labels, and cached teacher targets of their points. They hold no images."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,26 +18,26 @@ from elite_pipeline.training.augmentation import augment, remap
 
 @dataclass(frozen=True)
 class Example:
-    """One scan of N points, with M answers of the teacher's S stages about K classes."""
+    """One scan of N points, with teacher targets for M projected points: S stages of the teacher, K classes."""
 
     points: Tensor
     """(N, 4) float32: x, y, z in metres (LiDAR frame), remission."""
     labels: Tensor
-    """(N,) int64 training ids, `IGNORE` where unlabelled."""
+    """(N,) int64 training ids; `IGNORE` where unlabelled."""
     taught: Tensor
-    """(M,) int64: the points that the teacher saw. One seen by two cameras is here twice, once with each answer: the
-    sum of both divergences pulls the student to the mean of the two distributions."""
+    """(M,) int64: indices of the projected points that the teacher saw. A point seen by two cameras appears twice, once
+    with each target. The sum of both divergences pulls the student to the mean of the two distributions."""
     teacher: Tensor
     """(M, S, K) float32 logits."""
     instances: Tensor
-    """(N,) int64: the thing that each point belongs to, in this scan; 0 = none, or unknown."""
+    """(N,) int64: instance id of each point in this scan; 0 = no instance, or unknown."""
     patch_of: Tensor
-    """(M,) int64: the row of `patches` in which the teacher saw the point; -1 where features were not asked for."""
+    """(M,) int64: row in `patches` of the patch in which the teacher saw the point; -1 if features are not read."""
     patches: Tensor
-    """(Q, S, D) float32: the teacher's features of the image patches that points hit, in standard deviations."""
+    """(Q, S, D) float32: teacher features of the image patches that points hit, in standard deviations."""
 
     def augmented(self, settings: Augmentation, generator: torch.Generator) -> "Example":
-        """This scan, randomly changed; labels and answers go with their points."""
+        """This scan after random changes. Labels and teacher targets follow their points."""
         points, rows = augment(self.points, settings, generator)
         left, taught = remap(self.taught, rows, len(self.points))
         return replace(
@@ -53,10 +53,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch(Example):
-    """Scans laid end to end."""
+    """Several scans, concatenated."""
 
     scan: Tensor
-    """(N,) int64: the scan that each point belongs to."""
+    """(N,) int64: index of the scan of each point."""
     scans: int
 
     def to(self, device: torch.device) -> "Batch":
@@ -64,11 +64,11 @@ class Batch(Example):
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """This batch in memory that a GPU reads while other work goes on."""
+        """This batch in pinned memory, from which a GPU can copy while other work goes on."""
         return self._each(Tensor.pin_memory)
 
     def share_memory(self) -> "Batch":
-        """This batch in memory that other processes see."""
+        """This batch in memory that other processes can read."""
         return self._each(Tensor.share_memory_)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -76,7 +76,7 @@ class Batch(Example):
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """`examples`, one after another."""
+    """`examples`, concatenated in order."""
     sizes = torch.tensor([len(example.points) for example in examples])
     starts = (sizes.cumsum(0) - sizes).tolist()
     patches = torch.tensor([len(example.patches) for example in examples])
@@ -96,17 +96,17 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def _cat(tensors: list[Tensor]) -> Tensor:
-    """Rows end to end; a scan without any has no rows, whose other sizes mean nothing."""
+    """The rows of all `tensors`. A tensor without rows is left out, because its other sizes have no meaning."""
     return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
 
 
 class Examples:
-    """The scans of several sequences that have something to learn from: labels, a teacher's answer or both."""
+    """The scans of several sequences that have labels, teacher targets or both."""
 
     def __init__(self, sequences: Sequence[Recorded], *, features: bool = False) -> None:
-        """`features`: whether the teacher's patch features are wanted.
+        """features: whether to read the teacher's patch features.
 
-        Raises `InputError` where there is nothing to learn from, or where features are wanted and not cached.
+        Raises `InputError` where no scan has labels or teacher targets, or where features are needed but not cached.
         """
         self.sequences = sequences
         self.features = features
@@ -117,7 +117,7 @@ class Examples:
             if labelled or recorded.answered(f)
         ]
         if not self.items:
-            raise InputError("no training scan has labels or a teacher's answer; check train: of this dataset")
+            raise InputError("no training scan has labels or teacher targets: check train: of this data set")
         for recorded in sequences:
             if features and recorded.targets is not None and not recorded.feature_channels:
                 raise InputError(f"{recorded.targets.store_path} holds no features: add them to cache_teacher.targets.")
@@ -131,7 +131,7 @@ class Examples:
         return self.sequences[0].index.classes
 
     def __getitem__(self, item: int) -> Example:
-        """Raises `InputError` where a file of the scan cannot be read."""
+        """The example number `item`. Raises `InputError` where a file of the scan cannot be read."""
         recorded, f = self.items[item]
         answers = recorded.answers(f, features=self.features)
         return Example(
@@ -146,45 +146,45 @@ class Examples:
 
     @cached_property
     def labelled(self) -> list[int]:
-        """The items with labels."""
+        """The numbers of the labelled examples."""
         return [item for item, (recorded, f) in enumerate(self.items) if recorded.index.labelled[f]]
 
     @property
     def files(self) -> list[Path]:
-        """Small files that identify what is read."""
+        """Small files that identify the data."""
         return [file for recorded in self.sequences for file in recorded.files]
 
     def label_counts(self) -> Tensor:
-        """(K,) int64 labelled points of each class."""
+        """(K,) int64: number of labelled points of each class."""
         counts = sum(recorded.index.class_points.sum(axis=0) for recorded in self.sequences)
         return torch.from_numpy(counts)
 
     def answer_counts(self) -> Tensor:
-        """(K,) float64 points of each class as the teacher sees it: its probabilities, summed.
+        """(K,) float64: number of points of each class according to the teacher, a sum of its probabilities.
 
-        Raises `InputError` where the targets do not say.
+        Raises `InputError` where the targets do not contain it.
         """
         return torch.from_numpy(sum(recorded.class_mass() for recorded in self.sequences if recorded.stages))
 
     def classifier(self) -> tuple[Tensor, Tensor]:
-        """((K, D), (K,)) of the one teacher's linear classifier.
+        """The linear classifier of the teacher: ((K, D), (K,)).
 
-        Raises `InputError` where there is none, or several.
+        Raises `InputError` where the targets hold no classifier, or several different ones.
         """
         found = [c for c in (recorded.classifier() for recorded in self.sequences) if c is not None]
         if not found or not all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True)):
             raise InputError(
-                "the targets hold no classifier to share, or several: they must be of one image segmentation network"
-                " (a teacher with images: in config.yaml)"
+                "the targets hold no classifier to share, or several: all targets must come from one image segmentation"
+                " network (a teacher with images: in config.yaml)"
             )
         return found[0]
 
     def taught_classes(self) -> list[str]:
-        """Names of the classes that the teacher may answer; all, where it says none."""
+        """Names of the classes that the teacher can predict; all evaluated classes where the targets list none."""
         return next(filter(None, (recorded.known_classes for recorded in self.sequences)), self.classes.evaluated)
 
     def digest(self) -> str:
-        """SHA-256 over the indices and the stores' metadata: which data this is, without reading all of it."""
+        """SHA-256 of the indices and the metadata of the stores. It identifies the data without reading all of it."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(hashlib.sha256(file.read_bytes()).digest())

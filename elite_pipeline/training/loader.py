@@ -1,7 +1,7 @@
-"""The batches of a training run, one per step; for a GPU, read ahead by processes beside the one that trains.
+"""The batches of a training run, one per step. For a GPU, separate processes read them ahead of the training process.
 
-Which scans a step sees, and how they are changed, follows from the seed and the step alone (`sampling.py`), so that who
-reads them makes no difference to the bits.
+The scans of a step and their random changes depend only on the seed and the step (`sampling.py`). So the batches are
+the same to the bit, whichever process reads them.
 """
 
 import shutil
@@ -16,13 +16,13 @@ from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.sampling import draw
 
 AHEAD = 2
-"""Batches that each reader holds ready."""
+"""Number of batches that each reader keeps ready."""
 
 SHARED = 1 << 30
-"""Bytes of shared memory per training process below which nothing is read ahead. A batch of SemanticKITTI is some
-50 MB, all that Docker gives a container unless told otherwise."""
+"""Bytes of shared memory per training process. With less, nothing is read ahead. A batch of SemanticKITTI takes about
+50 MB, which is about all that Docker gives a container by default."""
 
-MORE_MEMORY = "Give the container more shared memory, as in docker run --shm-size=8g"
+MORE_MEMORY = "Give the container more shared memory, for example with docker run --shm-size=8g"
 
 
 class _Steps(Dataset):
@@ -32,17 +32,18 @@ class _Steps(Dataset):
         self.of_step = lambda step: draw(examples, augmentation, options, step * stride + place)
 
     def __getitem__(self, step: int) -> Batch | InputError:
-        # Raised in a reader, an error would come with the reader's traceback.
+        # An error raised in a reader would arrive with the traceback of the reader.
         try:
             batch = self.of_step(step)
         except InputError as error:
             return error
         try:
-            # Left to the queue, a batch that finds no room would be dropped silently and waited for forever.
+            # If the queue moved a batch to shared memory and found no room, it would drop the batch silently. The
+            # training process would then wait for it forever.
             return batch.share_memory() if get_worker_info() else batch
         except RuntimeError as error:
             return InputError(
-                f"no shared memory for the scans of step {step} ({error}). {MORE_MEMORY}, or fewer threads"
+                f"no shared memory for the scans of step {step} ({error}). {MORE_MEMORY}, or set fewer threads"
             )
 
 
@@ -56,11 +57,11 @@ def batches(
     stride: int,
     readers: int = 0,
 ) -> Generator[Batch]:
-    """The batches of `steps`, in order, in memory (pinned where readers fill it for a GPU).
+    """Yield the batches of `steps` in order, in CPU memory (pinned memory where readers fill it for a GPU).
 
-    Step s begins at position `place` + s * `stride` of the stream of scans, as `draw` has it. With `readers`, as many
-    processes read ahead, forked from this one; they end with this generator.
-    Raises the `InputError` of a scan that cannot be read at its own step, and one where a reader was killed.
+    Step s starts at position `place` + s * `stride` of the stream of scans; see `draw`.
+    readers: number of processes that read ahead. They are forked from this process and end with this generator.
+    Raises the `InputError` of an unreadable scan at the step of that scan, and `InputError` where a reader was killed.
     """
     loader = DataLoader(
         _Steps(examples, augmentation, options, place, stride),
@@ -70,7 +71,7 @@ def batches(
         prefetch_factor=AHEAD if readers else None,
         pin_memory=readers > 0 and torch.cuda.is_available(),
         multiprocessing_context="fork" if readers else None,
-        generator=torch.Generator(),  # its own, since the loader draws a number that nothing here needs
+        generator=torch.Generator(),  # the loader draws a number; this leaves torch's own generator alone
     )
     try:
         for batch in loader:
@@ -81,13 +82,16 @@ def batches(
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"a process that reads scans ahead was killed ({str(error).splitlines()[0]}), most likely for its memory:"
-            " give the job more, or write fewer threads"
+            f"a process that reads scans ahead was killed ({str(error).splitlines()[0]}), most likely because"
+            " memory ran out: give the job more memory, or set fewer threads"
         ) from None
 
 
 def readers_for(device: torch.device, threads: int, label: str, *, processes: int = 1) -> int:
-    """How many processes shall read ahead for each of `processes`: for a CPU none, which has better to do."""
+    """Number of processes that read ahead for each of `processes` training processes.
+
+    It is 0 on a CPU: readers would compete with training.
+    """
     if device.type == "cpu":
         return 0
     try:
@@ -95,6 +99,6 @@ def readers_for(device: torch.device, threads: int, label: str, *, processes: in
     except OSError:
         free = 0
     if free < SHARED * processes:
-        print(f"{label}: {free >> 20} MB of shared memory: no scan is read ahead, and the GPU waits. {MORE_MEMORY}")
+        print(f"{label}: only {free >> 20} MB of shared memory: no scan is read ahead, the GPU waits. {MORE_MEMORY}")
         return 0
     return threads

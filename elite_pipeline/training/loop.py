@@ -1,6 +1,6 @@
-"""Training a network: resumable, and on a CPU the same bits however often it was interrupted.
+"""Trains a network. Training is resumable; on a CPU, a resumed run ends in the same bits as an uninterrupted one.
 
-Which scans a step sees follows from the seed and the step alone (`sampling.py`), so that a checkpoint is a step, the
+The scans of a step depend only on the seed and the step (`sampling.py`). So a checkpoint needs only the step, the
 weights and the optimiser.
 """
 
@@ -35,53 +35,53 @@ if TYPE_CHECKING:
 
 
 class Task(ABC):
-    """What is trained, and for what."""
+    """A network to train, with its settings, its data and its loss."""
 
     name: str
-    """Of the stage, and of the section that `options` is. An interrupted run does not go on under other code of it."""
+    """Name of the stage, and of the section for `options`. If its code changes, an interrupted run is not resumed."""
     settings: Section
     augmentation: Augmentation
     options: Schedule
     examples: Examples
     learner: nn.Module
     frozen: Sequence[nn.Module] = ()
-    """Parts of it that are not learnt, and stay in evaluation mode."""
+    """Parts of the learner that are not trained and stay in evaluation mode."""
     identity: Sequence[str] = ()
-    """Of what else the result depends on."""
+    """Further texts that identify what the result depends on."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is learnt, in groups with their `share` of the learning rate."""
+        """The trainable parameters, in groups with their `share` of the learning rate."""
         return [{"params": [p for p in self.learner.parameters() if p.requires_grad], "share": 1.0}]
 
     def to(self, device: torch.device) -> None:  # noqa: B027 (most tasks need nothing)
-        """Bring what `loss` needs beside the learner onto `device`."""
+        """Move everything that `loss` needs, except the learner, to `device`."""
 
     @abstractmethod
     def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """(loss, its parts by name) of the batch of a step. `learner`: the task's own, or what Fabric wraps it in."""
+        """(loss, its parts by name) of the batch of a step. learner: the task's own, or Fabric's wrapper around it."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` ends with."""
+    """The result of `train`."""
 
     steps: int
     log: Path
-    """JSON lines, one per step: losses, learning rate, norm of the gradient, seconds, and how many of them were spent
-    waiting for its scans."""
+    """JSON lines, one per step: losses, learning rate, norm of the gradient, seconds, and the part of these seconds
+    spent waiting for scans."""
     processes: int
-    """How many trained together."""
+    """Number of processes that trained together."""
     writes: bool
-    """Whether this process is the one of them that writes what comes out, and removes `log`'s folder."""
+    """Whether this process writes the results and removes the folder of `log`. It is True in one process only."""
 
 
 def train(task: Task, run: Path) -> Trained:
-    """Train `task.learner` on the device there is, or on as many as there are processes (`distributed.py`).
+    """Train `task.learner` on the available device, or on one device per process (`distributed.py`).
 
-    Checkpoints lie in a folder of `run` named after the settings, the data, the code and the number of processes, so
-    that a run goes on where the same run was interrupted and nowhere else. The first process alone reads and writes
-    them, so that machines need not share `run`. Raises `InputError` where the machine lacks what the settings ask for,
-    a scan cannot be read, or the loss is not finite.
+    Checkpoints lie in a subfolder of `run`. Its name depends on the settings, the data, the code and the number of
+    processes, so only the same run can resume from them. Only the first process reads and writes them, so machines need
+    not share `run`. Raises `InputError` where the machine does not meet the settings, a scan cannot be read, or the
+    loss is not finite.
     """
     options = task.options
     fabric = start(options.processes, options.precision, task.name)
@@ -125,7 +125,7 @@ def train(task: Task, run: Path) -> Trained:
 
 
 def fingerprint(settings: Section, *identities: object) -> str:
-    """16 hexadecimal digits that change with the settings and with `identities` of the data."""
+    """16 hexadecimal digits that depend on the settings and on `identities` of the data."""
     text = json.dumps([settings.model_dump(), *map(str, identities)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -133,11 +133,11 @@ def fingerprint(settings: Section, *identities: object) -> str:
 def _step(
     fabric: "Fabric", learner: nn.Module, optimiser: torch.optim.Optimizer, task: Task, batch: Batch, step: int
 ) -> dict[str, float]:
-    """One step of the optimiser; the losses and the gradient's norm by name."""
+    """Take one step of the optimiser. Returns the losses and the norm of the gradient by name."""
     optimiser.zero_grad()
     loss, parts = task.loss(learner, batch, step)
     fabric.backward(loss)
-    # Under 16-mixed a non-finite gradient is a matter of the loss scale, which the scaler sees to.
+    # With 16-mixed, a gradient that is not finite is caused by the loss scale. The scaler handles it.
     norm = fabric.clip_gradients(learner, optimiser, max_norm=task.options.clip, error_if_nonfinite=False)
     optimiser.step()
     return {name: value.item() for name, value in {"loss": loss, **parts, "gradient": norm}.items()}
@@ -151,7 +151,7 @@ def _optimiser(options: Schedule, groups: list[dict[str, Any]]) -> torch.optim.O
 
 
 def _save(path: Path, fabric: "Fabric", step: int, learner: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write a checkpoint aside and rename it, so that the one at `path` is always whole."""
+    """Write a checkpoint to another file and rename it, so the checkpoint at `path` is always complete."""
     if not fabric.is_global_zero:
         return
     state = {
@@ -165,7 +165,7 @@ def _save(path: Path, fabric: "Fabric", step: int, learner: nn.Module, optimiser
 
 
 def _restore(path: Path, fabric: "Fabric", learner: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Load the checkpoint that the first process finds at `path`, if it does; the number of steps done."""
+    """Load the checkpoint at `path` if the first process finds one. Returns the number of steps done."""
     state = None
     if fabric.is_global_zero and path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -179,9 +179,9 @@ def _restore(path: Path, fabric: "Fabric", learner: nn.Module, optimiser: torch.
 
 
 class _Log:
-    """JSON lines, one per step, and the progress bar; both only in the process that `writes`.
+    """JSON lines, one per step, and the progress bar. Both exist only in the process that `writes`.
 
-    Lines of steps from `done` on, which an interrupted run left behind, are dropped.
+    Lines of steps from `done` on, which an interrupted run left behind, are removed.
     """
 
     def __init__(self, path: Path, label: str, done: int, steps: int, *, writes: bool) -> None:

@@ -1,7 +1,7 @@
-"""Two scans made one. Labels, instances, the teacher's answers and its patches go with their points.
+"""Mixes two scans into one. Labels, instances, teacher targets and patches follow their points.
 
-A point keeps what the teacher said of it in its own scan, and a point that no camera saw, or whose scan no teacher was
-asked about, stays without an answer: nothing is asked of a teacher about a mixed scan.
+A point keeps the teacher targets from its own scan. A point that no camera saw, and a point from a scan without a
+teacher, have no targets. The teacher never sees a mixed scan.
 """
 
 import math
@@ -16,20 +16,20 @@ from elite_pipeline.training.augmentation import remap
 from elite_pipeline.training.examples import Example, collate
 
 BANDS = (3, 6)
-"""Fewest and most bands of elevation, as mmdetection3d's recipes have it (the authors' own: 4 to 8)."""
+"""Smallest and largest number of elevation bands, as in the recipes of mmdetection3d (the authors' own: 4 to 8)."""
 
 SWAP = 0.5
-"""Share of the scans in `polar_mix` of which a sector is swapped, as in the authors' code."""
+"""Share of the scans in `polar_mix` that get a swapped sector, as in the authors' code."""
 
 
 def mix(
     first: Example, second: Example, settings: Augmentation, things: Sequence[int], generator: torch.Generator
 ) -> Example:
-    """`first`, mixed with `second` in the ways that `settings` give their shares of the scans.
+    """`first`, mixed with `second`. For each way of mixing, `settings` give the share of scans that it is applied to.
 
-    Each way is drawn by itself, so that several may apply: then LaserMix, PolarMix and instance CutMix change, in this
-    order, what the one before made, with the same `second`. All that is random follows from `generator`. The result
-    has a point at least, and shares no memory with either scan.
+    Each way is drawn independently, so several may apply. LaserMix, PolarMix and instance CutMix are applied in this
+    order. Each changes the result of the previous one, with the same `second`. All randomness comes from `generator`.
+    The result has at least one point, and shares no memory with either scan.
     """
     laser, polar, cut = torch.rand(3, generator=generator).tolist()
     mixed = join(first)  # a copy
@@ -43,10 +43,11 @@ def mix(
 
 
 def laser_mix(first: Example, second: Example, generator: torch.Generator) -> Example:
-    """LaserMix (Kong et al., CVPR 2023, arXiv 2207.00026): 3 to 6 bands of elevation from the scans in turn.
+    """LaserMix (Kong et al., CVPR 2023, arXiv 2207.00026): 3 to 6 elevation bands, taken from both scans in turn.
 
-    Theirs is a second, semi-supervised loss on both mixtures of a labelled and a pseudo-labelled scan; here, as in
-    mmdetection3d's supervised recipes, it is augmentation, and the mixture with the highest band of `first` is used.
+    The paper uses it for a second, semi-supervised loss on both mixtures of a labelled and a pseudo-labelled scan. Here
+    it is an augmentation, as in the supervised recipes of mmdetection3d. It returns the mixture with the highest band
+    of `first`.
     """
     bands = int(torch.randint(BANDS[0], BANDS[1] + 1, (), generator=generator))
     return swap_bands(first, second, bands)
@@ -55,12 +56,13 @@ def laser_mix(first: Example, second: Example, generator: torch.Generator) -> Ex
 def polar_mix(first: Example, second: Example, things: Sequence[int], generator: torch.Generator) -> Example:
     """PolarMix (Xiao et al., NeurIPS 2022, arXiv 2208.00223): half a turn of `second`, and its objects three times.
 
-    The half turn replaces that of `first` in half of the scans. The objects are pasted where they are, and turned about
-    the sensor by an angle of the first and one of the second third of a turn. Of an unlabelled scan no point is known
-    to be an object's. Where the code that the authors released differs: it draws both angles once, when it is
-    imported, and its half turn always holds the x axis; here every scan draws its own, and the half turn starts
-    anywhere, since cameras look along x, and the teacher's answers of `first` would always be those that go.
-    things: training ids of the classes that come as objects.
+    In half of the scans, a half turn of `second` replaces that of `first`. The objects of `second` are pasted three
+    times: in place, turned about the sensor by an angle in the first third of a turn, and turned by an angle in the
+    second third. In an unlabelled scan, no point is known to belong to an object.
+    The released code of the authors differs in two ways. It draws both angles once, on import; here every scan draws
+    its own. Its half turn always contains the x axis; here the half turn starts anywhere. Cameras look along x, so
+    otherwise the points of `first` with teacher targets would always be the ones that are replaced.
+    things: training ids of the classes that have objects.
     """
     swap, start, *turns = torch.rand(4, generator=generator).tolist()
     mixed = swap_half_turn(first, second, 2 * math.pi * start) if swap < SWAP else first
@@ -70,20 +72,22 @@ def polar_mix(first: Example, second: Example, things: Sequence[int], generator:
 
 
 def instance_cutmix(first: Example, second: Example) -> Example:
-    """`first` and, where they were seen, all points of `second` with an instance id: its objects.
+    """`first`, plus all points of `second` with an instance id (its objects), at their original places.
 
-    As 2DPASS and ELiTe do for their benchmark models. There each scan is turned and mirrored by itself before they are
-    joined, and added points have no teacher; here the whole is augmented at once, and they bring their answers.
+    2DPASS and ELiTe do this for their benchmark models. They turn and mirror each scan separately before joining, and
+    added points have no teacher. Here the joined scan is augmented as a whole, and added points keep their teacher
+    targets.
     """
     return join(first, take(second, second.instances != 0))
 
 
 def swap_bands(first: Example, second: Example, bands: int) -> Example:
-    """Bands of elevation, the highest from `first`, the next from `second` and so on; at their edges, the lower one's.
+    """Elevation bands: the highest from `first`, the next from `second`, and so on.
 
-    All bands have the same height in radians. They divide what 98 % of both scans' points lie in, so that any sensor's
-    field is divided and stray points do not stretch it (the published code: -25 to 3 degrees, the sensor of
-    SemanticKITTI); higher and lower points belong to the outermost bands.
+    All bands have the same height in radians. They divide the range that contains 98 % of the points of both scans. So
+    they fit the field of view of any sensor, and stray points do not stretch them. (The published code divides -25 to 3
+    degrees, for the sensor of SemanticKITTI.) Higher and lower points belong to the outermost bands. A point on an edge
+    belongs to the lower band.
     """
     heights = [_elevation(example.points) for example in (first, second)]
     low, high = torch.quantile(torch.cat(heights), torch.tensor([0.01, 0.99])).tolist()
@@ -93,19 +97,22 @@ def swap_bands(first: Example, second: Example, bands: int) -> Example:
 
 
 def swap_half_turn(first: Example, second: Example, start: float) -> Example:
-    """`first` with the half turn of `second` that begins at azimuth `start` (radians, from x towards y)."""
+    """`first` with the half turn of `second` that starts at azimuth `start` (radians, from x towards y)."""
     return _exchange(first, _half_turn(first.points, start), second, _half_turn(second.points, start))
 
 
 def turned(example: Example, angle: float) -> Example:
-    """`example`, its points turned by `angle` (radians) about the sensor's z axis, from x towards y."""
+    """`example` with its points turned by `angle` (radians) about the sensor's z axis, from x towards y."""
     cos, sin = math.cos(angle), math.sin(angle)
     x, y, *rest = example.points.unbind(1)
     return replace(example, points=torch.stack([cos * x - sin * y, sin * x + cos * y, *rest], dim=1))
 
 
 def take(example: Example, kept: Tensor) -> Example:
-    """A copy of the points of `example` where `kept`, (N,) bool, with what is known of them; it may have no points."""
+    """A copy of the points of `example` where `kept`, with their labels and teacher targets. It may have no points.
+
+    kept: (N,) bool.
+    """
     rows = torch.nonzero(kept).squeeze(1)
     left, taught = remap(example.taught, rows, len(example.points))
     patch_of = example.patch_of[left]
@@ -123,9 +130,9 @@ def take(example: Example, kept: Tensor) -> Example:
 
 
 def join(*examples: Example) -> Example:
-    """A copy of the points of all `examples` as one scan, in their order; one of them has points at least.
+    """A copy of the points of all `examples` as one scan, in order. At least one example must have points.
 
-    Instance ids of a later example are raised above those before, so that two objects never become one.
+    Instance ids of an example are raised above those of the examples before it, so two objects never share an id.
     """
     parts, above = [], 0
     for example in examples:
@@ -138,7 +145,10 @@ def join(*examples: Example) -> Example:
 
 
 def _exchange(first: Example, leaves: Tensor, second: Example, comes: Tensor) -> Example:
-    """`first` without its points that leave, and with those of `second` that come; `first`, if none were left."""
+    """`first` without its points in `leaves`, plus the points of `second` in `comes`.
+
+    leaves, comes: one bool per point of `first` and of `second`. Returns `first` if no point would be left.
+    """
     if leaves.all() and not comes.any():
         return first
     return join(take(first, ~leaves), take(second, comes))

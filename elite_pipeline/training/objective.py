@@ -1,4 +1,4 @@
-"""What a student is trained for: its labels, and its teacher's answers at the points that the teacher saw."""
+"""The objective of a student: labels, and teacher targets at the projected points that the teacher saw."""
 
 from typing import NamedTuple
 
@@ -16,70 +16,75 @@ from elite_pipeline.training.examples import Batch
 
 
 class LearnerOutput(NamedTuple):
-    """What a `SegmentationLearner` says of a batch."""
+    """The output of a `SegmentationLearner` for a batch."""
 
     pyramid: Pyramid
     logits: Tensor
-    """(V, K): the student's own, per voxel of its stride `finest`."""
+    """(V, K): logits of the student, per voxel of its stride `finest`."""
     stages: list[Tensor]
-    """(V_s, K) per stage: of its 3D head."""
+    """(V_s, K) per stage: logits of its 3D head."""
     features: list[Tensor]
-    """(V_s, D) per stage: towards the teacher's features; empty where those are not learnt. Of a student without stages
-    one, (V, D): what its classifier sees."""
+    """(V_s, D) per stage: features to compare with the teacher's; empty where those are not learnt. A student without
+    stages has one entry, (V, D): the input of its classifier."""
 
 
 class ClassWeights(NamedTuple):
-    """Weights of the classes, rare ones more."""
+    """Weights of the classes. Rare classes have larger weights."""
 
     labels: Tensor
-    """(K,) for labels; 0 for classes without any."""
+    """(K,) for labels; 0 for classes without labels."""
     answers: Tensor | None
-    """(K,) for the teacher's answers, by its own counts: it may know classes that no label shows. None: all alike."""
+    """(K,) for soft labels, from the teacher's own class counts: the teacher may know classes that have no labels.
+    None: all classes have the same weight."""
 
 
 class SegmentationLearner(nn.Module):
-    """The student with the heads that only training needs."""
+    """The student, with the heads that only training needs."""
 
     def __init__(self, student: StudentNetwork, classes: int, features: int = 0) -> None:
-        """`features`: channels of the teacher's patch features, 0 where those are not learnt."""
+        """features: number of channels of the teacher's patch features; 0 where those are not learnt."""
         super().__init__()
         self.student = student
         stages = len(student.strides)
         self.heads = StageHeads(stages=stages, width=student.width, classes=classes)
-        # A student without stages has an embedding as wide as the teacher's features instead.
+        # A student without stages needs none: its embedding is as wide as the teacher's features.
         self.projections = nn.ModuleList(nn.Linear(student.width, features) for _ in range(stages if features else 0))
         self.embeds = features > 0 and not stages
 
     def forward(self, points: Tensor, scan: Tensor, scans: int) -> LearnerOutput:
-        """What it says of points (N, 4) of `scans` scans; `scan` (N,) int64: whose each point is."""
+        """The output for `points` (N, 4) of `scans` scans. scan: (N,) int64, index of the scan of each point."""
         pyramid = self.student.voxelise(points, scan, scans)
-        said = self.student(pyramid)
-        features = [projection(stage) for projection, stage in zip(self.projections, said.stages, strict=False)]
+        found = self.student(pyramid)
+        features = [projection(stage) for projection, stage in zip(self.projections, found.stages, strict=False)]
         return LearnerOutput(
-            pyramid, said.logits, self.heads(said.stages), [said.features] if self.embeds else features
+            pyramid, found.logits, self.heads(found.stages), [found.features] if self.embeds else features
         )
 
 
 def total_loss(
     output: LearnerOutput, batch: Batch, student: StudentNetwork, weights: ClassWeights, settings: Losses
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of all losses, and its parts by name. With the S chosen of the teacher's stages:
+    """The sum of all losses, and its parts by name. S is the number of chosen teacher stages:
 
     L = CE + l Lovasz  +  a sum_s (CE_s + m Lovasz_s)  +  d / S sum_s KL_s  +  o KL_out  +  f / S sum_s (1 - cos_s)
 
-    The terms with l, a, m and d are ELiTe's (its 2D losses aside), where S = 4; the other two are ours. CE and Lovasz
-    are over points. CE_s and Lovasz_s, of the 3D head of stage s, are over voxels with their majority label. KL_s is of
-    that head against the teacher's stage s, over the points that the teacher saw; KL_out, of the student's output
-    against the mean of the chosen stages' probabilities there; both times `at_labels` where a point has a label. cos_s
-    compares the teacher's feature of a patch with the mean, over the points in it, of a linear map of the student's
-    stage s. With several processes, all are over the batches of all of them.
+    The terms with l, a, m and d are those of ELiTe (without its 2D losses), where S = 4. The terms with o and f are
+    ours.
+    - CE and Lovasz run over points.
+    - CE_s and Lovasz_s are for the 3D head of stage s. They run over voxels, with their majority labels.
+    - KL_s compares that head with stage s of the teacher. It runs over the points that the teacher saw.
+    - KL_out compares the student's output with the mean probabilities of the chosen stages, over the same points.
+    - KL_s and KL_out are multiplied by `at_labels` at points that have a label.
+    - cos_s compares the teacher's feature of a patch with the student's: a linear map of the student's stage s,
+      averaged over the points in the patch.
+    With several processes, every term runs over the batches of all processes.
 
-    A student without stages has neither CE_s, Lovasz_s nor KL_s, and its own features in the place of linear maps: with
-    a teacher of one stage, the last two terms are FSKD's.
+    A student without stages has no CE_s, Lovasz_s and KL_s. Its own features replace the linear maps. With a teacher of
+    one stage, the last two terms are those of FSKD.
     """
     s, strides, zero = settings, student.strides, output.logits.new_zeros(())
     parts = {"cross_entropy": zero, "lovasz": zero, "auxiliary": zero}
-    # Points of one voxel have the same logits: a loss over points is one over the distinct pairs of voxel and label.
+    # Points of one voxel have the same logits. So a loss over points is a loss over distinct pairs of voxel and label.
     finest = output.pyramid[student.finest].of_point
     voxel, label, repeats = pairs(finest, batch.labels)
     logits, label, repeats = gathered(output.logits.index_select(0, voxel), label, repeats)
@@ -103,9 +108,9 @@ def total_loss(
 def _soft_labels(
     output: LearnerOutput, batch: Batch, student: StudentNetwork, weights: ClassWeights, s: Losses
 ) -> dict[str, Tensor]:
-    """KL against the teacher's answers, of the stages' heads and of the output."""
+    """The KL terms against the teacher's soft labels, for the heads of the stages and for the output."""
     divergence, at = output.logits.new_zeros(()), {"temperature": s.temperature, "reduction": s.reduction}
-    # Where nobody taught, M is 0 and the tensor's other sizes mean nothing.
+    # Without projected points, M is 0, and the other sizes of the tensor have no meaning.
     none = output.logits.new_zeros(0, len(s.stages), output.logits.shape[1])
     answers = batch.teacher[:, s.stages] if len(batch.taught) else none  # (M, S, K)
     share = torch.where(batch.labels[batch.taught] == IGNORE, 1.0, s.at_labels)  # (M,)
@@ -116,7 +121,7 @@ def _soft_labels(
     parts = {"distillation": s.distillation * divergence / len(s.stages)}
     if s.output:
         rows = output.pyramid[student.finest].of_point[batch.taught]
-        # The mean over stages of probabilities that the temperature has softened, as logits of the same temperature.
+        # Mean over stages of the probabilities at this temperature, converted back to logits at the same temperature.
         mean_answer = (answers / s.temperature).softmax(dim=2).mean(dim=1).clamp_min(1e-8).log() * s.temperature
         seen, answer, at_row = gathered(output.logits.index_select(0, rows), mean_answer, share)
         parts["output"] = s.output * losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
@@ -124,16 +129,16 @@ def _soft_labels(
 
 
 def _features(output: LearnerOutput, batch: Batch, student: StudentNetwork, s: Losses) -> Tensor:
-    """Mean over stages of the distance to the teacher's features, patch by patch."""
+    """Distance to the teacher's patch features: the mean over patches, then over stages."""
     hit = batch.patch_of >= 0
     patch_of, taught = batch.patch_of[hit], batch.taught[hit]
     hit_patches, of_point = patch_of.unique(return_inverse=True)
     distance = output.logits.new_zeros(())
     if not output.features:
-        return distance  # a student without a teacher
+        return distance  # training without a teacher
     strides = student.strides or [student.finest]
     for k in s.stages:
-        # A student without stages has features of one kind, which all of the teacher's are compared with.
+        # A student without stages has one set of features. Every chosen stage of the teacher is compared with it.
         own = k if student.strides else 0
         rows = output.pyramid[strides[own]].of_point[taught]
         mine = mean(output.features[own].index_select(0, rows), of_point, len(hit_patches))

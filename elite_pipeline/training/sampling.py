@@ -1,6 +1,6 @@
-"""Which scans a step sees, and how they are changed: a function of the seed and the step alone.
+"""The scans of a step and their random changes. Both depend only on the seed and the step.
 
-Nothing is drawn from a shared state, so that a run that was interrupted sees what an uninterrupted one would have.
+Nothing is drawn from a shared random state. So an interrupted run sees the same scans as an uninterrupted run.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from elite_pipeline.training.examples import Batch, Example, Examples, collate
 from elite_pipeline.training.mixing import mix
 
 ALL, LABELLED, UNLABELLED = 0, 2, 3
-"""Streams of scans; 1 is the seed of their changes, and `PAIRS` that of the pairs that a step contrasts."""
+"""Seed numbers of the streams of scans. 1 is the seed number of their changes, `PAIRS` that of contrasted pairs."""
 
 PAIRS = 4
 
@@ -21,16 +21,16 @@ PAIRS = 4
 def draw(examples: Examples, augmentation: Augmentation, options: Schedule, position: int) -> Batch:
     """The batch that starts at `position` of an endless stream of scans.
 
-    Each epoch of the stream is a shuffle of all scans; with `labelled_share`, where some scans are unlabelled, labelled
-    and unlabelled ones are streams of their own, which share out the places of each batch. Raises `InputError` where a
-    scan cannot be read.
+    Each epoch of the stream is a shuffle of all scans. With `labelled_share`, and if some scans are unlabelled,
+    labelled and unlabelled scans are two separate streams, and each has its places in every batch. Raises `InputError`
+    where a scan cannot be read.
     """
     places = range(position, position + options.batch)
     return collate([_changed(examples, augmentation, options, place) for place in places])
 
 
 def scans_seen(examples: Examples, options: Schedule) -> tuple[int, int] | tuple[None, None]:
-    """(labelled, unlabelled) scans in each batch; None for either where they come as they come."""
+    """Numbers of (labelled, unlabelled) scans in each batch; (None, None) where they are not fixed."""
     labelled = examples.labelled
     if options.labelled_share is None or len(labelled) in (0, len(examples)):
         return None, None
@@ -50,10 +50,10 @@ def _changed(examples: Examples, augmentation: Augmentation, options: Schedule, 
 
 
 def _stream(examples: Examples, options: Schedule, place: int) -> tuple[Sequence[int], int, int]:
-    """Where the scan at `place` comes from: the items of its stream, the stream's number, and its place in that.
+    """Stream of the scan at `place`: (items of the stream, number of the stream, place of the scan in the stream).
 
-    A scan's changes follow from its place in its own stream, so that two processes with half a batch each make the
-    scans that one with the whole batch makes.
+    The changes of a scan depend on its place in its own stream. So two processes with half a batch each make the same
+    scans as one process with the whole batch.
     """
     labelled, unlabelled = scans_seen(examples, options)
     if labelled is None or unlabelled is None:
@@ -67,12 +67,12 @@ def _stream(examples: Examples, options: Schedule, place: int) -> tuple[Sequence
 
 
 def _shuffled(items: Sequence[int], seeds: tuple[int, ...], place: int) -> int:
-    """The element at `place` of the endless stream of shuffles of `items`."""
+    """The item at `place` in the endless stream of shuffles of `items`."""
     epoch, index = divmod(place, len(items))
     return items[int(torch.randperm(len(items), generator=generator(*seeds, epoch))[index])]
 
 
 def generator(*seeds: int) -> torch.Generator:
-    """A generator that starts in a state of its own for any `seeds`, natural numbers."""
+    """A random generator that starts in a different state for each tuple of `seeds` (natural numbers)."""
     state = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))

@@ -1,4 +1,4 @@
-"""The learning rate's schedule, of students and teachers alike."""
+"""The learning rate schedule of students and teachers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Training a student to name classes: from labels, from a teacher's answers, or from both."""
+"""Trains a student to predict classes: from labels, from teacher targets, or from both."""
 
 import hashlib
 from dataclasses import replace
@@ -19,10 +19,10 @@ from elite_pipeline.training.objective import ClassWeights, SegmentationLearner,
 
 
 class Segmentation(Task):
-    """The task that ends in a student.
+    """The task that trains a student.
 
-    With `pretrained`, the folder of a pre-trained backbone, it begins with that. A `backbone_learning_rate` of 0 is
-    linear probing: the backbone stays as it is, its running statistics too, and what follows it is learnt.
+    pretrained: folder of a pre-trained backbone that training starts from. A `backbone_learning_rate` of 0 is linear
+    probing: the backbone and its running statistics stay unchanged, and only the layers after it are trained.
     """
 
     name = "train_student"
@@ -45,19 +45,19 @@ class Segmentation(Task):
         if shares:
             share_classifier(self.student, *examples.classifier())  # pyright: ignore[reportArgumentType]
         self.known_classes = classes.evaluated if examples.labelled and not shares else examples.taught_classes()
-        """Names of the classes that the student may answer: those of its labels, or its teacher's alone."""
+        """Names of the classes that the student can predict: those of its labels, or only those of its teacher."""
         self.known = torch.from_numpy(classes.known(self.known_classes))
         channels = _feature_channels(examples) if settings.losses.features else 0
         self.learner = SegmentationLearner(self.student, len(classes), channels)
         for stage, projection in enumerate(self.learner.projections):
-            # DDP waits for the gradient of every parameter that asks for one.
+            # DDP waits for the gradient of every parameter that requires one.
             projection.requires_grad_(stage in settings.losses.stages)
         if self.options.backbone_learning_rate == 0:
             self.frozen = [self.student.get_submodule("backbone").requires_grad_(False)]
         self.weights = _class_weights(examples, settings)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All that is learnt; the backbone by itself where it has a learning rate of its own."""
+        """The trainable parameters. The backbone is a separate group where it has its own learning rate."""
         learnt, rate = [p for p in self.learner.parameters() if p.requires_grad], self.options.backbone_learning_rate
         if rate is None:
             return super().parameter_groups()
@@ -69,23 +69,23 @@ class Segmentation(Task):
         return [group for group in groups if group["params"]]
 
     def to(self, device: torch.device) -> None:
-        """Bring the classes' weights onto `device`."""
+        """Move the class weights to `device`."""
         self.known = self.known.to(device)
         labels, answers = self.weights
         self.weights = ClassWeights(labels.to(device), None if answers is None else answers.to(device))
 
     def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, its parts by name) of a batch."""
-        # Of a class that a shared classifier never answers, nothing can be learnt from a label.
+        # Nothing can be learnt from labels of a class that a shared classifier never predicts.
         batch = replace(batch, labels=torch.where(self.known[batch.labels], batch.labels, IGNORE))
         output = learner(batch.points, batch.scan, batch.scans)
         return total_loss(output, batch, self.student, self.weights, self.settings.losses)
 
 
 def _class_weights(examples: Examples, settings: StudentSettings) -> ClassWeights:
-    """Of all labelled scans, and of all of the teacher's answers where those are weighted.
+    """Class weights from all labelled scans, and from all soft labels where those are weighted.
 
-    Raises `InputError` where those are, and the targets do not say how many there are of a class.
+    Raises `InputError` where soft labels are weighted and the targets hold no class counts.
     """
     answers = None
     if settings.losses.balanced and settings.losses.soft_labels and any(r.stages for r in examples.sequences):
@@ -94,37 +94,37 @@ def _class_weights(examples: Examples, settings: StudentSettings) -> ClassWeight
 
 
 def _feature_channels(examples: Examples) -> int:
-    """Channels of the teacher's patch features; 0 without a teacher."""
+    """Number of channels of the teacher's patch features; 0 without a teacher."""
     return max((recorded.feature_channels for recorded in examples.sequences), default=0)
 
 
 def _check_network(settings: StudentSettings, pretrained: Path | None) -> None:
-    """Raises `InputError` where a backbone is asked for apart, and the network has none."""
+    """Raises `InputError` where the settings need a separate backbone and the network has none."""
     begins = pretrained is not None or settings.train_student.backbone_learning_rate is not None
     if begins and not settings.network.has_backbone:
         raise InputError(
-            f"network.kind is {settings.network.kind}, which has no backbone apart: leave out --pretrained and"
-            " train_student.backbone_learning_rate, or take a minkunet"
+            f"network.kind is {settings.network.kind}, which has no separate backbone: leave out --pretrained and"
+            " train_student.backbone_learning_rate, or use a minkunet"
         )
 
 
 def _check_teacher(examples: Examples, settings: StudentSettings) -> None:
-    """Raises `InputError` where a loss is on what a teacher does not hand on, or has no counterpart in the network."""
+    """Raises `InputError` where a loss needs something that the teacher targets or the network do not have."""
     network, wanted = settings.network, settings.losses
     for recorded in examples.sequences:
         if recorded.stages is None or not wanted.taught:
             continue
         teacher, channels = f"the teacher of sequence {recorded.index.sequence}", recorded.feature_channels
         if wanted.soft_labels and not recorded.has_logits:
-            raise InputError(f"{teacher} names no classes to learn from: add logits to its cache_teacher.targets")
+            raise InputError(f"{teacher} has no cached logits to learn from: add logits to its cache_teacher.targets")
         if not network.stages:
             if wanted.features and network.embedding_width != channels:
                 raise InputError(
                     f"the features of {teacher} have {channels} channels and the student's {network.embedding_width}:"
-                    f" write network.embedding={channels}, or train without features (losses.features=0)"
+                    f" set network.embedding={channels}, or train without features (losses.features=0)"
                 )
         elif (wanted.distillation or wanted.features) and network.stages != recorded.stages:
             raise InputError(
-                f"{teacher} has {recorded.stages} stages and the student {network.stages}: give network.scales as"
-                " many entries as the teacher has stages, or train without a teacher"
+                f"{teacher} has {recorded.stages} stages and the student {network.stages}: list one entry per teacher"
+                " stage in network.scales, or train without a teacher"
             )

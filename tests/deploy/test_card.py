@@ -1,4 +1,4 @@
-"""The model card: a header that YAML reads, every measured number in its place, and nothing claimed that is unknown."""
+"""The model card: a valid YAML header, every measured number in its place, and no claim without evidence."""
 
 import json
 
@@ -25,7 +25,7 @@ NETWORK = {
 @pytest.fixture
 def config(classes):
     return {
-        "experiment": "yes",  # which YAML would take for a truth value
+        "experiment": "yes",  # YAML would read it as a boolean
         "classes": classes.to_json(),
         "network": NETWORK,
         "trained_on": ["03", "05"],
@@ -51,7 +51,7 @@ def miou(miou_result):
 
 @pytest.fixture
 def speed():
-    """A latency result of 100 scans of 20 to 59.6 ms, 55 of them under 41.7 ms."""
+    """A latency result: 100 scans of 20 to 59.6 ms, 55 of them under 41.7 ms."""
     total = np.linspace(20.0, 59.6, 100)
     samples = {"total": total, "forward": total - 1}
     return latency.summary(samples, [120_000] * 100) | {"precision": "16-true", "device": "the device that was timed"}
@@ -73,7 +73,7 @@ def test_header_is_yaml_for_the_hub(config, miou, speed):
     text = card(config, miou, speed, teacher="sam_x", simulated=False)
     _, header, body = text.split("---\n", 2)
     front = yaml.safe_load(header)
-    assert set(front) == {"library_name", "tags", "model-index"}  # no licence is known, so none is named
+    assert set(front) == {"library_name", "tags", "model-index"}  # no licence: none is known
     assert front["library_name"] == "elite_pipeline"
     assert "lidar" in front["tags"]
     (entry,) = front["model-index"]
@@ -91,15 +91,15 @@ def test_measured_numbers(config, miou, speed):
     assert list(table)[2:-1] == list(CLASSES[1:])
     assert (table["car"], table["road"], table["truck"]) == (["50.0", "100"], ["85.7", "1,000"], ["0.0", "0"])
     assert table["mean of 19"] == ["7.1", "1,100"]
-    assert "**7.1 % mIoU** on 3,456 whole scans of toy, val: 08, 09" in measured
+    assert "**7.1 % mIoU** on 3,456 whole scans of toy (val sequences 08, 09)." in measured
     assert "single pass" in measured
     assert "**39.8 ms per scan** at the median, 59.2 ms at the 99th percentile" in measured
     assert "Device: the device that was timed; precision: 16-true." in measured
-    assert "55 % of 100 scans met the budget, 41.7 ms of 24 Hz; the 99th percentile is not within it." in measured
+    assert "55 % of 100 scans met the budget of 41.7 ms (24 Hz). The 99th percentile is not within" in measured
     assert "120,000 points" in measured
     fast = latency.summary({"total": [3.0, 4.0]}, [9, 9]) | {"precision": "32-true", "device": "x"}
     measured = section(card(config, miou, fast, teacher=None, simulated=False), "Measured")
-    assert "100 % of 2 scans met the budget, 41.7 ms of 24 Hz; the 99th percentile is within it." in measured
+    assert "100 % of 2 scans met the budget of 41.7 ms (24 Hz). The 99th percentile is within the budget." in measured
 
 
 def test_training_says_which_classes_had_labels(config, miou, speed):
@@ -107,10 +107,10 @@ def test_training_says_which_classes_had_labels(config, miou, speed):
     assert table["data set"] == ["toy, sequences 03, 05"]
     assert table["scans"] == ["1,234, 17 of them with labels"]
     (classes,) = table["classes with labels"]
-    known, unknown = classes.split("; none of ")
+    known, unknown = classes.split("; no labels for ")
     assert known == "car (4,321 points), road (98,765 points)"
     assert unknown.split(", ") == [name for name in CLASSES[1:] if name not in ("car", "road")]
-    assert table["backbone"] == ["from random weights"]
+    assert table["backbone"] == ["random initial weights"]
     assert table["training"] == ["4,500 steps, batch 6, seed 11, on the device that trained"]
     for counts, said in (({}, "none"), (dict.fromkeys(CLASSES[1:], 1), "traffic-sign (1 points)")):
         text = card(config | {"labelled_classes": counts}, miou, speed, teacher=None, simulated=False)
@@ -121,19 +121,19 @@ def test_training_says_which_classes_had_labels(config, miou, speed):
     ("taught", "teacher", "oracle", "said", "unsaid"),
     [
         (True, "sam_x", None, "`sam_x`, an image network", "diagnostic"),
-        (True, "right", {"accuracy": 0.8, "seed": 0}, "`right`, distilled: a diagnostic", "image network"),
+        (True, "right", {"accuracy": 0.8, "seed": 0}, "`right`, an oracle", "image network"),
         (False, "sam_x", None, "labels alone", "sam_x"),
         (False, None, None, "labels alone", "None"),
     ],
 )
-def test_says_who_taught(config, miou, speed, taught, teacher, oracle, said, unsaid):
+def test_names_the_teacher(config, miou, speed, taught, teacher, oracle, said, unsaid):
     miou |= {"oracle": oracle}
     text = card(config | {"taught": taught}, miou, speed, teacher=teacher, simulated=False)
     assert said in rows(section(text, "Training"))["teacher"][0]
     assert unsaid not in text
 
 
-def test_says_how_well_the_teacher_knows_the_points(config, miou, speed):
+def test_states_the_quality_of_the_soft_labels(config, miou, speed):
     points = {"all": {"scans": 9, "mean": {"accuracy": 0.754, "miou": 0.4}}, "unlabelled": None}
     for taught, given, said in (
         (True, points, "75.4 % accuracy and 40.0 % mIoU at the visible labelled points of 9 training scans"),
@@ -141,14 +141,14 @@ def test_says_how_well_the_teacher_knows_the_points(config, miou, speed):
         (False, points, "not measured"),
     ):
         text = card(config | {"taught": taught}, miou, speed, teacher="sam_x", points=given, simulated=False)
-        assert rows(section(text, "Training"))["its soft labels"] == [said]
+        assert rows(section(text, "Training"))["teacher's soft labels"] == [said]
 
 
-def test_simulation_is_no_secret(config, miou, speed):
+def test_warns_that_the_drives_are_simulated(config, miou, speed):
     real, simulated = (card(config, miou, speed, teacher=None, simulated=flag) for flag in (False, True))
     assert "simulated" not in real
     assert simulated.count("simulated") == 2
-    assert "nothing of real scans" in section(simulated, "Intended use and limits")
+    assert "nothing about real scans" in section(simulated, "Intended use and limits")
 
 
 def test_input_output_and_use(config, miou, speed):
@@ -163,17 +163,17 @@ def test_input_output_and_use(config, miou, speed):
     assert "0 unlabeled" not in described
     use = section(text, "Use")
     assert "python -m elite_pipeline.stages.predict_scans --model models/yes scan.bin --out labels/" in use
-    compile("\n".join(line.strip() for line in use.split("Files to files")[0].splitlines()), "use", "exec")
+    compile("\n".join(line.strip() for line in use.split("On the command line")[0].splitlines()), "use", "exec")
     table = rows(section(text, "Provenance"))
     assert table["weights"] == [f"`student.safetensors`, sha256 `{'ab' * 32}`"]
     assert table["parameters"] == ["1,933,460"]
-    assert table["trained by"] == ["commit unknown; python 3.11.7, torch 2.13.0"]
-    assert table["scored by"] == ["commit c0ffee, on the device that scored"]
+    assert table["trained with"] == ["commit unknown; python 3.11.7, torch 2.13.0"]
+    assert table["scored with"] == ["commit c0ffee, on the device that scored"]
 
 
 @pytest.fixture
 def unet():
-    """MinkUNet-34 in cylindrical voxels, which shares its teacher's classifier."""
+    """MinkUNet-34 with cylindrical voxels and its teacher's classifier."""
     return {
         "kind": "minkunet",
         "frame": "cylindrical",
@@ -201,19 +201,19 @@ def test_a_unet_is_described(config, unet, miou, speed):
     assert "cartesian voxels of 0.1 m x 1 m x 0.15 m; channels 32, 64, 96, 48.\n" in described
 
 
-def test_zero_shot_and_what_its_teacher_does_not_know(config, unet, miou, speed):
+def test_zero_shot_names_the_classes_that_its_teacher_does_not_know(config, unet, miou, speed):
     known = [name for name in CLASSES[1:] if name not in ("bus", "trunk", "parking")]
     config |= {"network": unet, "labelled_scans": 0, "labelled_classes": {}}
     miou |= {"known_classes": known, "miou_known": 0.0798}
     text = card(config, miou, speed, teacher="net", simulated=False)
     assert "# yes: a zero-shot LiDAR segmentation student" in text
     limits = section(text, "Intended use and limits")
-    assert "It has seen no 3D label" in limits
+    assert "It has seen no 3D labels" in limits
     assert "Its teacher does not know parking, trunk" in limits
     table = rows(section(text, "Training"))
     assert table["scans"] == ["1,234, 0 of them with labels"]
     assert table["classes with labels"] == ["none"]
-    assert "its classifier is the student's too" in table["teacher"][0]
+    assert "the student reuses its classifier" in table["teacher"][0]
     assert "zero-shot" in table["teacher"][0]
     measured = section(text, "Measured")
     assert "**7.1 % mIoU** over all 19 classes, **8.0 %** over the 17 that its teacher knows, on 3,456" in measured
@@ -226,7 +226,7 @@ def test_zero_shot_and_what_its_teacher_does_not_know(config, unet, miou, speed)
 def test_the_pretrained_backbone_is_named(config, miou, speed):
     text = card(config | {"taught": False, "pretrained": "udakd-seed3"}, miou, speed, teacher=None, simulated=False)
     table = rows(section(text, "Training"))
-    assert table["backbone"][0].startswith("pre-trained before it saw a label: `udakd-seed3`")
+    assert table["backbone"][0].startswith("`udakd-seed3`, pre-trained without labels")
     assert table["teacher"] == ["none: trained from labels alone"]
 
 
@@ -241,7 +241,7 @@ def test_scores_of_other_weights_and_of_votes_are_refused(untrained_model, tmp_p
         refuse_other_weights(tmp_path / "nowhere", "results/x_miou.json", result)
 
 
-def test_unreadable_results_are_told(tmp_path):
+def test_unreadable_results_are_reported(tmp_path):
     path = tmp_path / "x_latency.json"
     for content in (None, '{"phases": '):
         if content:

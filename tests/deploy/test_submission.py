@@ -1,4 +1,4 @@
-"""Submission: the zip that SemanticKITTI's validator accepts, and what it must refuse."""
+"""Submission: the zip that SemanticKITTI's validator accepts, and the faults that are rejected."""
 
 import os
 import shutil
@@ -31,14 +31,14 @@ FULL = Path("/dev/full")
 
 
 def predictions():
-    """Of every scan of `POINTS`, in order: raw ids that differ from point to point."""
+    """Yield raw ids for every scan of `POINTS`, in order; the ids differ from point to point."""
     for sequence, frames in POINTS.items():
         for frame, count in frames.items():
             yield sequence, frame, CLASSES.to_raw(np.arange(count, dtype=np.uint8) * 4 + 3)
 
 
 def pack(path, entries):
-    """A zip of {name: content}, one entry after another."""
+    """Write a zip of {name: content}, entries in this order."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
@@ -101,15 +101,21 @@ def test_missing_directory_entry(missing, tmp_path):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"sequences/11/predictions/000001.label": bytes(16)}, "000001.label has 16 bytes; the 5 points .* need 20"),
-        ({"sequences/11/predictions/000001.label": bytes(24)}, "000001.label has 24 bytes; the 5 points .* need 20"),
+        (
+            {"sequences/11/predictions/000001.label": bytes(16)},
+            "000001.label has 16 bytes, but the 5 points .* need 20",
+        ),
+        (
+            {"sequences/11/predictions/000001.label": bytes(24)},
+            "000001.label has 24 bytes, but the 5 points .* need 20",
+        ),
         ({"sequences/11/predictions/000001.label": bytes(10)}, "000001.label has 10 bytes"),  # uint16
         ({"sequences/11/predictions/000000.label": bytes(24)}, "000000.label has 24 bytes"),  # int64
-        ({"sequences/11/predictions/000002.label": bytes(20)}, "000002.label is of no scan"),
-        ({"sequences/13/predictions/000000.label": b""}, "sequences/13/.* is of no scan"),
+        ({"sequences/11/predictions/000002.label": bytes(20)}, "000002.label belongs to no scan"),
+        ({"sequences/13/predictions/000000.label": b""}, "sequences/13/.* belongs to no scan"),
     ],
 )
-def test_wrong_sizes_and_strange_files(change, fault, tmp_path):
+def test_wrong_sizes_and_unknown_files(change, fault, tmp_path):
     with pytest.raises(InputError, match=fault):
         submission.validate(pack(tmp_path / "a.zip", GOOD | change), POINTS)
 
@@ -124,7 +130,7 @@ def test_missing_scan_and_missing_sequence(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_file_that_is_in_it_twice(tmp_path):
+def test_file_that_occurs_twice(tmp_path):
     path = pack(tmp_path / "a.zip", GOOD)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("sequences/12/predictions/000000.label", bytes(4))
@@ -136,12 +142,12 @@ def test_name_and_content_of_the_file(tmp_path):
     with pytest.raises(InputError, match=r"must end in \.zip"):
         submission.validate(pack(tmp_path / "a.tar", GOOD), POINTS)
     (tmp_path / "b.zip").write_bytes((tmp_path / "a.tar").read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"b\.zip: no readable zip"):
+    with pytest.raises(InputError, match=r"b\.zip: not a readable zip"):
         submission.validate(tmp_path / "b.zip", POINTS)
 
 
 @pytest.mark.parametrize("fault", ["too few", "too many points", "interrupted"])
-def test_what_fails_leaves_the_earlier_zip(fault, tmp_path):
+def test_a_failed_write_keeps_the_earlier_zip(fault, tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(b"earlier")
 
@@ -161,7 +167,7 @@ def test_what_fails_leaves_the_earlier_zip(fault, tmp_path):
     assert path.read_bytes() == b"earlier"
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_full_disk(tmp_path):
     (tmp_path / "a.partial.zip").symlink_to(FULL)
     with pytest.raises(InputError, match=r"a\.zip: cannot be written \(No space left on device\)"):
@@ -172,7 +178,7 @@ def test_full_disk(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_place_that_cannot_be_written(tmp_path):
+def test_path_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         submission.write_labels(tmp_path / "file" / "x.label", np.zeros(4, np.uint32))
@@ -196,14 +202,14 @@ def test_killed_while_a_label_file_is_written(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_NAME, str(path)], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
     assert np.fromfile(path, np.uint32).tolist() == [10] * 5
-    # The official evaluation counts files with ".label" in their names; what was left aside must be none.
+    # The official evaluation counts files with ".label" in their names. The temporary file must not be counted.
     assert [name for name in os.listdir(tmp_path) if ".label" in name] == ["000000.label"]
     submission.write_labels(path, np.full(5, 40, np.uint32))
     assert os.listdir(tmp_path) == ["000000.label"]
 
 
 def touch(*paths):
-    """Empty files, with the folders that they need."""
+    """Create empty files and their folders."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -236,21 +242,21 @@ def test_sequence_is_named_by_its_folder_however_it_is_spelt(tmp_path, monkeypat
 
 def test_one_label_file_for_two_scans(tmp_path):
     touch(tmp_path / "a/0.bin", tmp_path / "b/0.bin")
-    with pytest.raises(InputError, match=r"a/0\.bin and .*b/0\.bin would both become .*out/0\.label"):
+    with pytest.raises(InputError, match=r"a/0\.bin and .*b/0\.bin would both be written to .*out/0\.label"):
         submission.label_files([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     twice = submission.label_files([tmp_path / "a", tmp_path / "a/0.bin"], tmp_path / "out")
     assert list(twice.values()) == [tmp_path / "a/0.bin"]
 
 
-def test_inputs_that_are_no_scans(tmp_path):
+def test_inputs_that_are_not_scans(tmp_path):
     touch(tmp_path / "x.pcd", tmp_path / "empty/x.txt", tmp_path / "08/image_2/0.png")
     (tmp_path / "08/velodyne").mkdir()
     (tmp_path / "empty/folder.bin").mkdir()
     for name, fault in (
         ("x.pcd", r"x\.pcd: neither a folder nor a \.bin file"),
         ("gone.bin", r"gone\.bin: neither a folder nor a \.bin file"),
-        ("empty", r"empty: no \.bin in it or below"),
-        ("08", r"08/velodyne: no \.bin in it"),
+        ("empty", r"empty: no \.bin file in this folder or below"),
+        ("08", r"08/velodyne: no \.bin file in this folder"),
     ):
         with pytest.raises(InputError, match=fault):
             submission.label_files([tmp_path / name], tmp_path / "out")
@@ -258,5 +264,5 @@ def test_inputs_that_are_no_scans(tmp_path):
 
 def test_labels_of_a_recorded_sequence_are_not_replaced(tmp_path):
     touch(tmp_path / "08/velodyne/000000.bin", tmp_path / "08/labels/000000.label")
-    with pytest.raises(InputError, match=r"where the labels of .*08 itself belong"):
+    with pytest.raises(InputError, match=r"holds the labels of the recorded sequence .*08\."):
         submission.label_files([tmp_path / "08/velodyne"], tmp_path / "08/labels")

@@ -1,4 +1,4 @@
-"""Likeness of 3D and 2D features: on rows whose answer is known, and gathered from stores and a student by hand."""
+"""Similarity of 3D and 2D features: on rows with a known result, and on rows gathered by hand."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_cka_is_that_of_the_gram_matrices(rng):
+def test_cka_equals_the_cka_of_the_gram_matrices(rng):
     x, y = rng.normal(2, 1, (40, 6)), rng.normal(-1, 3, (40, 9))
     y[:, :3] += 2 * x[:, :3]
     centre = np.eye(40) - 1 / 40
@@ -29,13 +29,13 @@ def test_cka_is_that_of_the_gram_matrices(rng):
     assert linear_cka(x, y) == pytest.approx((k * m).sum() / np.sqrt((k * k).sum() * (m * m).sum()))
 
 
-def test_cka_sees_neither_turns_nor_scale_nor_place(rng):
+def test_cka_is_invariant_to_rotation_scale_and_translation(rng):
     x, other = rng.normal(size=(50, 8)), rng.normal(size=(50, 8))
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     assert linear_cka(x, x) == pytest.approx(1)
     assert linear_cka(x, 3 * x @ turn + 5) == pytest.approx(1)
     assert linear_cka(x, other) < 0.5
-    assert linear_cka(x, x[::-1]) < 0.5, "rows belong together"
+    assert linear_cka(x, x[::-1]) < 0.5, "row k of x and row k of y form a pair"
     assert linear_cka(x, np.ones((50, 8), np.float32)) == 0
 
 
@@ -47,26 +47,26 @@ def test_separability(rng):
 
 
 def test_separability_keeps_a_patch_in_one_fold(rng):
-    """With as many channels as rows every row tells its own modality, and the opposite of its twin's."""
+    """With as many channels as rows, a row predicts its own modality, and the opposite modality for its twin."""
     x = np.eye(60)
     assert separability(x, x + 1e-3 * rng.normal(size=x.shape)) == pytest.approx(0.5, abs=0.15)
 
 
-def test_nearest_of_another_scan(rng):
+def test_nearest_is_taken_from_another_scan(rng):
     image = np.eye(4, dtype=np.float32)
     classes, scan = np.array([1, 1, 2, 2]), np.array([0, 1, 0, 1])
-    # Each nearest to its own patch, which does not count, then to the one of its class in the other scan.
+    # Each row is nearest to its own patch, which does not count, then to the patch of its class in the other scan.
     points = image + 0.5 * image[[1, 0, 3, 2]]
     assert nearest_same_class(points, image, classes, scan) == (1, 0.5)
-    # The one of its class in its own scan does not count either.
+    # A patch of its class in its own scan does not count either.
     assert nearest_same_class(points, image, classes, scan=np.array([0, 0, 1, 1])) == (0, 0.5)
-    # All in one place, nearest to a car of each scan: three quarters are right, which is no more than chance.
+    # All rows have the same neighbours, a car of each scan: three quarters are right, which equals chance.
     classes = np.array([1, 1, 1, 2])
     points = np.tile(np.float32([0.9, 0.8, 0, 0]), (4, 1))
     assert nearest_same_class(points, image, classes, scan) == (0.75, 0.75)
 
 
-def test_balanced_takes_all_of_rare_classes_and_as_many_of_others():
+def test_balanced_takes_all_of_rare_classes_and_equally_many_of_others():
     classes = np.repeat([9, 1, 13], [300, 5, 40])
     chosen = balanced(classes, 65, seed=0)
     assert np.bincount(classes[chosen])[[1, 9, 13]].tolist() == [5, 30, 30]
@@ -75,8 +75,8 @@ def test_balanced_takes_all_of_rare_classes_and_as_many_of_others():
     assert balanced(classes, 1000, seed=0).tolist() == list(range(345))
 
 
-def test_plane_puts_like_modalities_together(rng):
-    """Image and after are alike, before lies apart: so they do in the plane, whose rows keep their order."""
+def test_plane_puts_similar_modalities_together(rng):
+    """Image and after are similar, before is far away. The plane shows the same, and its rows keep their order."""
     image = functional.normalize(torch.from_numpy(rng.normal(size=(40, 8)).astype(np.float32))).numpy()
     before = functional.normalize(torch.from_numpy(image) + 10).numpy()
     places = plane(Patches(image, before, image, np.ones(40, int), np.zeros(40, int)), perplexity=10.0, seed=0)
@@ -87,7 +87,7 @@ def test_plane_puts_like_modalities_together(rng):
 
 
 class TestGather:
-    """Frame 0 of `taught`: 40 points in each of two cameras, patches by index modulo 4, every fifth row hidden."""
+    """Frame 0 of `taught`: two cameras with 40 points each, patches by index modulo 4, every fifth row hidden."""
 
     @pytest.fixture
     def predictor(self, classes):

@@ -1,4 +1,4 @@
-"""Latency: what is inside the clock and what is not."""
+"""Latency: which work is timed and which is not."""
 
 import time
 
@@ -38,11 +38,11 @@ def reader(points):
     return read
 
 
-def test_phases_are_charged_with_their_own_work_and_reading_is_outside_the_total():
+def test_each_phase_counts_its_own_work_and_reading_is_outside_the_total():
     slow = Slow()
     samples, sizes = measure(slow, [reader(5), reader(9)], warmup=2, scans=5)  # pyright: ignore
     assert sizes == [5, 9, 5, 9, 5]
-    assert slow.labelled == [5, 9] * 3 + [5]  # warm-up scans run, and are not counted
+    assert slow.labelled == [5, 9] * 3 + [5]  # warm-up scans run but do not count
     assert {phase: len(values) for phase, values in samples.items()} == dict.fromkeys(PHASES, 5)
     for phase, milliseconds in (("read", 30), ("voxelise", 4), ("forward", 8), ("scatter_back", 2), ("total", 14)):
         assert milliseconds <= min(samples[phase])

@@ -1,4 +1,4 @@
-"""The official score, derived again from its definition, and the differences that made others' numbers too high."""
+"""The official score, derived again from its definition, and the differences that make other metrics too high."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def confusion(truth, prediction):
 
 
 def official(prediction, truth):
-    """semantic-kitti-api's definition, point by point: (mean IoU, IoU per class)."""
+    """Return (mean IoU, IoU per class) by the definition of semantic-kitti-api, point by point."""
     counts = np.zeros((CLASSES, CLASSES), dtype=np.int64)
     np.add.at(counts, (prediction, truth), 1)  # rows: predictions
     counts = counts.astype(np.float64)
@@ -49,7 +49,7 @@ def test_sums_over_scans_are_one_score():
     np.testing.assert_array_equal(parts, confusion(truth, prediction))
 
 
-def test_a_prediction_of_nothing_is_a_miss():
+def test_a_prediction_of_ignore_is_a_miss():
     truth = np.repeat(np.arange(1, CLASSES), 20)
     prediction = truth.copy()
     prediction[::20] = 0
@@ -68,8 +68,8 @@ def test_an_absent_class_counts_as_zero():
     assert mean_iou(np.zeros((CLASSES, CLASSES), dtype=np.int64)) == 0
 
 
-def test_real_labels_lose_what_their_definition_loses(sample, open_drive):
-    """Labels with 5 % of the points predicted as 0, scored by the official formula; ELiTe's own metric says 1.0000."""
+def test_real_labels_score_as_the_official_definition_says(sample, open_drive):
+    """With 5 % of the points predicted as 0 the official formula is below 1; ELiTe's own metric is 1.0000."""
     recording = open_drive(sample / "sequences/00")
     truth = recording.labels("000000", len(recording.points("000000")))
     prediction = np.where(np.random.default_rng(0).random(len(truth)) < 0.05, 0, truth)
@@ -78,7 +78,7 @@ def test_real_labels_lose_what_their_definition_loses(sample, open_drive):
 
 
 def test_mean_over_known_classes():
-    """Roads that are called cars, since parking and buildings are not known, count against cars in either mean."""
+    """A road and a building that are predicted as cars count against cars in both means."""
     truth, prediction = np.array([1, 1, 9, 10, 10, 13]), np.array([1, 1, 9, 1, 9, 1])
     counts = confusion(truth, prediction)
     assert mean_iou(counts) == pytest.approx((2 / 4 + 1 / 2) / 19)
@@ -108,20 +108,20 @@ def test_table_has_every_class(result):
     assert "know" not in text
 
 
-def test_table_of_what_a_student_cannot_know(result):
-    """Two classes of 19 unknown: both means are named, and so is what was not known."""
+def test_table_names_the_classes_that_a_student_cannot_know(result):
+    """With 2 of 19 classes unknown, the table states both means and names the unknown classes."""
     known = [name for name in result["iou"] if name not in ("class 4", "class 7")]
     result |= {"known_classes": known, "miou_known": 0.559, "zero_shot": True, "labelled_scans": 0}
     assert unknown_classes(result) == ["class 4", "class 7"]
     text = table(result)
     title = "# x: 50.0 % mIoU over all 19 classes, 55.9 % over the 17 that its teacher knows, zero-shot"
     assert text.splitlines()[0] == title
-    assert "(zero-shot: no labelled scan, only its teacher's answers)." in text
-    assert "Its teacher does not know class 4, class 7, and no label taught them" in text
+    assert "(zero-shot: no labelled scans, only its teacher's targets)." in text
+    assert "Its teacher does not know class 4, class 7, and the student was not trained on labels" in text
     assert text.endswith("| **mean of 19** | **50.0** | 19 |\n| **mean of the 17 known** | **55.9** | 17 |\n")
 
 
 def test_table_names_the_pretrained_backbone(result):
     text = table(result | {"pretrained": "udakd-seed1", "zero_shot": False})
-    assert "(3 labelled scans; begun from the pre-trained backbone udakd-seed1)." in text
+    assert "(3 labelled scans; initialised with the pre-trained backbone udakd-seed1)." in text
     assert "zero-shot" not in text

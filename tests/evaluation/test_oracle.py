@@ -1,4 +1,4 @@
-"""The oracle: wrong as often as stated, wrong together, the same from the same seed; what its logits say."""
+"""The oracle: its stated error rate, errors in groups, equal results from equal seeds, and its logits."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ CAR, TRUCK, ROAD, SIGN = 1, 4, 9, 19
 
 @pytest.fixture
 def scene():
-    """One frame of 72 points, (points, labels, instances): a car of 30, a truck of 12 with the car's id, two cubes of
-    road of 14 and 6 points, a traffic sign of 2 without an id in a road's cube, 8 ignored, half of them with an id."""
+    """Return one frame of 72 points: (points, labels, instances).
+
+    A car has 30 points, a truck with the car's id 12, two cubes of road 14 and 6, a traffic sign without an id in a
+    road's cube 2. 8 points are ignored, half of them with an id.
+    """
     parts = [(30, CAR, 5, 0), (12, TRUCK, 5, 0), (14, ROAD, 0, 0), (6, ROAD, 0, 2.1), (2, SIGN, 0, 0)]
     parts += [(4, IGNORE, 5, 0), (4, IGNORE, 0, 0)]
     sizes, labels, instances, x = (np.array(column) for column in zip(*parts, strict=True))
@@ -27,7 +30,7 @@ def corruption(scene, seed=0, accuracy=0.8, frames=1):
     return oracle.Corruption(Oracle(accuracy=accuracy, seed=seed), "03", [scene[1:]] * frames, CLASSES)
 
 
-def test_every_group_is_drawn_in_the_share_and_their_points_too():
+def test_groups_and_their_points_are_drawn_at_the_share():
     draws = np.random.default_rng(0)
     classes, sizes = np.array([9, 9, 1, 9, 1, 1, 1]), np.array([5, 90, 3, 4, 900, 2, 1000])
     drawn = np.array([oracle.systematic(classes, sizes, 0.3, draws) for _ in range(4000)])
@@ -38,7 +41,7 @@ def test_every_group_is_drawn_in_the_share_and_their_points_too():
     assert oracle.systematic(classes[:0], sizes[:0], 0.3, draws).shape == (0,)
 
 
-def test_common_classes_are_the_usual_mistake():
+def test_most_errors_are_common_classes():
     counts = np.zeros(20)
     counts[[IGNORE, CAR, ROAD]] = 500, 25, 75
     likely = oracle.mistakes(counts)
@@ -62,16 +65,16 @@ def test_every_class_is_right_as_often_as_stated_and_wrong_as_a_whole(scene, acc
         assert right.mean() == pytest.approx(accuracy, abs=0.05), name  # three standard deviations
         whole = (answers[:, rows] == answers[:, rows.start, None]).all(1) & ~right[:, 0]
         assert whole.mean() == pytest.approx(together, abs=0.05), name
-        # Single points: of the groups that are not wrong as a whole, and not one answer for all.
+        # Single points are wrong only in groups that are not wrong as a whole, and not all with the same class.
         assert (~right[~whole]).mean() == pytest.approx((wrong - together) / (1 - together), abs=0.02), name
     assert not (answers[:, :64] == IGNORE).any()
     assert (answers[:, 64:] == IGNORE).all()
-    # The same id of two classes is two things, and two cubes are wrong apart.
+    # The same id in two classes is two things. Two cubes are drawn independently.
     for one, other in ((0, 30), (42, 56)):
         assert ((answers[:, one] == labels[one]) != (answers[:, other] == labels[other])).mean() > 0.1
 
 
-def test_a_thing_is_wrong_in_all_frames_and_stuff_is_drawn_anew(scene):
+def test_a_thing_is_wrong_in_all_frames_and_stuff_is_drawn_again(scene):
     points, labels, instances = scene
     things = roads = 0
     for seed in range(200):
@@ -85,7 +88,7 @@ def test_a_thing_is_wrong_in_all_frames_and_stuff_is_drawn_anew(scene):
     assert roads > 15
 
 
-def test_an_answer_follows_from_seed_sequence_and_frame_alone(scene):
+def test_predictions_depend_only_on_seed_sequence_and_frame(scene):
     points, labels, instances = scene
     both, alone = corruption(scene, frames=2), corruption(scene, frames=2)
     both.answers("000000", points, labels, instances)
@@ -107,7 +110,7 @@ def test_a_perfect_oracle_and_frames_without_points(scene):
     assert nothing.answers("000000", points[none], labels[none], instances[none]).shape == (0,)
 
 
-def test_logits_are_as_sure_as_the_oracle_is_right():
+def test_confidence_of_the_logits_equals_the_accuracy():
     values = oracle.logits(np.array([ROAD, IGNORE, CAR]), 0.8, 20)
     assert (values.shape, values.dtype) == ((3, 4, 20), np.float16)
     odds = np.exp(values.astype(np.float64))

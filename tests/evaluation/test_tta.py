@@ -1,4 +1,4 @@
-"""Test-time augmentation: which motions, logits back at their points, and nothing else than a sum."""
+"""Test-time augmentation: its motions, logits at their own points, and a plain sum."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from elite_pipeline.student.model import Predictor
 
 @pytest.fixture
 def predict(untrained_model):
-    """A student of random weights that would say `IGNORE` everywhere, and whose next choice differs between points."""
+    """A student with random weights. `IGNORE` has the largest logit everywhere; the next class varies by point."""
     predict = Predictor.load(untrained_model, "cpu")
     generator = torch.Generator().manual_seed(1)
     last = predict.student.classifier[2]
@@ -26,12 +26,12 @@ def predict(untrained_model):
 
 
 def cloud(points):
-    """Points around the sensor, some of them outside the volume of 20 m."""
+    """Return points around the sensor, some of them outside the volume of 20 m."""
     return np.random.default_rng(0).uniform((-22, -22, -4, 0), (22, 22, 2, 1), (points, 4)).astype(np.float32)
 
 
 def logits_of(predict, scan):
-    """(N, K) by a loop over points."""
+    """Return (N, K) logits by a loop over points."""
     pyramid = predict.voxelise(scan)
     voxels = predict.forward(pyramid)
     return np.stack([voxels[int(v)].numpy() for v in pyramid[predict.student.scales[0]].of_point])
@@ -46,7 +46,7 @@ def test_the_first_pass_is_the_scan_and_the_others_are_turned_about_z_and_moved(
         assert scan.shape == points.shape
         assert scan.dtype == np.float32
         np.testing.assert_array_equal(scan[:, 3], points[:, 3])
-        # Least squares for the motion, row by row in the order of the file: exact only if it is one rigid motion.
+        # Fit the motion by least squares, rows in the order of the file. The fit is exact only for one rigid motion.
         rows = np.c_[points[:, :3], np.ones(len(points))].astype(np.float64)
         motion = np.linalg.lstsq(rows, scan[:, :3], rcond=None)[0]
         np.testing.assert_allclose(rows @ motion, scan[:, :3], atol=1e-4)
@@ -65,7 +65,7 @@ def test_one_vote_is_the_plain_prediction(predict):
     labels = tta.vote(predict, points, 1, seed=0)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, predict(points))
-    assert len(np.unique(labels)) >= 10  # a student that says one thing everywhere would prove nothing
+    assert len(np.unique(labels)) >= 10  # a student that predicts one class everywhere would prove nothing
 
 
 def test_logits_are_summed_at_their_points(predict):
@@ -76,7 +76,7 @@ def test_logits_are_summed_at_their_points(predict):
     np.testing.assert_allclose(summed, np.sum(each, axis=0), rtol=1e-5, atol=1e-4)
     labels = tta.vote(predict, points, 4, seed=5)
     np.testing.assert_array_equal(labels, 1 + summed[:, 1:].argmax(axis=1))
-    # Neither the plain pass, nor the last one, nor a vote by labels would have answered so.
+    # The plain pass, the last pass and a vote by labels all give other results.
     by_label = np.apply_along_axis(np.bincount, 0, [e[:, 1:].argmax(1) + 1 for e in each], minlength=20).argmax(0)
     for other in (predict(points), predict(scans[-1]), by_label):
         assert (labels != other).mean() > 0.02
@@ -86,7 +86,7 @@ def test_labels_follow_their_points(predict):
     points = cloud(600)
     order = np.random.default_rng(1).permutation(len(points))
     labels, shuffled = (tta.vote(predict, scan, 3, seed=0) for scan in (points, points[order]))
-    # Sums of a voxel's points in another order round otherwise, which may tip a tie.
+    # The sum over a voxel's points is rounded differently in another order, which may change a tie.
     assert (shuffled == labels[order]).mean() > 0.99
     assert (shuffled == labels).mean() < 0.6
 
@@ -106,7 +106,7 @@ def test_ignore_is_never_voted_for(predict):
     assert tta.vote(predict, cloud(1), 3, seed=0).shape == (1,)
 
 
-def test_table_says_what_it_is_and_is_otherwise_the_plain_one(miou_result, classes):
+def test_table_states_the_augmentation_and_otherwise_equals_the_plain_table(miou_result, classes):
     about = {"sequences": ["08"], "dataset": "toy", "split": "val", "points": 1100, "votes": 5}
     trained = {"parameters": 9, "trained_on": ["00"], "labelled_scans": 1}
     result = miou_result | about | trained

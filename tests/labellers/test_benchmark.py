@@ -1,4 +1,4 @@
-"""Labellers side by side: which points they see, the baseline at equal coverage, and sums worked out by hand."""
+"""Comparison of labellers: the points that they see, the baseline at equal coverage, and sums calculated by hand."""
 
 import json
 
@@ -13,7 +13,7 @@ from elite_pipeline.recordings.camera_views import CameraView
 
 
 def view(points=400, truth=None, title="00/000000 image_2"):
-    """A view of 30 x 40 pixels with `points` visible ones, each on a pixel of its own."""
+    """A view of 30 x 40 pixels with `points` visible points, each on its own pixel."""
     rng = np.random.default_rng(7)
     place = rng.permutation(30 * 40)[:points]
     return CameraView(
@@ -66,7 +66,7 @@ def test_held_out_points_are_scored_and_never_shown():
     assert np.array_equal(reference[reference != IGNORE], everything[reference != IGNORE])
 
 
-def test_a_pixel_on_which_a_point_is_shown_is_no_test():
+def test_a_pixel_with_a_shown_point_is_not_scored():
     twice = view(400)
     twice.pixel[:] = twice.pixel[np.arange(400) // 2]
     shown, reference = split(twice, 0, 0.5)
@@ -76,7 +76,7 @@ def test_a_pixel_on_which_a_point_is_shown_is_no_test():
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 150, 299, 300])
-def test_baseline_covers_exactly_as_many_pixels_and_the_nearest_ones(count):
+def test_baseline_covers_exactly_the_requested_number_of_nearest_pixels(count):
     rng = np.random.default_rng(3)
     sparse = np.full((20, 30), EMPTY, np.uint8)
     places = rng.permutation(600)[:9]
@@ -86,25 +86,25 @@ def test_baseline_covers_exactly_as_many_pixels_and_the_nearest_ones(count):
     made = nearest_covering(sparse, scored, count)
     covered = (made.label != IGNORE) & scored
     assert covered.sum() == count
-    rows, columns = np.divmod(places[:8], 30)  # a point without a class is no labelled pixel
+    rows, columns = np.divmod(places[:8], 30)  # a point without a class does not count as labelled
     distance = np.hypot(np.arange(20)[:, None, None] - rows, np.arange(30)[None, :, None] - columns)
     nearest = distance.min(axis=2)
     if count:
         assert nearest[covered].max() <= nearest[scored & ~covered].min(initial=np.inf)
         for r, c in np.argwhere(covered):
             assert made.label[r, c] in sparse.flat[places[:8][distance[r, c] == nearest[r, c]]]
-        assert nearest[made.label != IGNORE].max() == nearest[covered].max()  # no farther elsewhere
+        assert nearest[made.label != IGNORE].max() == nearest[covered].max()  # same radius for unscored pixels
     assert ((made.confidence > 0) == (made.label != IGNORE)).all()
 
 
-def test_baseline_without_labelled_points_says_nothing():
+def test_baseline_without_labelled_points_labels_nothing():
     sparse = np.full((4, 5), EMPTY, np.uint8)
     sparse[1, 1] = IGNORE
     assert not nearest_covering(sparse, np.ones((4, 5), bool), 3).label.any()
 
 
 def test_score_of_a_worked_example(classes):
-    """Five scored pixels, one uncovered, one wrong; of three left out one is labelled."""
+    """Of five scored pixels, one is uncovered and one is wrong. Of three unscored pixels, one has a label."""
     reference = np.array([[1, 1, 1, 2, 2, 0, 0, 0]], np.uint8)
     label = np.array([[1, 1, 2, 2, 0, 9, 0, 0]], np.uint8)
     confidence = np.array([[255, 130, 20, 255, 0, 50, 0, 0]], np.uint8)
@@ -126,7 +126,7 @@ def test_score_of_a_worked_example(classes):
     assert bins[9]["confidence"] == [0.9, 1.0]
 
 
-def test_nothing_covered_is_no_number(classes):
+def test_scores_are_none_where_nothing_is_covered(classes):
     score = Score(classes)
     empty = np.zeros((2, 3), np.uint8)
     assert np.isnan(score.add(np.ones((2, 3), np.uint8), PseudoLabels(empty, empty), 0.0))
@@ -135,7 +135,7 @@ def test_nothing_covered_is_no_number(classes):
 
 
 def constant(label, rows):
-    """A labeller that says `label` in the first `rows` rows; it asks SAM twice about three points."""
+    """A labeller that gives `label` to the first `rows` rows and reports three prompts and two decoder calls."""
 
     def labeller(sparse, instances, image):
         assert image().shape == (*sparse.shape, 3)
@@ -148,7 +148,10 @@ def constant(label, rows):
 
 @pytest.fixture
 def compared(classes):
-    """(comparison, gallery) of three views: `default` says class 1 on 12 rows, the truth on 30, 3 and no rows."""
+    """(comparison, gallery) of three views.
+
+    `default` gives class 1 to 12 rows. In the truth, 30, 3 and 0 rows have class 1.
+    """
     found, gallery = LabellerComparison(classes), Gallery(classes)
     for k, rows in enumerate((30, 3, 0)):
         truth = np.full((30, 40), 2, np.uint8)
@@ -162,7 +165,7 @@ def compared(classes):
     return found, gallery
 
 
-def test_baseline_covers_what_each_labeller_covers(compared):
+def test_baselines_cover_as_much_as_each_labeller(compared):
     labellers = compared[0].summary(dense=True)["labellers"]
     assert list(labellers) == ["paper", "default", "nearest"]
     assert labellers["nearest"]["coverage"] == labellers["default"]["coverage"] == 12 / 30

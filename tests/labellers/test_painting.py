@@ -18,13 +18,13 @@ def both(made):
     return made.label, made.confidence
 
 
-def test_nearest_point_wins_a_pixel_whatever_the_order():
+def test_nearest_point_wins_a_pixel_in_any_order():
     pixel = np.array([[3.9, 1.0], [3.0, 1.9], [0.0, 0.0], [7.99, 4.99]], dtype=np.float32)
     depth, label, instance = np.array([5.0, 9.0, 1.0, 1.0]), np.array([1, 2, 0, 4]), np.array([300, 7, 0, 65535])
     for order in (slice(None), slice(None, None, -1)):
         sparse, instances = paint(pixel[order], depth[order], label[order], instance[order], (5, 8))
         assert sparse[1, 3] == 1
-        assert instances[1, 3] == 300  # does not fit a byte, where the released code kept it
+        assert instances[1, 3] == 300  # too large for a byte, the type in the released code
         assert sparse[0, 0] == IGNORE
         assert sparse[4, 7] == 4
         assert (sparse == EMPTY).sum() == 5 * 8 - 3
@@ -50,7 +50,7 @@ def test_nothing_labelled_gives_nothing():
         assert not confidence.any()
 
 
-def test_ignored_points_hold_their_ground():
+def test_ignored_points_keep_other_labels_away():
     sparse = sparse_image((1, 21), _0=(0, 5), _3=(0, 15))
     label, confidence = both(nearest(sparse, radius=50.0))
     assert (label[0, :10] == IGNORE).all()
@@ -65,12 +65,12 @@ def test_vote_fills_by_majority_and_the_last_mask_wins():
     label, confidence = both(vote(sparse, [first, second]))
     assert (label[first & ~second] == 1).all()
     assert (confidence[first & ~second] == round(255 * 2 / 3)).all()
-    assert (label[second] == 2).all()  # although the larger mask outvoted it before
+    assert (label[second] == 2).all()  # the later mask overwrites the larger first mask
     assert label[3, 9] == 5  # a labelled pixel outside all masks
     assert (label[2:, :9] == IGNORE).all()
 
 
-def test_vote_leaves_masks_without_votes_and_with_ignored_majority():
+def test_vote_skips_masks_without_votes_and_with_ignored_majority():
     sparse = sparse_image((2, 6), _0=(0, 0), _0_=(0, 1), _4=(0, 2))
     ignored, empty = np.zeros((2, 2, 6), dtype=bool)
     ignored[0, :4], empty[1] = True, True
@@ -80,7 +80,7 @@ def test_vote_leaves_masks_without_votes_and_with_ignored_majority():
 
 
 def test_vote_on_real_masks_covers_more_than_the_points_and_stays_pure(sample, open_drive, classes):
-    """94 masks of a real SAM, the sparse labels of the real scan, half of which are held out."""
+    """94 masks of a real SAM, and the sparse labels of a real scan. Half of the labels are held out."""
     from elite_pipeline.recordings.projection import project
 
     recording = open_drive(sample / "sequences/00")

@@ -1,4 +1,4 @@
-"""The default labeller: regions, prompts, the choice among SAM's masks, and labels that flow through them."""
+"""The default labeller: regions, prompts, the choice of SAM's masks, and labels that spread through masks."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SIZE = (32, 64)
 
 
 def scattered(truth, share=0.1, seed=0):
-    """A sparse image that shows `share` of `truth`'s pixels."""
+    """A sparse image with a random `share` of the pixels of `truth`."""
     shown = np.random.default_rng(seed).random(truth.shape) < share
     return np.where(shown, truth, EMPTY).astype(np.uint8)
 
@@ -30,7 +30,10 @@ def halves():
 
 
 class OracleSam:
-    """A SAM that knows the true regions: (its mask, everything, nothing) of the region that the first click is on."""
+    """A SAM that knows the true regions.
+
+    Its three masks are the region of the first click, the whole image, and an empty mask.
+    """
 
     def __init__(self, truth):
         self.truth, self.device = torch.from_numpy(truth.astype(np.int64)), torch.device("cpu")
@@ -53,7 +56,7 @@ def labelled(sam, sparse, instances=None, settings=SETTINGS):
     return spread(sam, View(64, 16), lambda: np.zeros((*sparse.shape, 3), np.uint8), sparse, instances, settings)
 
 
-def test_prompts_are_inside_their_region_and_outside_of_it():
+def test_positive_prompts_are_inside_the_region_and_negative_prompts_outside():
     truth, sparse = halves(), scattered(halves())
     found = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
     assert [region.label for region in found] in ([9, 13], [13, 9])
@@ -63,11 +66,11 @@ def test_prompts_are_inside_their_region_and_outside_of_it():
         assert len(region.inside) == len(region.outside) == 4
         assert (truth[tuple(region.inside.T)] == region.label).all()
         assert (truth[tuple(region.outside.T)] == 22 - region.label).all()
-        # What it is not is asked where it matters: at the border.
+        # Negative prompts lie where they matter: at the border.
         assert np.abs(region.outside[:, 1] - SIZE[1] // 2).max() < 16
 
 
-def test_separate_pieces_are_regions_and_an_instance_is_one():
+def test_separate_pieces_are_separate_regions_but_an_instance_is_one_region():
     sparse = np.full((8, 40), 9, np.uint8)
     sparse[:, 5:10] = sparse[:, 20:25] = 1
     instances = np.zeros(sparse.shape, np.uint16)
@@ -78,7 +81,7 @@ def test_separate_pieces_are_regions_and_an_instance_is_one():
     assert [len(region.points) for region in find_regions(sparse, instances, most)] == [15 * 8, 10 * 8]
 
 
-def test_of_three_masks_the_pure_one_is_taken():
+def test_the_pure_mask_of_three_is_chosen():
     sparse = scattered(halves())
     found = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
     masks = dict(region_masks(OracleSam(halves()), View(64, 16), np.zeros((*SIZE, 3), np.uint8), sparse, found, 0.8))
@@ -88,14 +91,14 @@ def test_of_three_masks_the_pure_one_is_taken():
 
 
 def test_impure_masks_are_dropped():
-    """A SAM that sees one region where there are two is of no use, and does no harm."""
+    """This SAM merges two regions into one. Its masks do not help, but they do no harm."""
     sparse = scattered(halves())
     made = labelled(OracleSam(np.zeros(SIZE)), sparse)
     np.testing.assert_array_equal(made.label, nearest(sparse, radius=100.0).label)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
-def test_masks_beat_the_nearest_label_the_more_the_sparser_the_points(share):
+def test_masks_beat_the_nearest_label_by_more_with_sparse_points(share):
     truth = np.full(SIZE, 9, np.uint8)
     truth[8:24, 20:30], truth[4:28, 44:52], truth[:4] = 1, 18, 13
     errors = []
@@ -107,7 +110,7 @@ def test_masks_beat_the_nearest_label_the_more_the_sparser_the_points(share):
     assert ours < theirs * (1.0 if share == 0.5 else 0.9), (ours, theirs)
 
 
-def test_one_call_per_region_and_its_prompts_are_counted():
+def test_each_region_is_one_decoder_call_and_its_prompts_are_counted():
     sam = OracleSam(halves())
     made = labelled(sam, scattered(halves()))
     assert made.decoder_calls == len(sam.asked) == 2
@@ -115,8 +118,8 @@ def test_one_call_per_region_and_its_prompts_are_counted():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 32])
-def test_regions_are_decoded_with_no_prompt_but_their_own(batch):
-    """To SAM's decoder padding is a prompt too: a region's mask must not depend on the others of its batch."""
+def test_regions_are_decoded_with_only_their_own_prompts(batch):
+    """SAM's decoder treats padding as prompts. A region's mask must not depend on other regions in its batch."""
     sparse = np.full(SIZE, EMPTY, np.uint8)
     sparse[4::4, 4:28:4], sparse[10, 40], sparse[20, 50:53], sparse[2, 60] = 9, 1, 13, 18
     found = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
@@ -128,7 +131,7 @@ def test_regions_are_decoded_with_no_prompt_but_their_own(batch):
     assert all((inside >= 0).all() for _, inside in sam.asked)
 
 
-def test_points_without_a_class_say_nothing_of_what_a_region_is_not():
+def test_points_without_a_class_are_not_negative_prompts():
     sparse = scattered(np.where(halves() == 13, IGNORE, 9), 0.2)
     (region,) = find_regions(sparse, np.zeros(SIZE, np.uint16), SETTINGS)
     assert len(region.outside) == 0
@@ -144,14 +147,14 @@ def test_labels_flow_through_masks_and_stop_at_their_edges():
     assert (label[0, 18:] == 13).all()
     assert confidence[0, 2] == confidence[0, 22] == CERTAIN
     assert (np.diff(confidence[0, 2:17].astype(int)) <= 0).all()
-    # A far mask yields to a near point: within a detour, the nearest label stays.
+    # A near point wins against a mask whose point is far away.
     sparse[0, 16] = 13
     label, _ = nearest_through([(9, mask)], sparse, 3.0, 100.0)
     assert label[0, 16] == label[0, 17] == 13
     assert (label[0, :12] == 9).all()
 
 
-def test_beyond_the_radius_only_masks_know():
+def test_beyond_the_radius_only_masks_give_labels():
     sparse = np.full((1, 30), EMPTY, np.uint8)
     sparse[0, 4] = 9
     mask = np.zeros((1, 30), bool)
@@ -164,7 +167,7 @@ def test_beyond_the_radius_only_masks_know():
 
 @pytest.mark.parametrize("known", ["nothing", "ignored", "one pixel", "one class", "everything"])
 def test_odd_images_are_labelled_without_a_crash(known):
-    """With the real sam_tiny on a black image; ignore is said where nothing is known."""
+    """The real sam_tiny labels a black image. Without known labels, every pixel is `IGNORE`."""
     sparse = np.full((40, 100), EMPTY, np.uint8)
     if known == "ignored":
         sparse[::4, ::4] = IGNORE
@@ -186,7 +189,7 @@ def test_odd_images_are_labelled_without_a_crash(known):
 
 
 def test_labels_through_real_masks_beat_the_nearest_label(sample, monkeypatch):
-    """Masks of a real SAM, 5 % of half of a real scan's labels; the other half says who is right."""
+    """Masks of a real SAM, and 5 % of one half of a real scan's labels. The other half is the reference."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import real_masks  # pyright: ignore[reportMissingImports]
 

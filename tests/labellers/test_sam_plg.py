@@ -19,14 +19,14 @@ def sparse_image(size, **points):
     return image
 
 
-def test_prompts_lie_on_the_labelled_cells_of_the_square_grid():
+def test_prompts_lie_on_the_labelled_cells_of_the_grid():
     sparse = sparse_image((40, 80), _1=(0, 0), _2=(20, 40), _0=(20, 50), _3=(39, 79))
     instances = np.zeros((40, 80), np.uint16)
     instances[20, 40] = 300
     grid, grid_instances = grid_prompts(sparse, instances, (12, 20), 4.0)
     assert grid[0, 0] == 1
     assert (grid[5, 10], grid_instances[5, 10]) == (2, 300)
-    assert (grid == 3).sum() == 0  # nearest resizing reads one pixel of a cell, as in the released code
+    assert (grid == 3).sum() == 0  # nearest-neighbour resizing reads one pixel per cell, as in the released code
     assert (grid[10:] == EMPTY).all()  # padding
 
 
@@ -39,7 +39,7 @@ def test_mask_prompts_for_stuff_and_things():
 
 
 class OracleSam:
-    """Answers every click with the half of the image in which it lies, at three levels of certainty."""
+    """Returns three masks for each click: the half of the image that holds the click, an unstable one, an empty one."""
 
     def __init__(self, patch):
         self.image_encoder = type("Encoder", (), {"patch": patch})
@@ -78,7 +78,7 @@ def test_sam_labeller_filters_prunes_and_votes(size):
     image = np.zeros((*size, 3), np.uint8)
     masks, scores, _ = sam_masks(sam, View(64, 16), lambda: image, sparse, np.zeros(size, np.uint16), SETTINGS)
     masks = list(masks)
-    assert len(masks) == len(scores) == 2  # one per half: equal ones pruned, unstable and empty ones dropped
+    assert len(masks) == len(scores) == 2  # one per half: duplicates, unstable and empty masks are dropped
     assert (np.diff(scores) >= 0).all()
     assert sam.calls > 1
     label = vote(sparse, masks).label
@@ -86,7 +86,7 @@ def test_sam_labeller_filters_prunes_and_votes(size):
     assert (label[:, width // 2 + 1 :] == 13).all()
 
 
-def test_sam_labeller_asks_nothing_where_nothing_is_labelled():
+def test_sam_labeller_does_not_prompt_where_nothing_is_labelled():
     sparse = np.full((24, 64), EMPTY, dtype=np.uint8)
     sparse[3, 4] = IGNORE
     masks, scores, prompts = sam_masks(OracleSam(16), View(64, 16), None, sparse, np.zeros((24, 64)), SETTINGS)

@@ -1,4 +1,4 @@
-"""Few labels: which scans keep theirs."""
+"""Few labels: the selection of the scans that keep their labels."""
 
 import numpy as np
 import pytest
@@ -11,17 +11,17 @@ from elite_pipeline.recordings.label_selection import select
 
 
 def index(labelled, shown=()):
-    """A sequence of len(`labelled`) frames 000003, 000006, ...; `shown`: the classes in each."""
+    """The index of len(`labelled`) frames 000003, 000006, ...; `shown`: the classes in each frame."""
     frames = [f"{3 * (f + 1):06d}" for f in range(len(labelled))]
     counts = np.zeros((len(frames), 20), dtype=np.int64)
     for f, classes in enumerate(shown):
-        counts[f, [0, *classes]] = 7  # what is ignored is everywhere
+        counts[f, [0, *classes]] = 7  # every scan has points of the ignored class
     source = Source("semantickitti", "00", class_table("semantickitti"), {})
     return Index(source, frames, np.full(len(frames), 100), np.array(labelled, dtype=bool), counts, {})
 
 
 def chosen(indices, labelled, **options):
-    """(sequence, frame) in order."""
+    """The selected (sequence, frame) pairs in order."""
     found = select(indices, LabelsToSelect(labelled=labelled, **options))
     assert set(found) == set(indices)
     return sorted((s, frame) for s, frames in found.items() for frame in frames)
@@ -29,7 +29,7 @@ def chosen(indices, labelled, **options):
 
 @pytest.fixture
 def indices():
-    """Given out of order; every fourth scan has no labels, so that 33 of 44 have."""
+    """Sequences out of order. Every fourth scan has no labels: 33 of 44 scans are labelled."""
     gaps = [k % 4 != 1 for k in range(44)]
     return {"07": index(gaps[25:]), "00": index(gaps[:20]), "03": index(gaps[20:25])}
 
@@ -50,7 +50,7 @@ def test_shares_that_are_not_exact_in_binary(scans, percent):
 
 @pytest.mark.parametrize("by", ["interval", "classes"])
 @pytest.mark.parametrize(("share", "count"), [(0.75, 25), (0.3, 10), (1e-6, 1), (1.0, 33)])
-def test_shares_between_and_at_least_one(indices, by, share, count):
+def test_any_share_selects_its_number_of_scans_and_at_least_one(indices, by, share, count):
     found = chosen(indices, share, by=by)
     assert len(found) == len(set(found)) == count
 
@@ -60,8 +60,8 @@ RARE[4], RARE[11], RARE[12], RARE[22] = (9, 8), (1, 2, 3), (1, 2), (3, 8)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_classes_cover_all_that_labels_show(seed):
-    """Three scans are enough for all seven classes: 11, one of 4 and 22, and a common one."""
+def test_selection_by_classes_covers_every_labelled_class(seed):
+    """Three scans show all seven classes: scan 11, scan 4 or 22, and any common scan."""
     indices = {"00": index([True] * 16, RARE[:16]), "01": index([True] * 14, RARE[16:])}
     found = chosen(indices, 0.1, by="classes", seed=seed)
     assert len(found) == 3
@@ -70,14 +70,14 @@ def test_classes_cover_all_that_labels_show(seed):
     assert found == chosen(dict(reversed(indices.items())), 0.1, by="classes", seed=seed)
 
 
-def test_classes_are_drawn_by_the_seed_and_never_from_unlabelled_scans():
+def test_selection_by_classes_depends_on_the_seed_and_skips_unlabelled_scans():
     indices = {"00": index([k != 11 for k in range(30)], RARE)}
     draws = {tuple(chosen(indices, 0.2, by="classes", seed=seed)) for seed in range(8)}
     assert len(draws) > 4
     assert all(("00", f"{3 * 12:06d}") not in draw for draw in draws)
 
 
-def test_a_list_is_taken_as_it_is(indices):
+def test_a_list_of_scans_is_used_unchanged(indices):
     listed = {"07": ["000009", "000006"], "00": []}
     assert chosen(indices, listed, by="classes", seed=5) == [("07", "000006"), ("07", "000009")]
 
@@ -86,8 +86,8 @@ def test_a_list_is_taken_as_it_is(indices):
     ("listed", "text"),
     [
         ({"00": ["000006", "000003", "000000"]}, "sequence 00 has no labelled scans 000000, 000006: name others"),
-        ({"00": []}, "at least one scan needs labels"),
-        ({"05": ["000003"]}, "sequences 05, which are not in train"),
+        ({"00": []}, "name at least one scan"),
+        ({"05": ["000003"]}, "sequences 05 are not in train"),
     ],
     ids=["unlabelled and unknown", "empty", "foreign sequence"],
 )
@@ -96,6 +96,6 @@ def test_faulty_lists_are_refused(indices, listed, text):
         chosen(indices, listed)
 
 
-def test_without_any_labelled_scan_there_is_nothing_to_choose():
+def test_sequences_without_any_labelled_scan_are_refused():
     with pytest.raises(InputError, match="sequences 00, 01 hold no labelled scan"):
         chosen({"01": index([False]), "00": index([False, False])}, 0.5)

@@ -1,4 +1,4 @@
-"""Projection against hand-computed points, visibility against constructed scenes and the simulator's truth."""
+"""Projection against hand-computed points. Visibility against constructed scenes and the simulator's truth."""
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def test_float32_agrees_with_the_float64_formula_on_real_frames(sample, open_dri
     assert len(point) > 18_000
 
 
-def test_far_points_seen_through_the_meshes_of_a_near_surface_are_hidden():
+def test_far_points_behind_the_gaps_of_a_near_surface_are_hidden():
     near = np.array([(u, v) for v in range(100, 200, 5) for u in range(300, 500, 2)], dtype=np.float32)
     far_inside = np.array([(u, v) for v in range(102, 190, 5) for u in range(331, 470, 7)], dtype=np.float32)
     far_beside = np.array([(u, v) for v in range(102, 200, 5) for u in (290, 510, 600)], dtype=np.float32)
@@ -56,14 +56,14 @@ def test_far_points_seen_through_the_meshes_of_a_near_surface_are_hidden():
     assert seen[-len(far_beside) :].all()
 
 
-def test_slope_is_one_surface():
+def test_a_slope_is_one_surface():
     pixel = np.array([(600, v) for v in range(200, 370, 5)], dtype=np.float32)
     depth = 1.7 * 718 / (pixel[:, 1] - 185)  # flat ground 1.7 m below the camera
     assert visible(pixel, depth, (376, 1241), 2.5, 0.1).mean() > 0.9
 
 
 def test_visible_against_the_simulators_truth(simulated_drive, open_drive):
-    """Measured when written: precision 0.992, recall 0.991, 57 % of the 2 % hidden points found."""
+    """Measured when this test was written: precision 0.992, recall 0.991, 57 % of the 2 % hidden points found."""
     recording = open_drive(simulated_drive)
     camera = recording.camera("image_2", "000000")
     seen_all, truth_all = [], []

@@ -1,4 +1,4 @@
-"""A recorded sequence as it is read: whose answers and patches belong to which points, and what is refused."""
+"""A recorded sequence: each point gets its own teacher targets and patch, and files that do not fit are refused."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ from elite_pipeline.training.examples import Examples
 
 @pytest.fixture
 def read(open_taught):
-    """A function that opens the one sequence of `taught`, or those of its stores that are named."""
+    """A function that opens the one sequence of `taught`, with all of its stores or with the named ones."""
     return lambda taught, *names: open_taught(taught, *names)[0]
 
 
-def test_answers_with_and_without_patches(taught, read):
+def test_teacher_targets_with_and_without_patches(taught, read):
     recorded = read(taught)
     assert (recorded.stages, recorded.feature_channels) == (4, 5)
     for f, seen in enumerate((64, 0, 32)):
@@ -30,7 +30,7 @@ def test_answers_with_and_without_patches(taught, read):
         assert plain.patch_of.tolist() == [-1] * seen
         assert plain.patches.shape == (0, 4, 0)
         assert full.patches.dtype == plain.teacher.dtype == torch.float32
-    # Two cameras with four patches each; a hidden point's patch is kept, though nobody may learn from it.
+    # Two cameras with four patches each. The patch of a hidden point is kept, although training does not use it.
     assert recorded.answers(0, features=True).patches[:, 0, 0].tolist() == [1.5, 1, 0.5, 0, 6.5, 6, 5.5, 5]
     assert recorded.answers(1, features=True).patches[:, 0, 0].tolist() == [11.5, 11, 10.5, 10]
     last = recorded.answers(2, features=True)
@@ -40,7 +40,7 @@ def test_answers_with_and_without_patches(taught, read):
 
 @pytest.fixture
 def divided(taught):
-    """`taught` with superpixels by hand: that of a row is its point modulo 3, in either camera."""
+    """`taught` with hand-made superpixels: the superpixel of a row is its point modulo 3, in either camera."""
     projection, path = store.Projection(taught["projection"]), taught["frames"].with_name("00.superpixels")
     segment = projection.read("point", slice(None)) % 3
     with store.create(path, "superpixels", sequence="00", frames=projection.frames, provenance={}) as out:
@@ -77,7 +77,7 @@ def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames, 
         read(divided)
 
 
-def test_targets_without_logits_have_features_alone(taught, rewrite_targets, read):
+def test_targets_without_logits_hold_only_features(taught, rewrite_targets, read):
     rewrite_targets(taught["targets"], logits=None, mass=None)
     recorded = read(taught)
     assert (recorded.stages, recorded.feature_channels, recorded.has_logits) == (4, 5, False)
@@ -93,7 +93,7 @@ def test_targets_without_logits_have_features_alone(taught, rewrite_targets, rea
         read(taught)
 
 
-def test_a_segmentation_networks_classifier_makes_its_answers_of_its_features(image_taught, read):
+def test_the_classifier_of_a_segmentation_network_maps_its_features_to_its_logits(image_taught, read):
     recorded = read(image_taught)
     weight, bias = recorded.classifier()
     found = recorded.answers(0, features=True)
@@ -113,7 +113,7 @@ def test_without_labels_no_label_is_read(taught, open_taught):
     assert (len(examples), examples.labelled) == (3, [])
 
 
-def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught, read):
+def test_an_unlabelled_scan_has_no_labels_and_no_instances(taught, read):
     recorded = read(taught)
     assert recorded.labels(0).any()
     assert set(recorded.instances(0).tolist()) == {7}
@@ -122,7 +122,7 @@ def test_labels_and_instances_of_an_unlabelled_scan_are_nothing(taught, read):
     assert len(recorded.labels(2)) == len(recorded.instances(2)) == 500
 
 
-def test_without_a_teacher_there_are_no_answers(taught, read):
+def test_without_a_teacher_there_are_no_targets(taught, read):
     recorded = read(taught, "frames")
     found = recorded.answers(0, features=True)
     assert len(found.taught) == len(found.teacher) == len(found.patch_of) == len(found.patches) == 0
@@ -132,7 +132,7 @@ def test_without_a_teacher_there_are_no_answers(taught, read):
         recorded.class_mass()
 
 
-def test_faults_are_told_with_their_file(taught, read):
+def test_errors_name_the_option_or_file(taught, read):
     with pytest.raises(InputError, match="--projection names 2 files for 1 --frames"):
         open_recorded(taught["data"], [taught["frames"]], [taught["projection"]] * 2, [taught["targets"]])
     with pytest.raises(InputError, match="go together"):
@@ -149,8 +149,8 @@ def test_files_of_another_class_table_are_refused(taught, read, rewrite_targets,
     names = tuple("tram" if name == "truck" else name for name in classes.names)
     other = replace(classes, name="depot.yaml", names=names)
     rewrite_targets(taught["targets"], {"classes": other.to_json()})
-    told = "training id 4 is 'tram' in the first and 'truck' in the second"
-    with pytest.raises(InputError, match=rf"00\.targets has the class table depot\.yaml .*00\.frames .*{told}"):
+    difference = "training id 4 is 'tram' in the first and 'truck' in the second"
+    with pytest.raises(InputError, match=rf"00\.targets has the class table depot\.yaml .*00\.frames .*{difference}"):
         read(taught)
     rows = [{"frame": "000000", "points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}]
     path = taught["frames"].with_name("other.frames")
@@ -160,7 +160,7 @@ def test_files_of_another_class_table_are_refused(taught, read, rewrite_targets,
 
 
 @pytest.mark.parametrize(("name", "frame"), [("logits", 0), ("patch_feature", 0), ("point_patch", 2)])
-def test_damaged_answers_are_an_error_and_no_number(taught, name, frame, read):
+def test_damaged_targets_raise_an_error(taught, name, frame, read):
     (chunk,) = (path for path in (taught["targets"] / name / "c").rglob("*") if path.is_file())
     data = bytearray(chunk.read_bytes())
     data[100] ^= 0xFF
@@ -183,12 +183,12 @@ def test_logits_that_are_not_finite_are_refused(taught, rewrite_targets, value, 
 
 
 @pytest.mark.parametrize("last", [4, 65535])
-def test_patches_that_are_not_there_are_refused(taught, rewrite_targets, last, read):
+def test_patches_that_do_not_exist_are_refused(taught, rewrite_targets, last, read):
     patch = store.read(store.open_store(taught["targets"], "targets"), "point_patch").copy()
-    patch[79] = last  # the last camera of frame 0 has four
+    patch[79] = last  # the last camera of frame 0 has four patches
     rewrite_targets(taught["targets"], point_patch=patch)
     read(taught).answers(0)
-    with pytest.raises(InputError, match="patches that are not there"):
+    with pytest.raises(InputError, match="patches that do not exist"):
         read(taught).answers(0, features=True)
 
 

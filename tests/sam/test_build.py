@@ -1,4 +1,4 @@
-"""SAM's checkpoints, its masks on rectangles, and how images enter it."""
+"""SAM's checkpoints, its masks on rectangular images, and the preparation of images."""
 
 import hashlib
 import pickle
@@ -24,12 +24,12 @@ SMALL = Architecture(
 
 @pytest.fixture
 def small(monkeypatch):
-    """`vit_b` with a small architecture: the same code path as the published file, in milliseconds."""
+    """`vit_b` with a small architecture. It takes the same code path as the published file, in milliseconds."""
     monkeypatch.setitem(ARCHITECTURES, "vit_b", SMALL)
     torch.manual_seed(0)
     model = untrained_sam("vit_b").eval()
     for name, parameter in model.named_parameters():
-        if "rel_pos" in name or "pos_embed" in name:  # SAM initialises these with zeros, which would hide mistakes
+        if "rel_pos" in name or "pos_embed" in name:  # SAM starts these at zero, which would hide mistakes
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 
@@ -58,9 +58,9 @@ def test_published_architectures_have_the_published_number_of_parameters():
 
 @pytest.fixture
 def official(tmp_path):
-    """Function: a checkpoint file in Meta's format (name -> float32 tensor), of any size.
+    """A function that writes a checkpoint file in Meta's format (name -> float32 tensor), for any architecture.
 
-    Its tensors are views of single numbers: the file of `vit_h`, 2.5 GB in truth, is small and loads at once.
+    The tensors are views of single numbers. Meta's file for `vit_h` has 2.5 GB; this one is small and loads quickly.
     """
 
     def write(name, change=lambda state: None):
@@ -84,7 +84,7 @@ def test_an_official_file_loads_with_every_weight(official):
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 @pytest.mark.parametrize("name", ["vit_l", "vit_h"])
 def test_larger_official_files_are_accepted(official, name):
-    with torch.device("meta"):  # of 2.5 GB only names and shapes; the path is the same
+    with torch.device("meta"):  # only names and shapes, not 2.5 GB of weights; the code path is the same
         loaded = build_sam(name, official(name)).state_dict()
         theirs = sam_model_registry[name]().state_dict()
     assert {k: v.shape for k, v in loaded.items()} == {k: v.shape for k, v in theirs.items()}
@@ -112,14 +112,14 @@ def test_an_official_file_with_a_fault_is_refused(official, capsys, change, mess
     assert capsys.readouterr().out == ""
 
 
-def test_a_missing_checkpoint_says_where_to_get_it(tmp_path):
+def test_the_error_on_a_missing_checkpoint_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError) as error:
         build_sam("vit_b", tmp_path / "none.pth", None)
     assert "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth" in str(error.value)
     assert str(ENCODERS["vit_b"].sha256) in str(error.value)
 
 
-def test_another_file_is_refused_by_its_hash(small, checkpoint):
+def test_a_file_with_another_hash_is_refused(small, checkpoint):
     found = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     with pytest.raises(InputError) as error:
         build_sam("vit_b", checkpoint, "1" * 64)
@@ -134,7 +134,7 @@ def test_another_file_is_refused_by_its_hash(small, checkpoint):
         (lambda state: state.update({"image_encoder.pos_embed": torch.zeros(1, 4, 4, 16)}), r"\(1, 4, 4, 16\)"),
     ],
 )
-def test_every_key_is_accounted_for(small, tmp_path, change, message):
+def test_missing_unexpected_and_misshapen_keys_are_refused(small, tmp_path, change, message):
     state = small.state_dict()
     change(state)
     torch.save(state, tmp_path / "sam.pth")
@@ -189,7 +189,7 @@ def test_damaged_files_are_refused(small, checkpoint, tmp_path):
 
 
 def test_a_view_beyond_the_encoders_size_is_an_error(small):
-    with pytest.raises(InputError, match="set longest_side to 128 or less"):
+    with pytest.raises(InputError, match="Set longest_side to 128 or less"):
         StageEncoder(small.image_encoder)(torch.zeros(1, 3, 16, 144))
 
 
@@ -203,8 +203,8 @@ def test_adapters_find_the_linear_layers_of_every_block(small):
     sum(stage.sum() for stage in adapted(torch.randn(1, 3, 32, 64))).backward()
 
 
-def test_adapters_on_windows_leave_padding_as_it_was(small):
-    """Padded tokens are zero, of which an adapter makes nothing."""
+def test_adapters_do_not_change_the_padding_of_windows(small):
+    """Padded tokens are zero. An adapter must add nothing to them."""
     encoder = StageEncoder(small.image_encoder).eval()
     adapted = get_peft_model(encoder, LoraConfig(r=2, target_modules=r".*attn\.qkv", init_lora_weights=False)).eval()
     images = torch.randn(1, 3, 64, 80)
@@ -241,7 +241,7 @@ def test_view_scales_the_longest_side_and_pads_to_whole_patches():
     view = View(longest_side=512, patch=16)
     assert view.size(376, 1241) == (155, 512)
     assert view.padded(376, 1241) == (160, 512)
-    assert view.padded(370, 1226) == view.padded(376, 1241), "frames of several sizes go into one batch"
+    assert view.padded(370, 1226) == view.padded(376, 1241), "frames of several sizes must fit into one batch"
     image = np.full((376, 1241, 3), 255, np.uint8)
     x = view.prepare(image)
     assert x.shape == (3, 160, 512)
@@ -251,7 +251,7 @@ def test_view_scales_the_longest_side_and_pads_to_whole_patches():
     torch.testing.assert_close(x[:, :155], white[:, None, None].expand(3, 155, 512), atol=1e-5, rtol=0)
 
 
-def test_view_puts_points_where_it_puts_the_image():
+def test_view_moves_points_together_with_the_image():
     image = np.zeros((300, 800, 3), np.uint8)
     image[100:140, 600:680] = 255
     view = View(longest_side=400, patch=16)
@@ -261,7 +261,7 @@ def test_view_puts_points_where_it_puts_the_image():
     np.testing.assert_allclose(view.pixels(np.array([[800.0, 300.0]], np.float32), (300, 800))[0], (400, 150))
 
 
-def test_view_leaves_an_image_of_its_own_size_alone():
+def test_view_only_normalises_an_image_of_its_own_size():
     image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     x = View(longest_side=64, patch=16).prepare(image)
     back = x * torch.tensor(PIXEL_STD)[:, None, None] + torch.tensor(PIXEL_MEAN)[:, None, None]
@@ -276,9 +276,9 @@ HAS_BF16 = {"avx512_bf16": True}
     [
         (HAS_BF16, "32-true", None),
         (HAS_BF16, "bf16-mixed", None),
-        (HAS_BF16, "16-mixed", "write precision: 32-true or bf16-mixed"),
+        (HAS_BF16, "16-mixed", "Write precision: 32-true or bf16-mixed"),
         ({"avx2": True}, "32-true", None),
-        ({"avx2": True}, "bf16-mixed", "bf16-mixed is not what the cpu of this machine computes in: .* 32-true$"),
+        ({"avx2": True}, "bf16-mixed", r"bf16-mixed is not supported by the cpu of this machine\. .* 32-true$"),
     ],
 )
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, has, precision, message):
@@ -294,7 +294,7 @@ def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, has, precisio
 
 
 @torch.no_grad()
-def test_bfloat16_features_are_those_of_float32_but_for_rounding(small, monkeypatch):
+def test_bfloat16_features_equal_float32_features_up_to_rounding(small, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: HAS_BF16)
     image = np.random.default_rng(0).integers(0, 256, (60, 128, 3), dtype=np.uint8)
     exact, rounded = (embed(small, View(128, 16, precision), image).image for precision in ("32-true", "bf16-mixed"))

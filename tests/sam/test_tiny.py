@@ -1,4 +1,4 @@
-"""`sam_tiny`: shapes on any rectangle, clicks, and the weights that ship."""
+"""`sam_tiny`: shapes on rectangles of any size, clicks, and the packaged weights."""
 
 import numpy as np
 import pytest
@@ -50,13 +50,13 @@ def test_similarity_is_highest_where_the_click_is():
     assert (other == -1).all()
 
 
-def test_similarity_to_several_clicks_is_that_to_the_likest_one():
+def test_similarity_to_several_clicks_is_that_to_the_most_similar_click():
     torch.manual_seed(0)
     regions = torch.nn.functional.normalize(torch.randn(8, 10, 20), dim=0)
     clicks = torch.tensor([[[14.0, 22.0], [70.0, 2.0], [30.0, 30.0]]])
     own, other = similarity(regions, clicks, torch.tensor([[1, 1, 0]]))
     each = [similarity(regions, *batched(clicks[:, k]))[0] for k in range(3)]
-    # Some processors multiply several clicks in another order than one.
+    # On some processors, the order of multiplications depends on the number of clicks.
     torch.testing.assert_close(own, torch.maximum(each[0], each[1]))
     torch.testing.assert_close(other, each[2])
     without, _ = similarity(regions, clicks, torch.tensor([[1, 1, -1]]))
@@ -64,7 +64,7 @@ def test_similarity_to_several_clicks_is_that_to_the_likest_one():
 
 
 @torch.no_grad()
-def test_a_click_outside_takes_its_surroundings_away(tiny):
+def test_a_click_outside_removes_its_surroundings_from_the_mask(tiny):
     embedding = tiny.embed(torch.randn(3, 64, 128))
     clicks = torch.tensor([[[70.0, 30.0], [20.0, 50.0]]])
     with_, _ = tiny.masks(embedding, clicks, torch.tensor([[1, 0]]))
@@ -95,26 +95,29 @@ def test_untrained_masks_are_nested_thresholds_of_the_similarity(tiny):
         assert torch.equal(mask > 0, clicked_pieces(whole, click[None] / 4, torch.ones(1, 1))[0, 0] > 0)
 
 
-def test_weights_survive_saving_in_half_precision(tiny, tmp_path):
+def test_weights_reload_after_saving_in_half_precision(tiny, tmp_path):
     save_sam(tiny, tmp_path / "sam.safetensors", {"note": "test"})
     loaded = build_sam("sam_tiny", tmp_path / "sam.safetensors")
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, tiny.state_dict()[key].half().float() if value.is_floating_point() else value), key
 
 
-def test_missing_weights_say_how_to_remake_them(tmp_path):
+def test_the_error_on_missing_weights_says_how_to_make_them(tmp_path):
     with pytest.raises(InputError, match="pretrain_sam"):
         build_sam("sam_tiny", tmp_path / "none.safetensors")
 
 
 def test_packaged_weights_load_and_are_small():
     assert PACKAGED.stat().st_size < 20e6
-    assert PACKAGED.with_suffix(".md").exists(), "weights come with a model card"
+    assert PACKAGED.with_suffix(".md").exists(), "the weights must have a model card"
     assert all(torch.isfinite(value).all() for value in build_sam("sam_tiny").state_dict().values())
 
 
 def test_packaged_weights_mask_a_clicked_region_better_than_random_ones(tiny):
-    """On views of places that pre-training never saw; random weights are the control that any features must beat."""
+    """The views show places that pre-training never saw. Random weights are the control.
+
+    Trained features must beat it.
+    """
     from elite_pipeline.sam_pretraining.masks import score_clicks
     from elite_pipeline.simulation import random_view
 

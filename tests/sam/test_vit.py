@@ -1,4 +1,4 @@
-"""The image encoder against `segment_anything`'s own: the same features on squares, and what is right on rectangles."""
+"""The image encoder against `segment_anything`'s: the same features on squares, and correct ones on rectangles."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from elite_pipeline.teacher.encoders import StageEncoder
 
 
 def _encoders():
-    """Ours and `segment_anything`'s encoder with the same random weights."""
+    """Our encoder and `segment_anything`'s encoder, with the same random weights."""
     torch.manual_seed(1)
     ours = VisionTransformer(
         dim=32, depth=4, heads=2, stage_blocks=(1, 3), image_size=1024, patch=16, window=14, neck=8,
@@ -44,8 +44,8 @@ def test_stages_are_the_outputs_of_sams_own_global_blocks():
 
 
 @torch.no_grad()
-def test_windows_on_a_rectangle_are_sams_own():
-    """In a window no table is stretched, so that SAM's blocks say what is right for any grid."""
+def test_windows_on_a_rectangle_equal_sams_own():
+    """Within a window, SAM stretches no table. Its blocks are therefore a correct reference for any grid."""
     ours, theirs = _encoders()
     tokens = torch.randn(2, 20, 33, 32)
     torch.testing.assert_close(ours.blocks[0](tokens), theirs.blocks[0](tokens), atol=2e-5, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Pre-training of `sam_tiny`: batches, losses, masks, and runs that are interrupted."""
+"""Pre-training of `sam_tiny`: batches, losses, masks and interrupted runs."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ from elite_pipeline.sam_pretraining.rendered_views import Views, pack
 
 
 def synthetic(count, *, height=32, width=64, seed=0):
-    """`Views` of coloured boxes before a wall under a sky."""
+    """`Views` of coloured boxes in front of a wall, under a sky."""
     rng = np.random.default_rng(seed)
     region = np.zeros((count, height, width), np.uint16)
     region[:, height // 4 :] = 1
@@ -60,8 +60,8 @@ def settings(**changes):
 
 
 @pytest.mark.parametrize("halve", [False, True])
-def test_a_batch_holds_the_truth_of_the_pixels_that_it_names(halve):
-    """Whatever was flipped: a region's colour in the image is found where `place` points."""
+def test_a_batch_holds_the_truth_at_its_sampled_pixels(halve):
+    """The image has the colour of the region at every `place`, with and without flips."""
     data = synthetic(1, seed=3)
     batch = sample(data, np.random.default_rng(5), 6, pixels=64, halve=halve)
     assert batch.images.shape == (6, 3, *((16, 32) if halve else (32, 64)))
@@ -75,7 +75,10 @@ def test_a_batch_holds_the_truth_of_the_pixels_that_it_names(halve):
 
 
 def _near_border(data, place):
-    """Pixels (P,) whose cell may mix regions; both flips are looked at, since the batch does not say which it took."""
+    """Mark the pixels (P,) whose cell may mix regions.
+
+    The batch does not tell whether it flipped a view, so both cases are checked.
+    """
     edge = border(data.region[0])
     edge = edge | edge[:, ::-1]
     wide = np.zeros_like(edge)
@@ -88,7 +91,7 @@ def _near_border(data, place):
     return wide[y, x]
 
 
-def test_half_of_the_pixels_are_at_borders_and_beside_them():
+def test_half_of_the_pixels_are_at_borders_or_near_them():
     batch = sample(synthetic(2), np.random.default_rng(0), 2, pixels=400, halve=False)
     assert (batch.border[:, 200:300] == 1).all()
     distance = (batch.place[:, 200:300] - batch.place[:, 300:]).abs() * torch.tensor([32.0, 16.0])
@@ -123,7 +126,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("killed_in", ["dense", "masks"])
-def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch, killed_in):
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch, killed_in):
     monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 1)
     data = synthetic(3)
     whole = pretrain(data, data, settings(), tmp_path / "whole").state_dict()
@@ -142,7 +145,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch, kill
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
-def test_other_settings_start_anew(tmp_path):
+def test_a_run_with_other_settings_starts_from_scratch(tmp_path):
     data = synthetic(3)
     pretrain(data, data, settings(mask_steps=0), tmp_path)
     again = pretrain(data, data, settings(mask_steps=0, seed=1), tmp_path).state_dict()
@@ -150,7 +153,7 @@ def test_other_settings_start_anew(tmp_path):
     assert all(torch.equal(value, fresh[key]) for key, value in again.items())
 
 
-def test_masks_leave_the_frozen_encoder_alone(tmp_path):
+def test_mask_training_does_not_change_the_frozen_encoder(tmp_path):
     data = synthetic(3)
     dense = pretrain(data, data, settings(mask_steps=0), tmp_path / "a").state_dict()
     masks = pretrain(data, data, settings(), tmp_path / "b").state_dict()
@@ -158,7 +161,7 @@ def test_masks_leave_the_frozen_encoder_alone(tmp_path):
     assert {name.split(".")[0] for name in changed} == {"neck", "prompt_encoder", "mask_decoder", "iou_line"}
 
 
-def test_clicks_lie_in_the_masks_that_they_ask_for():
+def test_clicks_lie_inside_their_masks():
     region = synthetic(1).region[0]
     clicks, truth = draw_clicks(region, np.random.default_rng(0), 20, cell=2)
     assert truth.shape == (20, 16, 32)
@@ -166,8 +169,8 @@ def test_clicks_lie_in_the_masks_that_they_ask_for():
         assert np.array_equal(mask > 0, region[1::2, 1::2] == region[int(v), int(u)])
 
 
-def test_the_class_names_are_told_only_to_the_control(tmp_path):
-    """With other names in the views, the weights are the same ones unless `class_names` is set."""
+def test_only_the_control_uses_the_class_names(tmp_path):
+    """With other class names in the views, the weights differ only if `class_names` is set."""
     data = synthetic(3)
     other = replace(data, semantic=(data.region % 3).astype(np.uint8))
     for names in (False, True):
@@ -178,7 +181,7 @@ def test_the_class_names_are_told_only_to_the_control(tmp_path):
         assert all(torch.equal(value, made[1][key]) for key, value in made[0].items()) != names
 
 
-def test_more_clicks_are_inside_and_near_outside():
+def test_more_clicks_are_inside_the_region_or_near_it_outside():
     region = synthetic(1).region[0]
     clicks, _ = draw_clicks(region, np.random.default_rng(0), 20, cell=2)
     every, inside = more_clicks(region, clicks, np.random.default_rng(1))
@@ -192,7 +195,7 @@ def test_more_clicks_are_inside_and_near_outside():
 
 
 def test_the_predicted_iou_is_calibrated():
-    """After it, the prediction's mean is the truth's: a line by least squares passes through both."""
+    """After calibration, the mean prediction is the mean true IoU: a least-squares line passes through both means."""
     data = synthetic(4)
     sam = dense.TinySam().eval()
     calibrate_iou(sam, data, 0)
@@ -202,7 +205,7 @@ def test_the_predicted_iou_is_calibrated():
     np.testing.assert_allclose(predicted.mean(0), found.mean(0), atol=0.02)
 
 
-def test_thresholds_are_calibrated_to_how_far_regions_are_apart(monkeypatch):
+def test_thresholds_are_calibrated_to_the_cosines_between_regions(monkeypatch):
     data = synthetic(1)
     apart = torch.linalg.cholesky(0.2 * torch.eye(6) + 0.8)  # rows: unit vectors, any two at a cosine of 0.8
     regions = apart[torch.from_numpy(data.region[0, 2::4, 2::4].astype(np.int64))].permute(2, 0, 1)

@@ -57,7 +57,7 @@ def test_layout_sizes_and_types(written):
     assert (np.diff(times) > 0).all()
 
 
-def test_truth_image_agrees_with_visible_points(written):
+def test_truth_images_agree_with_labels_of_visible_points(written):
     rows = dict(line.split(":") for line in (written / "calib.txt").read_text().splitlines())
     p2, tr = (np.array(rows[key].split(), float).reshape(3, 4) for key in ("P2", "Tr"))
     projection = p2 @ np.vstack([tr, [0, 0, 0, 1]])
@@ -84,8 +84,8 @@ def test_truth_image_agrees_with_visible_points(written):
     assert agree / total > 0.97
 
 
-def test_surround_rig_looks_around_and_its_points_carry_the_images_labels(tmp_path, open_drive):
-    """Read as any recording: the points that a camera sees have the label of the pixel that they fall on."""
+def test_surround_cameras_look_in_four_directions_and_agree_with_point_labels(tmp_path, open_drive):
+    """The drive is read like a real recording. A visible point has the label of the pixel that it falls on."""
     folder = tmp_path / "sequences" / "01"
     drive.write_drive(folder, "01", SETTINGS.model_copy(update={"frames": 1, "surround": True}))
     headings = {"image_2": 0, "image_0": 90, "image_1": 180, "image_3": -90}
@@ -109,7 +109,7 @@ def test_surround_rig_looks_around_and_its_points_carry_the_images_labels(tmp_pa
     assert (seen > 0).mean() > 0.3
 
 
-def test_same_seed_and_sequence_are_the_same_bytes_and_others_are_not(written, tmp_path):
+def test_same_seed_and_sequence_give_the_same_bytes_and_others_differ(written, tmp_path):
     drive.write_drive(tmp_path / "again", "01", SETTINGS)
     assert files(tmp_path / "again") == files(written)
     short = SETTINGS.model_copy(update={"frames": 1})
@@ -123,7 +123,7 @@ def test_same_seed_and_sequence_are_the_same_bytes_and_others_are_not(written, t
     assert np.abs(first - reseeded).mean() > 10
 
 
-def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+def test_killed_writer_leaves_no_finished_folder(tmp_path, monkeypatch):
     folder = tmp_path / "04"
     write_scan = drive._write_scan
 
@@ -145,7 +145,7 @@ def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path, monkeypatch)
     assert not (folder / "velodyne" / "999999.bin").exists()
 
 
-def test_every_class_occurs_and_moves_are_marked():
+def test_every_class_occurs_and_moving_things_have_moving_ids():
     settings = SETTINGS.model_copy(update={"frames": 4, "beams": 64})
     counts, raws, complete = np.zeros(len(CLASSES), int), set(), 0
     for sequence in range(6):

@@ -12,7 +12,7 @@ def test_noise_is_uniform_and_fades_to_its_mean():
     assert noise(uv, 1.0, np.full(len(uv), 50.0)).std() < 0.01
 
 
-def test_courses_have_joints_of_the_right_share():
+def test_joints_cover_the_expected_share_of_courses():
     uv = np.random.default_rng(0).uniform(0, 50, (50000, 2))
     joint, own = courses(uv, (0.25, 0.09), 0.012, np.full(len(uv), 1e-4))
     assert abs(joint.mean() - (1 - (1 - 0.012 / 0.25) * (1 - 0.012 / 0.09))) < 0.02
@@ -39,8 +39,8 @@ def test_every_material_has_a_colour_in_range():
         assert (gloss <= 1).all(), name
 
 
-def test_remissions_of_paved_grounds_overlap():
+def test_remissions_of_ground_materials_overlap():
     paved = REMISSION[[ID[name] for name in ("asphalt", "pavers", "slabs", "cobbles", "gravel", "grass")]]
-    # One material's own spread from place to place is more than a factor of 1.5.
+    # Remission varies within one material by more than a factor of 1.5.
     assert paved.max() / paved.min() < 1.6
     assert len(MATERIALS) < 256

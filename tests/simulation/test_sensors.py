@@ -21,7 +21,7 @@ def turn(scene):
     return scan(scene, Lidar(64, 512), velodyne_pose(scene.world, 0.0), np.random.default_rng(0))
 
 
-def test_calibration_is_kittis_and_scales_exactly():
+def test_calibration_matches_kitti_and_scales_exactly():
     full, half = kitti_calibration(1241, 376), kitti_calibration(620, 188)
     assert full.projection["P2"][0].tolist() == [718.856, 0, 607.1928, 45.38225]
     np.testing.assert_allclose(full.projection["P2"][1:, 3], [-0.1130887, 0.003779761])
@@ -73,13 +73,13 @@ def test_points_lie_in_rings_that_turn_left(turn):
     assert (np.diff(azimuth) > -1e-3).sum() == len(azimuth) - 1 - 63
 
 
-def test_remission_does_not_tell_paved_classes_apart(turn):
+def test_remission_of_road_and_sidewalk_overlaps(turn):
     spread = {raw: np.percentile(turn.points[turn.semantic == raw, 3], (10, 90)) for raw in (40, 48)}
     assert spread[40][1] > spread[48][0]
     assert spread[48][1] > spread[40][0]
 
 
-def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
+def test_camera_depth_agrees_with_the_scan(scene, turn):
     calibration = kitti_calibration(620, 188)
     camera = pinhole(calibration.projection["P2"], 620, 188)
     pose = velodyne_pose(scene.world, 0.0)
@@ -94,9 +94,9 @@ def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
     seen = picture.depth[np.clip(row, 0, 187), np.clip(column, 0, 619)]
     assert np.median(np.abs(seen - depth[road]) / depth[road]) < 0.02
     hidden = ~visible & (depth > 1) & (u / depth > 1) & (u / depth < 619) & (v / depth > 1) & (v / depth < 187)
-    assert hidden.sum() > 20  # the camera is elsewhere than the LiDAR
+    assert hidden.sum() > 20  # the camera and the LiDAR are at different places
     column, row = (u[hidden] / depth[hidden]).astype(int), (v[hidden] / depth[hidden]).astype(int)
-    # Something nearer is seen where a hidden point would be, or right beside it.
+    # At the pixel of a hidden point, or at a pixel next to it, the camera sees something nearer.
     nearest = np.min(
         [
             np.where(picture.depth[r, c] > 0, picture.depth[r, c], np.inf)
@@ -109,7 +109,7 @@ def test_depth_of_the_camera_agrees_with_the_scan(scene, turn):
     assert (nearest < depth[hidden] - 0.02).mean() > 0.97
 
 
-def test_a_wall_before_the_camera_hides_what_is_behind_it(scene, turn):
+def test_wall_in_front_of_the_camera_hides_points_behind_it(scene, turn):
     calibration = kitti_calibration(620, 188)
     pose = velodyne_pose(scene.world, 0.0)
     before = seen_by_camera(scene, turn, pose, calibration, "P2")

@@ -22,10 +22,10 @@ def test_view_is_complete_and_consistent(classes):
     length = np.linalg.norm(view.normal[~sky].astype(np.float32), axis=1)
     np.testing.assert_allclose(length, 1, atol=0.01)
     assert (view.normal[..., 2][~sky] < 0.9).all()  # surfaces face the camera
-    assert np.median(view.depth[48:][~sky[48:]]) > 2.0  # the camera is not inside of something
+    assert np.median(view.depth[48:][~sky[48:]]) > 2.0  # the camera is not inside an object
 
 
-def test_regions_are_of_one_class_each(classes):
+def test_each_region_has_one_class(classes):
     for view in random_views(9, 2, 256, 96):
         for region in range(1, view.region.max() + 1):
             assert len(np.unique(classes.of_raw(view.semantic[view.region == region]))) == 1
@@ -38,14 +38,14 @@ def test_views_are_deterministic_and_differ():
     assert (first[0] != random_view(6, 128, 48).rgb).mean() > 0.5
 
 
-def test_views_are_textured_and_exposed():
+def test_views_are_well_exposed():
     brightness = [view.rgb.mean() for seed in range(6) for view in random_views(seed, 1, 128, 48)]
     assert min(brightness) > 40
     assert max(brightness) < 225
 
 
-def test_heights_and_extents_are_those_of_the_street(classes):
-    """The road is at height 0, a region's extent holds all of its heights, and vehicles have the size of vehicles."""
+def test_heights_and_extents_match_the_street(classes):
+    """The road is at height 0. No height in a region exceeds its extent. Cars have the size of real cars."""
     lengths = []
     for seed in range(3):
         for view in random_views(seed, 3, 256, 96):

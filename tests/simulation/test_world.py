@@ -14,7 +14,7 @@ def world(seed, ranges=DRIVE_RANGES, length=LENGTH):
 
 @pytest.mark.parametrize("ranges", [DRIVE_RANGES, RANDOM_RANGES], ids=["drive", "random"])
 @pytest.mark.parametrize("seed", range(20))
-def test_any_seed_makes_a_sound_world(seed, ranges):
+def test_any_seed_gives_a_valid_world(seed, ranges):
     built = world(seed, ranges)
     triangles = len(built.material)
     assert np.isfinite(built.standing.vertices).all()
@@ -37,13 +37,13 @@ def test_one_instance_per_thing_and_none_for_stuff():
     assert built.instance[things].min() == 1
 
 
-def test_moving_things_move_by_their_own_speed():
+def test_moving_things_move_at_their_speed():
     built = world(5)
     assert {raw for m in built.movers for raw in np.unique(m.mesh.semantic)} >= {252, 253, 254, 255}
     for mover in built.movers:
         before, after = (mover.pose(time, built.road, built.ground)[:3, 3] for time in (1.0, 1.5))
         if min(before[2], after[2]) > -100:
-            # A lane beside a bend is longer or shorter than the centreline.
+            # In a bend, a lane is longer or shorter than the centreline.
             assert np.linalg.norm(after - before) == pytest.approx(abs(mover.speed) * 0.5, rel=0.25)
 
 
@@ -74,10 +74,10 @@ def test_nothing_stands_in_the_traffic_lanes(seed):
         near = hits.distance < 8
         assert set(hits.semantic[near]) <= {40, 60, *THINGS}
         down = scene.cast(eyes, np.broadcast_to([0.0, 0, -1], eyes.shape))
-        assert set(down.semantic) <= {40, 60, 252, 253, 254, 255, 257, 258, 70}  # 70: a crown may reach over the road
+        assert set(down.semantic) <= {40, 60, 252, 253, 254, 255, 257, 258, 70}  # 70: a tree may reach over the road
 
 
-def test_ranges_of_pretraining_are_wider():
+def test_random_ranges_are_wider_than_drive_ranges():
     for name, (low, high) in ((n, v) for n, v in vars(DRIVE_RANGES).items() if isinstance(v, tuple)):
         wide_low, wide_high = getattr(RANDOM_RANGES, name)
         assert wide_low <= low

@@ -1,4 +1,4 @@
-"""A sequence with every kind of gap, taken through the first stages, and an encoder with random weights."""
+"""A sequence with every kind of gap, processed by the first stages, and an encoder with random weights."""
 
 import json
 import shutil
@@ -22,17 +22,17 @@ CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 
 @pytest.fixture(scope="session")
 def projection_settings():
-    """`config.yaml`'s settings of `project_points`, as `key=json`."""
+    """Return the settings of `project_points` in `config.yaml` as `key=json`."""
     settings = config.read(Path(__file__).parent.parent.parent / "config.yaml").project_points
     return flatten({"project_points": settings.model_dump(mode="json")})
 
 
 @pytest.fixture
 def recorded(drive, projection_settings, tmp_path):
-    """`drive` with gaps, indexed and projected: {"data", "frames", "projection"} -> path.
+    """Return `drive` with gaps, indexed and projected: {"data", "frames", "projection"} -> path.
 
-    image_2 is colour, 80 x 40, black in frame 0 and missing in frame 1; image_0 is grey, 64 x 30, and exists in frames
-    1 and 2 only. Frame 2 is not labelled. In frame 1 every point is of one class.
+    image_2 is colour, 80 x 40, black in frame 0 and missing in frame 1. image_0 is grey, 64 x 30, and exists only in
+    frames 1 and 2. Frame 2 is unlabelled. In frame 1 all points have the same class.
     """
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(drive / "image_2/000000.png")
     (drive / "image_2/000001.png").unlink()
@@ -46,7 +46,7 @@ def recorded(drive, projection_settings, tmp_path):
 
 
 def index_and_project(sequence, folder, projection_settings):
-    """The first stages on a folder with gaps, their results in `folder`: {"data", ...} -> path."""
+    """Run the first stages on a sequence with gaps and write to `folder`. Return {"data", ...} -> path."""
     paths = {"data": sequence.parents[1], "frames": folder / "00.parquet", "projection": folder / "projection.zarr"}
     needs = [*LAYOUT, "missing_images=true", "labels=false", "images=true"]
     index_frames.main([*options(paths, "data"), "--sequence", "00", "--out", str(paths["frames"]), CAMERAS, *needs])
@@ -57,7 +57,7 @@ def index_and_project(sequence, folder, projection_settings):
 
 @pytest.fixture
 def repeated(recorded, projection_settings, tmp_path):
-    """A function of `times` that returns `recorded`, so often over, with dense truth of image_2: 3 * `times` frames."""
+    """Return a function of `times` that repeats `recorded`: 3 * `times` frames, with dense truth of image_2."""
 
     def repeat(times):
         source, folder = recorded["data"] / "sequences/00", tmp_path / f"{times}_times" / "sequences" / "00"
@@ -80,7 +80,7 @@ import importlib, os, signal, sys
 from elite_pipeline import sources, store
 
 store.CHUNK_BYTES, store.SHARD_BYTES = 8000, 16000
-sources.digest = lambda stage: ""  # somebody may be editing the code that is tested
+sources.digest = lambda stage: ""  # the tested code may change during the test
 stage, module, name, last, *words = sys.argv[1:]
 module, calls = importlib.import_module(module), 0
 function = getattr(module, name)
@@ -100,11 +100,11 @@ print("calls:", calls)
 
 @pytest.fixture
 def check_resume(tmp_path):
-    """A function that checks what a stage does after a `kill -9`, in processes of its own and with small shards.
+    """Return a function that checks how a stage resumes after `kill -9`, in separate processes and with small shards.
 
-    (stage, words, counted, kill_at, resumes, calls): the stage is called with `words` and killed at the `kill_at`-th
-    call of `counted` (module:function). Run again, it must say `resumes` and make so many `calls`; the shards that it
-    finds stay untouched, and its store and what it says of the whole sequence are those of a run without interruption.
+    (stage, words, counted, kill_at, resumes, calls): the stage runs with `words` and is killed at the `kill_at`-th call
+    of `counted` (module:function). The second run must print `resumes` and make `calls` calls. It must not touch the
+    existing shards. Its store and its printed scores must equal those of a run without interruption.
     """
 
     def run(stage, words, counted, last, out):
@@ -142,7 +142,7 @@ def _measured(output):
 
 @pytest.fixture
 def labelled(recorded, tmp_path):
-    """`recorded` with "pseudo-labels"."""
+    """Return `recorded` with the additional key "pseudo-labels"."""
     out = tmp_path / "pseudo_labels.zarr"
     label_images.main([*options(recorded), "--out", str(out), 'labeller="nearest"', "nearest.radius=4.0"])
     return {**recorded, "pseudo-labels": out}
@@ -150,7 +150,7 @@ def labelled(recorded, tmp_path):
 
 @pytest.fixture(scope="session")
 def random_sam(tmp_path_factory):
-    """Settings (`key=json`) of `sam_tiny` with random weights: the packaged ones may be retrained any time."""
+    """Return settings (`key=json`) of `sam_tiny` with random weights, since the packaged weights may be retrained."""
     import torch
     from safetensors.torch import save_file
 
@@ -163,13 +163,13 @@ def random_sam(tmp_path_factory):
 
 
 def options(paths, *names):
-    """Command line words for `names` (all by default) of `paths`."""
+    """Return command line words for `names` (default: all) of `paths`."""
     return [word for name in names or paths for word in (f"--{name}", str(paths[name]))]
 
 
 @pytest.fixture
 def model(untrained_model):
-    """`untrained_model` with weights that tell points apart: most random networks call all of them the same."""
+    """Return `untrained_model` with weights that predict several classes; most random networks predict only one."""
     from safetensors.numpy import load_file, save_file
 
     rng, path = np.random.default_rng(0), untrained_model / "student.safetensors"

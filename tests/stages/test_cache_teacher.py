@@ -84,14 +84,14 @@ def test_targets_are_aligned_with_the_projection(tuned, labelled, tmp_path, caps
     np.testing.assert_allclose(store.read(group, "mass"), mass, rtol=1e-5)
 
 
-def test_only_what_the_students_read_is_written(tuned, tmp_path):
+def test_only_the_requested_targets_are_written(tuned, tmp_path):
     assert set(cache(tuned, tmp_path / "logits.zarr", ["logits"]).array_keys()) == {"logits", "mass"}
     features = cache(tuned, tmp_path / "features.zarr", ["features"])
     of_patches = {"patch_offsets", "patch_index", "patch_feature", "patch_scale"}
     assert set(features.array_keys()) == {*of_patches, "point_patch"}
 
 
-def test_of_a_frozen_encoder_there_are_features_alone(labelled, random_sam, tmp_path, capsys):
+def test_a_frozen_encoder_has_only_features(labelled, random_sam, tmp_path, capsys):
     read = [word for name in ("data", "frames", "projection") for word in (f"--{name}", str(labelled[name]))]
     out, settings = ["--out", str(tmp_path / "adapter")], [*random_sam, TUNE[0], 'tune_teacher={"steps": 0}']
     tune_teacher.main([*read, *out, *settings])
@@ -103,8 +103,8 @@ def test_of_a_frozen_encoder_there_are_features_alone(labelled, random_sam, tmp_
     assert "accuracy" not in capsys.readouterr().out
 
 
-def test_of_a_segmentation_network_there_is_the_classifier_too(labelled, random_sam, tmp_path, capsys):
-    """Its only stage, and no class that its images lacked."""
+def test_a_segmentation_network_also_has_its_classifier(labelled, random_sam, tmp_path, capsys):
+    """It has one stage, and never predicts a class that its images lack."""
     rng = np.random.default_rng(0)
     for k in range(3):
         pictures = {"images": rng.integers(0, 255, (32, 64, 3)), "labels": rng.choice([0, 9, 15], (32, 64))}
@@ -141,8 +141,8 @@ def test_of_a_segmentation_network_there_is_the_classifier_too(labelled, random_
     assert store.read(group, "patch_scale").shape == (1, 8)
 
 
-def test_the_batch_changes_nothing(tuned, tmp_path):
-    """Images of two sizes, one of them padded in a batch of three."""
+def test_the_batch_size_does_not_change_the_targets(tuned, tmp_path):
+    """The images have two sizes; in a batch of three, one is padded."""
     one, three = (
         store.read(cache(tuned, tmp_path / f"{n}.zarr", ["logits"], n), "logits").astype(float) for n in (1, 3)
     )
@@ -150,8 +150,8 @@ def test_the_batch_changes_nothing(tuned, tmp_path):
     assert np.allclose(one, three, atol=1e-2)
 
 
-def test_a_killed_run_is_continued(tuned, repeated, check_resume):
-    """Twelve images in batches of two, in which no shard ends."""
+def test_a_killed_run_is_resumed(tuned, repeated, check_resume):
+    """Twelve images in batches of two. Shards do not end with batches."""
     elsewhere = [word for name, path in repeated(3).items() for word in (f"--{name}", str(path))]
     command = [*tuned, *elsewhere, "cache_teacher.batch=2", 'cache_teacher.targets=["logits", "features"]']
     resumes = "cache_teacher 00 resumes at batch 4 of 6"
@@ -165,8 +165,8 @@ def test_memory_does_not_grow_with_the_sequence(tuned, repeated, tmp_path, monke
 
     def traced(*arguments, **options):
         gc.collect()
-        tracemalloc.start()  # only now, because loading the teacher takes more than all of this
-        # Copies, because PyTorch's memory is not traced.
+        tracemalloc.start()  # start here: loading the teacher takes more memory than this
+        # Return copies, because PyTorch's memory is not traced.
         return [{n: v.copy() for n, v in one.items()} for one in answer(*arguments, **options)]
 
     monkeypatch.setattr(targets, "answer", traced)
@@ -178,7 +178,7 @@ def test_memory_does_not_grow_with_the_sequence(tuned, repeated, tmp_path, monke
         tracemalloc.stop()
         return held, sum(group[name].nbytes for name in ("logits", "patch_index", "patch_feature"))
 
-    peak(1)  # what is imported and cached stays
+    peak(1)  # warm-up: imports and caches stay in memory
     (short, little), (long, much) = peak(2), peak(8)
     assert much - little > 400_000
     assert long - short < (much - little) / 8
@@ -198,7 +198,7 @@ def test_a_teacher_of_another_class_table_is_refused(tuned, labelled, tmp_path, 
     assert not (tmp_path / "targets.zarr").exists()
 
 
-def test_a_vanished_image_is_named(tuned, labelled, tmp_path):
+def test_a_missing_image_is_named(tuned, labelled, tmp_path):
     (labelled["data"] / "sequences/00/image_0/000002.png").unlink()
     with pytest.raises(InputError, match=r"image_0/000002\.png: missing"):
         cache(tuned, tmp_path / "targets.zarr", ["logits"])

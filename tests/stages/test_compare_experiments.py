@@ -1,4 +1,4 @@
-"""compare_experiments: the words of the rule in, the promised keys and a readable table out."""
+"""compare_experiments: from the words of the rule to the documented keys and a readable table."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ OF_EXPERIMENT = [
 
 @pytest.fixture
 def words(tmp_path):
-    """Arguments of two experiments with one seed, 50 of 80 scans labelled, mIoU 0.25 and 0.375."""
+    """Return the words for two experiments with one seed, 50 of 80 scans labelled, mIoU 0.25 and 0.375."""
     results, experiments = [], {}
     for number, (label, teacher) in enumerate(LABELS.items()):
         name, miou = f"arm_{number}", 0.25 + 0.125 * number
         about = {"experiment": f"{name}-seed4", "dataset": "toy", "taught": teacher is not None, "miou": miou}
         about |= {"sequences": ["08"], "points": 20, "scans": 1, "tta": False, "steps": 7, "commit": None}
         confusion = np.eye(20, dtype=int)
-        confusion[9] = np.roll(confusion[9], number)  # what is predicted is not what was scored
+        confusion[9] = np.roll(confusion[9], number)  # so that predicted points differ from true points
         about |= {"labelled_scans": 50, "training_scans": 80, "device": "a machine"}
         about |= {"iou": dict.fromkeys(CLASSES, miou), "confusion": confusion.tolist()}
         about |= {"config": {"train_student": {"seed": 4, "epochs": 2}}}
@@ -59,11 +59,11 @@ def words(tmp_path):
     ]
 
 
-def test_writes_the_promised_keys(words, tmp_path):
+def test_writes_the_documented_keys(words, tmp_path):
     main(words)
     result = json.loads((tmp_path / "c_comparison.json").read_text())
     assert list(result) == KEYS
-    assert list(result["experiments"]) == list(LABELS), "in the order of the configuration, labels as they are"
+    assert list(result["experiments"]) == list(LABELS), "in the order of the configuration, labels unchanged"
     assert all(list(e) == OF_EXPERIMENT for e in result["experiments"].values())
     plain, taught = result["experiments"].values()
     assert (plain["labelled"], plain["sd"], plain["teacher_points"]) == (0.625, None, None)
@@ -81,7 +81,7 @@ def test_writes_the_promised_keys(words, tmp_path):
 
 
 def test_a_pretraining_and_a_student_without_labels(words, tmp_path):
-    """One began with a backbone, the other saw no label and knows two classes, of which one occurs."""
+    """One student has a pre-trained backbone. The other saw no labels and knows two classes; one of them occurs."""
     files, experiments = words[1:3], json.loads(words[8].partition("=")[2])
     about = [{"pretrained": "udakd-seed4"}, {"labelled_scans": 0, "known_classes": ["car", "road"]}]
     for path, more in zip(files, about, strict=True):

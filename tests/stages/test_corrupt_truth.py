@@ -1,4 +1,4 @@
-"""corrupt_truth: a targets store that readers take for a teacher's, as right as it was told to be."""
+"""corrupt_truth: a targets store that readers use like a teacher's, with the stated accuracy."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_poin
 
 @pytest.fixture(scope="module")
 def simulated(simulated_drive, tmp_path_factory):
-    """Words for the simulated drive's folder, index and projection."""
+    """Return words for the folder, index and projection of the simulated drive."""
     folder = tmp_path_factory.mktemp("simulated")
     given, frames = ["--data", str(simulated_drive.parents[1])], ["--frames", str(folder / "00.parquet")]
     needs = ["missing_images=false", "labels=true", "images=true"]
@@ -31,7 +31,7 @@ def corrupt(given, out, accuracy=0.8, seed=0):
 
 
 def truth(given, open_drive):
-    """(labels, instances, visible) of all rows of the projection store."""
+    """Return (labels, instances, visible) of all rows of the projection store."""
     recording, projection = open_drive(Path(given[1]) / "sequences/00"), store.Projection(given[5])
     labels, instances = [], []
     for f, frame in enumerate(projection.frames):
@@ -42,7 +42,7 @@ def truth(given, open_drive):
 
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.8, 1.0])
-def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accuracy, capsys, open_drive):
+def test_visible_points_have_the_stated_accuracy(simulated, tmp_path, accuracy, capsys, open_drive):
     group = corrupt(simulated, tmp_path / "targets.zarr", accuracy)
     logits = store.read(group, "logits")
     labels, instances, visible = truth(simulated, open_drive)
@@ -61,7 +61,7 @@ def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accura
     assert "never a result of a method" in str(group.attrs["note"])
     assert {"sequence", "frames", "provenance", "cameras", "classes", "stages"} <= set(group.attrs)
 
-    # Things that are wrong are wrong as one, in all frames; the others have single wrong points.
+    # A wrong thing has one wrong class in all frames. Other things have single wrong points.
     wrong_things = 0
     for thing in np.unique(instances[instances > 0]):
         rows = instances == thing
@@ -72,7 +72,7 @@ def test_visible_points_are_right_as_often_as_stated(simulated, tmp_path, accura
     assert wrong_things >= (3 if accuracy < 1 else 0)
 
 
-def test_the_same_bytes_from_the_same_seed(simulated, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(simulated, tmp_path):
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         corrupt(simulated, tmp_path / name, seed=seed)
     shards = {
@@ -83,7 +83,7 @@ def test_the_same_bytes_from_the_same_seed(simulated, tmp_path):
     assert shards["one"] != shards["other"]
 
 
-def test_students_read_it_like_a_teachers(simulated, tmp_path):
+def test_students_read_it_like_a_teachers_targets(simulated, tmp_path):
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.training.examples import Examples
 
@@ -98,8 +98,8 @@ def test_students_read_it_like_a_teachers(simulated, tmp_path):
     assert (example.taught.numpy() == projection.read("point", projection.frame_rows(2))[visible]).all()
 
 
-def test_a_killed_run_is_continued(simulated, check_resume):
-    """Four frames; the third is being answered when the kill comes."""
+def test_a_killed_run_is_resumed(simulated, check_resume):
+    """Four frames; the run is killed in the third."""
     counted = "elite_pipeline.evaluation.oracle:logits"
     command = [*simulated, "accuracy=0.8", "seed=0"]
     check_resume("corrupt_truth", command, counted, 3, "corrupt_truth 00 resumes at frame 2 of 4", calls=2)
@@ -109,16 +109,16 @@ def test_an_unlabelled_scan_is_refused(simulated, tmp_path):
     partly = tmp_path / "partly.parquet"
     index.with_labels_of(simulated[3], ["000000", "000002", "000003"], partly)
     given = [*simulated[:3], str(partly), *simulated[4:]]
-    with pytest.raises(InputError, match=r"partly\.parquet: 1 scans .* 000001; an oracle needs dense truth"):
+    with pytest.raises(InputError, match=r"partly\.parquet: 1 scans .* 000001\. An oracle needs dense truth"):
         corrupt(given, tmp_path / "targets.zarr")
     assert not list(tmp_path.glob("targets.zarr*"))
 
 
-def test_a_projection_of_something_else_is_refused(simulated, taught, tmp_path):
+def test_a_projection_of_another_sequence_is_refused(simulated, taught, tmp_path):
     given = [*simulated[:5], str(taught["projection"])]
     with pytest.raises(InputError, match=r"00\.projection holds other frames than .*00\.parquet"):
         corrupt(given, tmp_path / "targets.zarr")
-    # The same frames, but points that the scans do not have.
+    # The same frames, but with points beyond the scans.
     point = np.array([3, 500, 1], dtype=np.uint32)
     frames = store.Projection(simulated[5]).frames
     about = {"sequence": "00", "frames": frames, "provenance": {}, "cameras": ["image_2"], "image_sizes": {}}

@@ -1,4 +1,4 @@
-"""evaluate_miou: the keys of design.md section 5, and every labelled point counted once."""
+"""evaluate_miou: the documented keys, and every labelled point counted once."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ def evaluate(taught, model, out, *settings, experiment="demo"):
     return json.loads(out.read_text())
 
 
-def test_result_has_the_promised_keys_and_counts(taught, model, tmp_path):
+def test_result_has_the_documented_keys_and_counts(taught, model, tmp_path):
     result = evaluate(taught, model, tmp_path / "results" / "demo_miou.json")
     assert list(result) == KEYS
     assert (result["split"], result["sequences"], result["trained_on"]) == ("val", ["00"], ["00"])
@@ -59,7 +59,7 @@ def test_result_has_the_promised_keys_and_counts(taught, model, tmp_path):
     assert "augmentation" not in table
 
 
-def test_says_what_the_student_learnt_from(taught, model, tmp_path):
+def test_states_the_training_data_of_the_student(taught, model, tmp_path):
     trained = json.loads((model / "config.json").read_text())
     counts = {"car": 12, "road": 0}
     (model / "config.json").write_text(json.dumps(trained | {"labelled_classes": counts}))
@@ -68,7 +68,7 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
     assert (result["training_scans"], result["labelled_scans"], result["taught"]) == (3, 2, True)
     assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
     assert (result["zero_shot"], result["pretrained"], result["teacher"]) == (False, None, None)
-    assert "taught by" not in (tmp_path / "demo-seed7_miou.md").read_text()
+    assert "distilled from" not in (tmp_path / "demo-seed7_miou.md").read_text()
     assert result["known_classes"] == CLASSES.evaluated
     (model / "config.json").write_text(json.dumps(trained | {"format_version": 1, "classes": list(CLASSES.names)}))
     with pytest.raises(InputError, match=r"config\.json is of format .* version 1; .* version 2.*Train the student"):
@@ -77,7 +77,7 @@ def test_says_what_the_student_learnt_from(taught, model, tmp_path):
 
 
 def test_drives_of_another_class_table_are_refused(taught, model, tmp_path):
-    """Both tables, whose they are, and where they first differ are in the error; other colours are no difference."""
+    """The error names both tables, their owners and their first difference. Different colours are allowed."""
     known, path = index.read(taught["frames"]), tmp_path / "other.parquet"
     rows = index.pq.read_table(taught["frames"]).to_pylist()
     renamed = tuple("lorry" if name == "truck" else name for name in CLASSES.names)
@@ -101,15 +101,15 @@ def test_names_the_teacher_and_calls_an_oracle_a_diagnostic(taught, model, tmp_p
     result = evaluate(taught, model, tmp_path / "demo_miou.json", *settings)
     assert (result["teacher"], result["oracle"]) == (teacher, oracle)
     page = (tmp_path / "demo_miou.md").read_text()
-    assert f"taught by {teacher}" in page
-    assert ("an oracle" in page) == ("no result of the method" in page) == (oracle is not None)
+    assert f"distilled from {teacher}" in page
+    assert ("an oracle" in page) == ("not a result of the method" in page) == (oracle is not None)
     trained = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(trained | {"taught": False}))
     evaluate(taught, model, tmp_path / "demo_miou.json", f'teacher="{teacher}"')
-    assert "taught by" not in (tmp_path / "demo_miou.md").read_text(), "all weights of what it says may be 0"
+    assert "distilled from" not in (tmp_path / "demo_miou.md").read_text(), "all weights of distillation may be 0"
 
 
-def test_a_zero_shot_student_is_scored_over_what_its_teacher_knows(taught, model, tmp_path):
+def test_a_zero_shot_student_is_scored_over_the_classes_of_its_teacher(taught, model, tmp_path):
     trained, known = json.loads((model / "config.json").read_text()), ["car", "road", "sidewalk"]
     about = {"known_classes": known, "labelled_scans": 0, "pretrained": "udakd-seed3"}
     (model / "config.json").write_text(json.dumps(trained | about))
@@ -122,13 +122,13 @@ def test_a_zero_shot_student_is_scored_over_what_its_teacher_knows(taught, model
     assert "zero-shot" in text.splitlines()[0]
     assert "udakd-seed3" in text
     (model / "config.json").write_text(json.dumps(trained | about | {"taught": False}))
-    assert evaluate(taught, model, tmp_path / "demo_miou.json")["zero_shot"] is False, "nobody taught it anything"
+    assert evaluate(taught, model, tmp_path / "demo_miou.json")["zero_shot"] is False, "it had no teacher"
 
 
-def test_augmented_score_is_of_the_summed_votes_and_says_so(taught, model, tmp_path):
+def test_augmented_score_uses_the_summed_votes_and_says_so(taught, model, tmp_path):
     weights, rng = load_file(model / "student.safetensors"), np.random.default_rng(0)
     for name in (name for name in weights if name.startswith("classifier")):
-        # Three steps of training may name one class everywhere, of which all votes would agree.
+        # After three training steps the student may predict one class everywhere, and all votes would agree.
         weights[name] = rng.standard_normal(weights[name].shape, dtype=np.float32)
     save_file(weights, model / "student.safetensors")
     plain = evaluate(taught, model, tmp_path / "demo_miou.json")
@@ -169,6 +169,6 @@ def test_scores_the_predictions_themselves(taught, model, tmp_path):
 
 def test_nothing_labelled_is_an_error(taught, model, tmp_path, write_index):
     write_index(taught["frames"], [{"frame": "000000", "points": 500, "labelled": False, "class_points": [0] * 20}])
-    with pytest.raises(InputError, match="nothing to score"):
+    with pytest.raises(InputError, match="give sequences with labels"):
         evaluate(taught, model, tmp_path / "demo_miou.json")
     assert not (tmp_path / "demo_miou.json").exists()

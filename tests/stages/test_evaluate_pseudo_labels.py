@@ -1,4 +1,4 @@
-"""evaluate_pseudo_labels: the promised keys at every density, against dense truth and without one."""
+"""evaluate_pseudo_labels: the documented keys at every density, with and without dense truth."""
 
 import json
 
@@ -17,7 +17,7 @@ PAPER = ["predicted_iou=0", "stability=0", "stability_offset=1", "box_nms=0.7", 
 
 @pytest.fixture
 def evaluate(recorded, random_sam, tmp_path):
-    """A function of settings (`key=json`; those of `without` left out) that runs the stage and returns its result."""
+    """Return a function of settings (`key=json`, except those of `without`) that returns the result of the stage."""
 
     def run(*settings, without=None):
         words = ["--data", str(recorded["data"]), "--frames", str(recorded["frames"])]
@@ -28,14 +28,14 @@ def evaluate(recorded, random_sam, tmp_path):
         given += ["frames=12", "held_out=0.3", "seed=0", *settings]
         main([*words, *(item for item in given if not without or not item.startswith(without))])
         text = (tmp_path / "results/toy_pseudo_labels.json").read_text()
-        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     return run
 
 
 @pytest.fixture
 def truth(recorded):
-    """Dense truth of both views that have labels and an image: road, with a row of what has no class."""
+    """Write dense truth for both views with labels and an image: road, with one unlabelled row."""
     for frame, camera, size in (("000000", "image_2", (40, 80)), ("000001", "image_0", (30, 64))):
         folder = recorded["data"] / "sequences/00/truth" / camera / "semantic"
         folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def test_result_against_dense_truth(evaluate, truth, tmp_path, classes):
         assert labellers["default"]["decoder_calls_per_frame"] <= 4
         assert labellers["nearest"]["prompts_per_frame"] == 0
         assert [frame["view"] for frame in found["per_frame"]] == ["00/000000 image_2", "00/000001 image_0"]
-        # Every point of frame 1 is road, as is the truth.
+        # In frame 1 all points and the truth are road.
         assert found["per_frame"][1]["nearest"] == 1
     prompts = [found["labellers"]["paper"]["prompts_per_frame"] for found in result["by_density"].values()]
     assert prompts == sorted(prompts, reverse=True)
@@ -79,7 +79,7 @@ def test_result_against_dense_truth(evaluate, truth, tmp_path, classes):
     assert result["classes"] == classes.evaluated
 
 
-def test_without_truth_held_out_points_are_scored(evaluate, tmp_path):
+def test_without_dense_truth_held_out_points_are_scored(evaluate, tmp_path):
     result = evaluate()
     assert (result["reference"], result["held_out"]) == ("held-out points", 0.3)
     assert result["labellers"]["default"]["labelled_outside"] is None
@@ -89,12 +89,12 @@ def test_without_truth_held_out_points_are_scored(evaluate, tmp_path):
     assert not any(row["dense"] for row in read_gallery(tmp_path / "worst.npz")[0])
 
 
-def test_one_image_without_truth_is_enough_to_hold_points_out(evaluate, truth, recorded):
+def test_points_are_held_out_if_one_image_has_no_dense_truth(evaluate, truth, recorded):
     (recorded["data"] / "sequences/00/truth/image_0/semantic/000001.png").unlink()
     assert evaluate()["reference"] == "held-out points"
 
 
-def test_the_same_again_but_for_the_clock(evaluate):
+def test_results_are_equal_except_for_the_times(evaluate):
     def timeless(result):
         return [
             {key: value for key, value in values.items() if key != "seconds_per_frame"}
@@ -105,7 +105,7 @@ def test_the_same_again_but_for_the_clock(evaluate):
     assert timeless(evaluate()) == timeless(evaluate())
 
 
-def test_fewer_frames_are_spread_over_all(evaluate):
+def test_fewer_frames_are_spread_over_all_frames(evaluate):
     found = evaluate("frames=1")
     assert found["frames"] == 1
     assert [frame["view"] for frame in found["by_density"]["1"]["per_frame"]] == ["00/000000 image_2"]

@@ -1,4 +1,4 @@
-"""evaluate_teacher: exact numbers on stores by hand, in which every kind of point occurs."""
+"""evaluate_teacher: exact numbers on small stores with every kind of point."""
 
 import json
 
@@ -21,7 +21,7 @@ ROWS = [  # frame, label, visible, odds of the classes of stage 0, of stage 1
     (0, ROAD, True, {CAR: 0.6, ROAD: 0.4}, {CAR: 0.1, ROAD: 0.9}),  # stage 0 wrong, the mean right
     # The mean of probabilities says car (0.45 to 0.35), the product of them building.
     (0, CAR, True, {CAR: 0.9, BUILDING: 0.1}, {CAR: 1e-4, BUILDING: 0.6, ROAD: 0.4 - 1e-4}),
-    (0, ROAD, True, {0: 0.9, ROAD: 0.1}, {0: 0.9, ROAD: 0.1}),  # class 0 is never an answer
+    (0, ROAD, True, {0: 0.9, ROAD: 0.1}, {0: 0.9, ROAD: 0.1}),  # class 0 is never predicted
     (0, 0, True, {CAR: 1.0}, {CAR: 1.0}),  # no label
     (0, ROAD, False, {CAR: 1.0}, {CAR: 1.0}),  # hidden
     (1, ROAD, True, {ROAD: 1.0}, {BUILDING: 1.0}),
@@ -32,7 +32,7 @@ ROWS = [  # frame, label, visible, odds of the classes of stage 0, of stage 1
 
 @pytest.fixture
 def scored(drive, tmp_path, write_index):
-    """Words for stores of ROWS; frame 0 is labelled and used, frame 1 labelled and not used, frame 2 unlabelled."""
+    """Return words for stores of ROWS. Frame 0: labelled and used; frame 1: labelled, not used; frame 2: unlabelled."""
     paths = {name: tmp_path / f"00.{name}" for name in ("frames", "selected", "projection", "targets")}
     frame, label, visible, *odds = zip(*ROWS, strict=True)
     frame = np.array(frame)
@@ -88,7 +88,7 @@ def test_exact_numbers(scored, tmp_path):
     assert result["labelled"] == {
         "scans": 1,
         "points": 4,
-        # Stage 0: car, car for a road, car, road. Stage 1: car, road, building for a car, road.
+        # Stage 0 predicts car, car for a road, car, road. Stage 1 predicts car, road, building for a car, road.
         "stages": [scores(3 / 4, car=2 / 3, road=1 / 2), scores(3 / 4, car=1 / 2, road=1.0)],
         "mean": scores(1.0, car=1.0, road=1.0),
     }
@@ -100,10 +100,10 @@ def test_exact_numbers(scored, tmp_path):
     assert together["stages"] == [scores(4 / 6, car=2 / 4, road=2 / 4), scores(3 / 6, car=1 / 3, road=2 / 4)]
 
 
-def test_the_table_says_what_the_labels_were_for(scored, tmp_path):
+def test_the_table_states_the_use_of_the_labels(scored, tmp_path):
     evaluate(scored, tmp_path / "points.json")
     table = (tmp_path / "points.md").read_text()
-    assert "labels of unlabelled scans are used here to\nevaluate, and by nothing that learns" in table
+    assert "labels are hidden from training: they are used only here, to evaluate the teacher." in table
     assert "| labelled scans | stage 1 | 75.0 | 75.0 | 2 |" in table
     assert "| all scans | mean of stages |" in table
     assert "building" not in table  # it does not occur in the truth
@@ -120,8 +120,8 @@ def test_an_empty_group_is_null(scored, tmp_path):
         evaluate(scored | {"frames": none, "selected": none}, tmp_path / "nothing.json")
 
 
-def test_an_oracle_is_called_one(scored, tmp_path):
-    """Its store says so, and the result and the table repeat it."""
+def test_an_oracle_is_named_as_one(scored, tmp_path):
+    """The store names it an oracle, and so do the result and the table."""
     from elite_pipeline.evaluation.oracle import NOTE
 
     oracle, about = tmp_path / "oracle", {"sequence": "00", "frames": FRAMES, "provenance": {}}
@@ -132,7 +132,7 @@ def test_an_oracle_is_called_one(scored, tmp_path):
     assert NOTE in (tmp_path / "points.md").read_text()
 
 
-def test_what_a_teacher_does_not_know_is_named(scored, tmp_path):
+def test_the_classes_that_a_teacher_does_not_know_are_named(scored, tmp_path):
     targets, about = tmp_path / "network", {"sequence": "00", "frames": FRAMES, "provenance": {}}
     known = [name for name in CLASSES.evaluated if name not in ("road", "trunk")]
     with store.create(targets, "targets", known_classes=known, **about) as out:
@@ -140,17 +140,17 @@ def test_what_a_teacher_does_not_know_is_named(scored, tmp_path):
     result = evaluate(scored | {"targets": targets}, tmp_path / "points.json")
     assert result["known_classes"] == known
     assert result["all"]["mean"] == scores(3 / 6, car=3 / 6, road=0.0), "unknown roads count as wrong"
-    assert "It does not know road, trunk: their points count as wrong." in (tmp_path / "points.md").read_text()
+    assert "The teacher does not know road, trunk: their points count as wrong." in (tmp_path / "points.md").read_text()
 
 
-def test_features_alone_are_no_answers(scored, tmp_path):
+def test_a_store_with_only_features_is_refused(scored, tmp_path):
     targets, about = tmp_path / "frozen", {"sequence": "00", "frames": FRAMES, "provenance": {}}
     with store.create(targets, "targets", **about) as out:
         out.rows("patch_feature", (1, 8), np.int8).append(np.zeros((1, 1, 8)))
         out.rows("point_patch", (), np.uint16).append(np.zeros(len(ROWS)))
         out.array("patch_offsets", np.array([0, 1, 1, 1]))
         out.array("patch_scale", np.ones((1, 8), np.float32))
-    with pytest.raises(InputError, match=r"frozen holds no soft labels.*add logits"):
+    with pytest.raises(InputError, match=r"frozen holds no soft labels.*Add logits"):
         evaluate(scored | {"targets": targets}, tmp_path / "points.json")
 
 

@@ -1,4 +1,4 @@
-"""index_frames: every fault of a sequence in one report, with file and remedy."""
+"""index_frames: one report of all faults of a sequence, each with file and remedy."""
 
 import shutil
 
@@ -28,7 +28,7 @@ def test_sound_sequence(drive, tmp_path, capsys):
     assert "3 scans, 1500 points, 3 scans labelled, 3 images" in capsys.readouterr().out
 
 
-def test_the_index_says_whose_frames_these_are(drive, tmp_path, classes):
+def test_the_index_states_the_source_of_its_frames(drive, tmp_path, classes):
     settings = [*LAYOUT, 'cameras.image_0="P0"', "missing_images=true", "labels=true", "images=false"]
     run(drive, tmp_path / "00.parquet", settings)
     source = index.read(tmp_path / "00.parquet").source
@@ -42,7 +42,7 @@ def test_the_index_says_whose_frames_these_are(drive, tmp_path, classes):
 
 @pytest.mark.parametrize("number", [3, -1], ids=["of the camera", "of the LiDAR"])
 def test_a_changed_calibration_of_a_camera_changes_the_index(drive, tmp_path, number):
-    """And a change of a camera that is not used does not."""
+    """A change of an unused camera does not change the index."""
     run(drive, tmp_path / "before.parquet")
     path, line = drive / "calib.txt", {3: "P2", -1: "Tr"}[number]
     text = path.read_text()

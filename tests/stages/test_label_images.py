@@ -19,7 +19,7 @@ def words(paths):
 
 
 def projected(drive, folder, projection_settings):
-    """The index and projection of a whole sequence with labels and images of image_2, in `folder`."""
+    """Write the index and projection of a complete sequence with labels and images of image_2 to `folder`."""
     paths = {"data": drive.parents[1], "frames": folder / "00.parquet"}
     layout = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
     needs = ["missing_images=false", "labels=true", "images=true"]
@@ -61,7 +61,7 @@ def test_visible_points_keep_their_labels(recorded, tmp_path, open_drive):
     assert np.array_equal(label[pixel[nearest, 1], pixel[nearest, 0]], truth[nearest])
 
 
-def test_a_run_that_fails_leaves_nothing_that_looks_finished(recorded, tmp_path):
+def test_a_failed_run_leaves_no_store(recorded, tmp_path):
     (recorded["data"] / "sequences/00/labels/000001.label").write_bytes(b"1234")
     with pytest.raises(InputError, match=r"000001\.label"):
         label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *NEAREST])
@@ -70,7 +70,7 @@ def test_a_run_that_fails_leaves_nothing_that_looks_finished(recorded, tmp_path)
 
 @pytest.fixture
 def labelled_scan(drive, projection_settings, tmp_path):
-    """A function of points (N, 3) and raw labels (N,) that labels image_2 with them: (label, confidence) (40, 80)."""
+    """Return a function of points (N, 3) and raw labels (N,) that gives (label, confidence) (40, 80) of image_2."""
 
     def label(points, raw, *, black=False):
         for file in [*drive.glob("*/000001.*"), *drive.glob("*/000002.*")]:
@@ -88,7 +88,7 @@ def labelled_scan(drive, projection_settings, tmp_path):
 
 
 AHEAD, BEHIND = (10.27, 0, 0), (-10, 0, 0)
-"""A point on pixel (row 19, column 40) of image_2, and one in no image."""
+"""A point at pixel (row 19, column 40) of image_2, and a point outside all images."""
 
 ROW, COLUMN = np.mgrid[:40, :80]
 FAR = np.hypot(ROW - 19, COLUMN - 40) > 4
@@ -101,15 +101,15 @@ FAR = np.hypot(ROW - 19, COLUMN - 40) > 4
         pytest.param([AHEAD, BEHIND], [0, 40], id="an unlabelled point in view"),
     ],
 )
-def test_where_nothing_is_known_everything_is_ignored(labelled_scan, points, raw):
+def test_an_image_without_labels_is_ignored(labelled_scan, points, raw):
     label, confidence = labelled_scan(points, raw)
     assert not label.any()
     assert not confidence.any()
 
 
-def test_sparse_labels_are_the_points_and_nothing_else(recorded, tmp_path, open_drive):
-    """Where two points fall on one pixel, the nearer one; points without a label leave no trace."""
-    (recorded["data"] / "sequences/00/image_0/000002.png").unlink()  # no image is looked at
+def test_sparse_labels_are_only_the_points(recorded, tmp_path, open_drive):
+    """Of two points on one pixel the nearer one counts. Points without a label change nothing."""
+    (recorded["data"] / "sequences/00/image_0/000002.png").unlink()  # images are not read
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), 'labeller="sparse"'])
     group = store.open_store(tmp_path / "out.zarr", "pseudo_labels")
     label, confidence = store.read(group, "label"), store.read(group, "confidence")
@@ -141,7 +141,7 @@ def test_one_labelled_pixel_reaches_as_far_as_the_radius(labelled_scan, black):
     assert np.argwhere(confidence == 255).tolist() == [[19, 40]]
 
 
-def test_a_frame_of_one_class_has_it_and_ignore(labelled_scan):
+def test_a_frame_of_one_class_has_only_it_and_ignore(labelled_scan):
     points = np.random.default_rng(0).uniform((5, -2, -1), (20, 2, 0), (30, 3))
     label, confidence = labelled_scan(points, [40] * 30)
     assert set(np.unique(label)) == {0, 9}
@@ -149,8 +149,8 @@ def test_a_frame_of_one_class_has_it_and_ignore(labelled_scan):
     assert not label[:, :10].any(), "far from all points"
 
 
-def test_a_killed_run_is_continued(repeated, check_resume):
-    """Two frames per shard; of every three frames two have one labelled image each."""
+def test_a_killed_run_is_resumed(repeated, check_resume):
+    """Two frames per shard. Of every three frames, two have one labelled image each."""
     command, resumes = [*words(repeated(4)), *NEAREST], "label_images 00 resumes at frame 6 of 12"
     check_resume("label_images", command, "elite_pipeline.labellers.painting:paint", 6, resumes, calls=4)
 
@@ -162,7 +162,7 @@ def test_memory_does_not_grow_with_the_sequence(repeated, tmp_path, monkeypatch)
 
     def traced(*arguments):
         gc.collect()
-        tracemalloc.start()  # only now: what is needed once is not of interest
+        tracemalloc.start()  # start here: memory that is needed once does not count
         return paint(*arguments)
 
     monkeypatch.setattr(painting, "paint", traced)
@@ -173,9 +173,9 @@ def test_memory_does_not_grow_with_the_sequence(repeated, tmp_path, monkeypatch)
         tracemalloc.stop()
         return held
 
-    peak(1)  # what is imported and cached stays
+    peak(1)  # warm-up: imports and caches stay in memory
     short, long = peak(5), peak(25)
-    assert long - short < 60 * 2 * 6400 / 8, "60 frames more, each with a row of 6400 bytes in two arrays"
+    assert long - short < 60 * 2 * 6400 / 8, "60 more frames, each with a row of 6400 bytes in two arrays"
 
 
 def test_a_labeller_without_its_section_is_refused(recorded, tmp_path):
@@ -189,7 +189,7 @@ REGIONS = ["regions=8", "inside=4", "outside=4", "purity=0.5", "detour=2.0", "ra
 
 @pytest.mark.parametrize(("labeller", "values"), [("paper", PAPER), ("regions", REGIONS)])
 def test_sam_labellers_run_on_the_images(labeller, values, recorded, random_sam, tmp_path):
-    """With random weights the masks mean nothing; the way from images through prompts to labels is the real one."""
+    """The masks of random weights mean nothing, but the path from images through prompts to labels is the real one."""
     settings = [f'labeller="{labeller}"', *(f"{labeller}.{item}" for item in values)]
     settings += [f"sam.{item}" for item in [*random_sam, "longest_side=64"]]
     label_images.main([*words(recorded), "--out", str(tmp_path / "out.zarr"), *settings])

@@ -1,4 +1,4 @@
-"""measure_latency: the keys of design.md section 5."""
+"""measure_latency: the documented keys."""
 
 import json
 
@@ -20,7 +20,7 @@ def words(taught, student_settings, tmp_path):
     return ["--model", str(out), *files[:4], "--threads", "1", "--out", str(tmp_path / "results/demo_latency.json")]
 
 
-def test_result_has_the_promised_keys(words, tmp_path):
+def test_result_has_the_documented_keys(words, tmp_path):
     measure_latency.main([*words, "warmup=1", "scans=4", 'precision="32-true"'])
     result = json.loads((tmp_path / "results/demo_latency.json").read_text())
     assert set(result) == {

@@ -1,4 +1,4 @@
-"""plot_comparison: rows, curves and oracles, each with the marks that tell them apart."""
+"""plot_comparison: rows, curves and oracles, each with its own marks."""
 
 import json
 
@@ -37,7 +37,7 @@ def comparison(experiments, *pairs, figure="rows"):
 
 @pytest.fixture
 def draw(tmp_path):
-    """A function from a comparison to the pixels (H, W, 3) of both of its pictures."""
+    """Return a function from a comparison to the pixels (H, W, 3) of its two pictures."""
 
     def pixels(result):
         (tmp_path / "x.json").write_text(json.dumps(result))
@@ -63,7 +63,7 @@ def test_rows(draw):
     for colour in (GREY, BLUE, GREEN, RED):
         assert count(picture, colour) > 100, "no distillation and distilled, a gain and a loss"
     assert count(picture, ORANGE) == 0
-    # A gain that is no larger than 3 sd is neither: the legend alone has that colour.
+    # A gain of at most 3 sd is not a gain: only the legend has the colour of a gain.
     unsure, _ = draw(comparison(experiments | {LONG: experiment([0.30, 0.32, 0.31], teacher="sam")}, (LONG, "plain")))
     assert count(unsure, GREEN) < count(picture, GREEN)
 
@@ -84,16 +84,16 @@ def test_curves_over_labelled_scans_and_one_seed(draw):
     }
     picture, _ = draw(comparison(experiments, figure="curves"))
     lines = [(picture == colour).all(axis=2).any(axis=0).sum() for colour in (GREY, BLUE)]
-    assert min(lines) > 900, "curves go through the whole picture"
+    assert min(lines) > 900, "curves cross the whole picture"
 
 
-def test_pretrained_students_have_a_colour_of_their_own(draw):
+def test_pretrained_students_have_their_own_colour(draw):
     begun = experiment(WELL) | {"pretraining": "udakd"}
     picture, _ = draw(comparison({"plain": experiment(PLAIN), "begun": begun, "no label": experiment(BADLY, 0, "sam")}))
     assert min(count(picture, colour) for colour in (GREY, PURPLE, BLUE)) > 100
 
 
-def test_arms_stand_beside_each_other_in_each_setting(draw):
+def test_arms_are_side_by_side_in_each_setting(draw):
     means = {"random": [0.2, 0.3, 0.1], "UDAKD": [0.25, 0.32, 0.2], "superpixels": [0.24, 0.31, 0.18]}
     experiments = {
         f"{arm}, {setting}": experiment([m - 0.01, m, m + 0.01], scans)
@@ -105,14 +105,14 @@ def test_arms_stand_beside_each_other_in_each_setting(draw):
     panel = picture[70:480, 60:]  # no title, tick or legend
     for colour in (GREY, PURPLE, TEAL):
         columns = np.flatnonzero((panel == colour).all(axis=2).any(axis=0))
-        assert (np.diff(columns) > 150).sum() == 2, "in three places, a setting apart"
-    # Without its pre-training nobody can tell an arm from labels alone.
+        assert (np.diff(columns) > 150).sum() == 2, "in three places, one setting apart"
+    # Without pre-training an arm has the colour of labels alone.
     plain = {label: e | {"pretraining": None} for label, e in experiments.items()}
     assert count(draw(comparison(plain, figure="arms"))[0], PURPLE) == 0
 
 
 def test_long_names_stay_in_the_picture(draw):
-    """They are broken into lines, so that axes are about as wide as with names that just fit."""
+    """Long names are wrapped, so the axes are about as wide as with names that just fit."""
     widths = []
     for name in ("a name that just fits into the line", LONG):
         picture, _ = draw(comparison({name: experiment(WELL, 0, "sam"), "plain": experiment(PLAIN)}, (name, "plain")))
@@ -121,7 +121,7 @@ def test_long_names_stay_in_the_picture(draw):
     assert widths[1] > 0.85 * widths[0]
 
 
-def test_oracles_have_a_panel_of_their_own(draw):
+def test_oracles_have_their_own_panel(draw):
     experiments = {"plain": experiment(PLAIN), "taught": experiment(WELL, teacher="sam")}
     oracles = {
         f"{k} %": experiment([m, m + 0.02, m], teacher=f"right_{k}", oracle={"accuracy": k / 100, "seed": 0})
@@ -131,7 +131,7 @@ def test_oracles_have_a_panel_of_their_own(draw):
     beside, _ = draw(comparison(experiments | oracles, figure="oracles"))
     assert beside.shape[0] > without.shape[0] + 400
     assert count(beside[-450:], ORANGE) > 300
-    assert count(beside[-450:], BLUE) > 100, "the real teacher stands in the oracles' panel"
-    # Without a student that had no teacher there is nothing to gain over.
+    assert count(beside[-450:], BLUE) > 100, "the real teacher is in the panel of the oracles"
+    # Without a student that has no teacher, no gain can be computed.
     lonely, _ = draw(comparison({"taught": experiments["taught"], **oracles}, figure="oracles"))
     assert lonely.shape[0] < without.shape[0] + 200

@@ -1,4 +1,4 @@
-"""plot_embedding: a student whose adapted features are its teacher's by construction, and what cannot be looked at."""
+"""plot_embedding: a student whose adapted features equal its teacher's by construction, and inputs that are refused."""
 
 import json
 
@@ -15,12 +15,12 @@ from elite_pipeline.student import model
 FRAMES = ["000000", "000001", "000002"]
 RAW = {"car": 10, "road": 40, "building": 50}
 PATCH = np.arange(500) // 10
-"""Of each point of a scan."""
+"""Patch of each point of a scan."""
 
 
 @pytest.fixture
 def build(tmp_path, classes):
-    """A function from keys of `network` to the folder of a student that has them, whose module changes features."""
+    """Return a function from keys of `network` to the folder of such a student, whose module changes features."""
     from pydantic import TypeAdapter
 
     from elite_pipeline.config import Network
@@ -45,9 +45,9 @@ def build(tmp_path, classes):
 
 @pytest.fixture
 def seen(drive, build, tmp_path, write_index):
-    """Words for a student and stores of its sequence: 3 scans of 50 patches, each of 10 points of one class.
+    """Return words for a student and stores of its sequence: 3 scans of 50 patches, each of 10 points of one class.
 
-    The teacher's features of stage 1 are the student's adapted ones, in 8 bits; of stage 0, nothing like them.
+    The teacher's features of stage 1 are the student's adapted features in 8 bits. Those of stage 0 are random.
     """
     paths = {"model": build(), "data": drive.parents[1]}
     paths |= {name: tmp_path / f"00.{name}" for name in ("frames", "projection", "targets")}
@@ -95,13 +95,13 @@ def plot(paths, out, **settings):
     return json.loads(out.read_text())
 
 
-def test_a_student_that_answers_as_its_teacher(seen, tmp_path):
+def test_a_student_with_the_features_of_its_teacher(seen, tmp_path):
     out = tmp_path / "results" / "toy_embedding.json"
     result = plot(seen, out)
     assert list(result)[:6] == ["experiment", "cka", "separability", "nearest_same_class", "chance", "rows"]
     assert (result["rows"], result["scans"], result["stage"]) == (120, 3, 1)
     assert result["classes"].keys() == RAW.keys()
-    assert set(result["classes"].values()) == {40}, "as many of each class"
+    assert set(result["classes"].values()) == {40}, "equally many of each class"
     assert result["cka"]["after"] > 0.99 > result["cka"]["before"] + 0.05
     assert result["separability"]["after"] < 0.65 < result["separability"]["before"]
     for side in ("before", "after"):  # labels were drawn at random
@@ -141,11 +141,11 @@ def test_targets_of_another_teacher_are_refused(seen, build, tmp_path):
     refused(seen, tmp_path, r"1 stages of features .* learns stage 1")
 
 
-def test_too_little_to_look_at(seen, tmp_path, write_index):
+def test_too_few_patches_are_refused(seen, tmp_path, write_index):
     write_index(seen["frames"], rows(labelled=FRAMES[:1]))
     refused(seen, tmp_path, r"fewer than two scans are labelled")
     write_index(seen["frames"], rows())
     np.zeros(500, np.uint32).tofile(seen["data"] / "sequences/00/labels/000002.label")
     np.r_[np.zeros(10), np.full(490, 10)].astype(np.uint32).tofile(seen["data"] / "sequences/00/labels/000001.label")
-    refused(seen, tmp_path, r"99 patches with labels in 2 scans, but it takes 100 at least")
+    refused(seen, tmp_path, r"99 patches with labels in 2 scans\. At least 100 patches")
     refused(seen, tmp_path, r"plot_embedding\.perplexity, which is 400", perplexity=400.0)

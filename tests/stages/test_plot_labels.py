@@ -1,4 +1,4 @@
-"""plot_labels: labelled frames with an image, one row each; dense truth only where there is one."""
+"""plot_labels: one row for each labelled frame with an image; a column of dense truth only if there is any."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from elite_pipeline.stages.plot_labels import main
 
 
 def words(paths, out):
-    """Command line over one sequence."""
+    """Return the command line for one sequence."""
     known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     stores = ["--projection", str(paths["projection"]), "--pseudo-labels", str(paths["pseudo-labels"])]
     return [*known, *stores, "--out", str(out)]

@@ -1,4 +1,4 @@
-"""plot_predictions: labelled scans from above, by a student from its folder."""
+"""plot_predictions: bird's-eye views of labelled scans, with a student loaded from its folder."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from elite_pipeline.stages.plot_predictions import main
 
 
 def words(paths, model, out):
-    """Command line over one sequence."""
+    """Return the command line for one sequence."""
     known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     return ["--model", str(model), *known, "--out", str(out)]
 

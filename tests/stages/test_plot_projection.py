@@ -1,4 +1,4 @@
-"""plot_projection: a picture with the points' class colours in it, and a clear refusal where there is no image."""
+"""plot_projection: a picture with the class colours of the points, and a clear error without an image."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from elite_pipeline.stages.plot_projection import main
 
 
 def words(paths, out):
-    """Command line of a plot stage over one sequence."""
+    """Return the command line for one sequence."""
     known = ["--data", str(paths["data"]), "--frames", str(paths["frames"])]
     return [*known, "--projection", str(paths["projection"]), "--out", str(out)]
 

@@ -1,4 +1,4 @@
-"""plot_pseudo_labels: curves with gaps, and a gallery of dense and of sparse references."""
+"""plot_pseudo_labels: curves with gaps, and a gallery with dense and sparse references."""
 
 import json
 
@@ -22,7 +22,7 @@ def labeller(accuracy):
 
 @pytest.fixture
 def words(tmp_path, classes):
-    """Command line over a result in which `paper` covers nothing at 1 %, and two rows of a gallery."""
+    """Return the command line for a result in which `paper` covers nothing at 1 %, and a gallery of two rows."""
     by_density = {
         share: {"labellers": {"paper": labeller(low), "default": labeller(0.9), "nearest": labeller(0.8)}}
         for share, low in (("1", 0.7), ("0.2", 0.5), ("0.05", 0.4), ("0.01", None))
@@ -54,11 +54,11 @@ def test_pictures(words, tmp_path):
     main(words)
     curves = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert curves.shape[1] > 1200
-    assert (curves == BLUE).all(axis=2).sum() > 1000, "the default's curves"
+    assert (curves == BLUE).all(axis=2).sum() > 1000, "the curves of the default labeller"
     worst = np.asarray(Image.open(tmp_path / "worst.png").convert("RGB"))
     assert worst.shape[1] > 2000
     red = (worst == RED).all(axis=2).nonzero()[0]
-    assert len(red) > 10_000, "half of a picture is wrong by default alone"
+    assert len(red) > 10_000, "only default is wrong, in half of a picture"
     half = len(worst) // 2
     assert 0 < (red > half).sum() < (red < half).sum() / 5, "dots where the reference is sparse"
 

@@ -1,4 +1,4 @@
-"""predict_scans: the user's own scans to label files, from the folder of a student alone."""
+"""predict_scans: label files for the user's own scans, with only the folder of a student."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def predict(model, out, *scans):
 
 
 def expected(model, scan):
-    """Raw ids, one by one, of what the student says of a scan."""
+    """Return the raw ids that the student predicts for a scan, point by point."""
     points = np.fromfile(scan, np.float32).reshape(-1, 4)
     predict = Predictor.load(model, "cpu")
     return [predict.classes.raw_ids[k] for k in predict(points)]
@@ -37,18 +37,18 @@ def test_labels_are_the_students_in_the_order_of_the_points(drive, model, tmp_pa
     assert read(out / "000000.label") == expected(model, drive / "velodyne/000000.bin")
     assert read(out / "000002.label") == expected(model, drive / "velodyne/000002.bin")
     labels = read(out / "000000.label")
-    assert len(set(labels)) >= 3, "or else their order is not tested"
+    assert len(set(labels)) >= 3, "several classes are needed to test the order"
     assert 0 not in labels
 
 
-def test_sequence_folder_becomes_what_the_official_evaluation_reads(drive, model, tmp_path, capsys):
+def test_sequence_folder_gets_the_layout_of_the_official_evaluation(drive, model, tmp_path, capsys):
     predict(model, tmp_path / "predictions", drive)
     written = sorted(str(p.relative_to(tmp_path / "predictions")) for p in tmp_path.glob("predictions/**/*.*"))
     assert written == [f"sequences/00/predictions/{k:06d}.label" for k in range(3)]
     assert "3 label files, 1500 points" in capsys.readouterr().out
 
 
-def test_needs_nothing_but_the_folder_of_the_student(drive, model, tmp_path):
+def test_needs_only_the_folder_of_the_student(drive, model, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     model.rename(tmp_path / "elsewhere/student")
     (drive / "velodyne").rename(tmp_path / "elsewhere/scans")
@@ -70,7 +70,7 @@ def test_library_call_of_the_docstring(drive, model, tmp_path, monkeypatch):
 
     text = predict_scans.__doc__ or ""
     lines = [
-        line.strip() for line in text[text.index("The same from Python") :].splitlines() if line.startswith("    ")
+        line.strip() for line in text[text.index("To do the same in Python") :].splitlines() if line.startswith("    ")
     ]
     assert len(lines) == 3
     (drive / "velodyne/000001.bin").rename(tmp_path / "scan.bin")
@@ -101,7 +101,7 @@ def test_damaged_scans(drive, model, tmp_path):
     scan = drive / "velodyne/000001.bin"
     whole = np.fromfile(scan, np.float32)
     scan.write_bytes(whole.tobytes()[:-2])
-    with pytest.raises(InputError, match=r"000001\.bin: 7998 bytes are not a multiple of 16"):
+    with pytest.raises(InputError, match=r"000001\.bin: the size of 7998 bytes is not a multiple of 16"):
         predict(model, tmp_path / "out", drive)
     points = whole.reshape(-1, 4).copy()
     points[7, 3], points[7, 0], points[400, 2] = np.nan, np.nan, np.inf
@@ -112,9 +112,9 @@ def test_damaged_scans(drive, model, tmp_path):
 
 
 def test_no_student_and_no_device(drive, model, tmp_path):
-    with pytest.raises(InputError, match=r"gone/config\.json: no readable student there"):
+    with pytest.raises(InputError, match=r"gone/config\.json: cannot read a trained student there"):
         predict(tmp_path / "gone", tmp_path / "out", drive)
-    with pytest.raises(InputError, match=r"--device coda: .* Try --device cpu"):
+    with pytest.raises(InputError, match=r"--device coda: .* Use --device cpu"):
         main([str(drive), "--model", str(model), "--out", str(tmp_path / "out"), "--device", "coda"])
     assert not (tmp_path / "out").exists()
 
@@ -126,5 +126,5 @@ def test_wrong_input_is_one_message_without_a_traceback(drive, model, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"error: {drive / 'labels'}: no .bin in it or below. Name the folder that holds the scans."
+        f"error: {drive / 'labels'}: no .bin file in this folder or below. Give the folder that contains the scans."
     ]

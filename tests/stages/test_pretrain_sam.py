@@ -1,4 +1,4 @@
-"""The stage `pretrain_sam` from views to weights that load, and again without work for the views."""
+"""pretrain_sam: from views to weights that load; a second run does not render the views again."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""pretrain_student: without labels, over patches or superpixels, and what train_student makes of its backbone."""
+"""pretrain_student: without labels, over patches or superpixels; train_student starts from its backbone."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from elite_pipeline.student.model import Predictor
 
 
 def command(paths, out, settings):
-    """Command line words, as the rule writes them."""
+    """Return the command line words of the rule."""
     files = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     return [*files, "--run", str(out.with_name("run")), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
 
@@ -26,14 +26,14 @@ def with_level(settings, level):
     return settings.model_copy(update={"contrast": contrast})
 
 
-def test_a_backbone_is_handed_from_stage_to_stage(
+def test_a_backbone_is_passed_from_stage_to_stage(
     taught, rewrite_targets, pretraining_settings, minkunet_settings, tmp_path
 ):
-    """Pre-trained on a frozen encoder's features where there is no label file, then tuned, and begun with unchanged."""
+    """A backbone is pre-trained on a frozen encoder's features without label files. A student starts from it."""
     rewrite_targets(taught["targets"], logits=None, mass=None)
     labels, out = taught["data"] / "sequences/00/labels", tmp_path / "pretrained" / "udakd"
     shutil.move(labels, tmp_path / "labels")
-    for _ in range(2):  # the second replaces the first
+    for _ in range(2):  # the second run replaces the first
         pretrain_student.main(command(taught, out, pretraining_settings))
     shutil.move(tmp_path / "labels", labels)
     names = {"backbone.safetensors", "module.safetensors", "config.json", "training.jsonl"}
@@ -71,7 +71,7 @@ def test_a_backbone_is_handed_from_stage_to_stage(
         train_student.main(command({**alone, "pretrained": out}, tmp_path / "models" / "other", other))
 
 
-def test_pairs_superpixels_where_the_settings_say_so(taught, pretraining_settings, tmp_path):
+def test_pairs_superpixels_if_the_level_is_superpixel(taught, pretraining_settings, tmp_path):
     settings, path = with_level(pretraining_settings, "superpixel"), tmp_path / "superpixels.zarr"
     frames = ["000000", "000001", "000002"]
     with store.create(path, "superpixels", sequence="00", frames=frames, provenance={}) as out:

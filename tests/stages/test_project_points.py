@@ -1,4 +1,4 @@
-"""project_points: the store's rows are the projection of every frame and camera."""
+"""project_points: the rows of the store are the projection of every frame and camera."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ NEEDS = ["missing_images=true", "labels=true", "images=true"]
 
 
 def build(folder, out):
-    """Index and projection store of a sequence folder."""
+    """Write the index and projection store of a sequence folder, and open the store."""
     given, frames = ["--data", str(folder.parents[1])], str(out / "00.parquet")
     index_frames.main([*given, "--sequence", folder.name, "--out", frames, *LAYOUT, *NEEDS])
     project_points.main([*given, "--frames", frames, "--out", str(out / "00.zarr"), *RULE])

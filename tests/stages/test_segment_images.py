@@ -1,4 +1,4 @@
-"""segment_images: the store's rows are the superpixels of the projection's points."""
+"""segment_images: the rows of the store are the superpixels of the projected points."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,12 +46,12 @@ def test_rows_are_those_of_the_projection(recorded, tmp_path, capsys, open_drive
     assert f"{len(segment)} points in 4 images of " in capsys.readouterr().out
 
 
-def test_a_killed_run_is_continued(repeated, tmp_path, monkeypatch, capsys):
-    """Twelve frames with sixteen images, of which each fills a shard."""
+def test_a_killed_run_is_resumed(repeated, tmp_path, monkeypatch, capsys):
+    """Twelve frames with sixteen images; each image fills a shard."""
     recorded, divide, calls = repeated(4), superpixels.segments, []
     monkeypatch.setattr(store, "CHUNK_BYTES", 16)
     monkeypatch.setattr(store, "SHARD_BYTES", 32)
-    monkeypatch.setattr(sources, "digest", lambda stage: "")  # somebody may be editing the code that is tested
+    monkeypatch.setattr(sources, "digest", lambda stage: "")  # the tested code may change during the test
     build(recorded, tmp_path / "whole.zarr")
 
     def killed(image, settings):

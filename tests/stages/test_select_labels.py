@@ -1,4 +1,4 @@
-"""select_labels: the index of one sequence, in which only the scans chosen among all sequences are labelled."""
+"""select_labels: an index of one sequence that marks only the scans chosen among all sequences as labelled."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from elite_pipeline.stages import select_labels
 
 @pytest.fixture
 def frames(recorded, tmp_path):
-    """Indices of three sequences of three frames, the last frame of each without labels."""
+    """Return indices of three sequences of three frames each; the last frame of each has no labels."""
     paths = [tmp_path / f"{k:02d}.parquet" for k in range(3)]
     rows, source = pq.read_table(recorded["frames"]).to_pylist(), index.read(recorded["frames"]).source
     for path in paths[1:]:
@@ -27,7 +27,7 @@ def run(frames, sequence, out, *settings):
     return index.read(out)
 
 
-def test_each_sequence_gets_its_part_of_one_choice(frames, tmp_path, capsys):
+def test_each_sequence_gets_its_part_of_one_selection(frames, tmp_path, capsys):
     found = [run(frames, f"{k:02d}", tmp_path / f"few_{k}.parquet", "labelled=0.3") for k in range(3)]
     assert [one.labelled.tolist() for one in found] == [[True, False, False], [False, True, False], [False] * 3]
     assert "labels of 1 scans (2 in all sequences): 000001" in capsys.readouterr().out.splitlines()[1]
@@ -37,13 +37,13 @@ def test_each_sequence_gets_its_part_of_one_choice(frames, tmp_path, capsys):
         assert (one.class_points == whole.class_points * one.labelled[:, None]).all(), k
 
 
-def test_no_label_at_all_for_zero_shot(frames, tmp_path):
+def test_zero_shot_selects_no_labels(frames, tmp_path):
     found = run(frames, "01", tmp_path / "none.parquet", "labelled=0.0")
     assert not found.labelled.any()
     assert not found.class_points.any()
 
 
-def test_all_else_is_as_it_was(frames, tmp_path):
+def test_all_other_columns_are_unchanged(frames, tmp_path):
     run(frames, "01", tmp_path / "few.parquet", 'labelled={"00": ["000000"]}')
     before, after = (pq.read_table(path).to_pydict() for path in (frames[1], tmp_path / "few.parquet"))
     assert after.pop("labelled") == [False] * 3
@@ -60,7 +60,7 @@ def test_faults_leave_no_index(frames, tmp_path):
     with pytest.raises(InputError, match="sequence 01 has no labelled scans 000002"):
         run(frames, "01", tmp_path / "few.parquet", 'labelled={"01": ["000002"]}')
     frames[2].write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"02\.parquet is no readable index"):
+    with pytest.raises(InputError, match=r"02\.parquet is not a readable index"):
         run(frames, "01", tmp_path / "few.parquet", "labelled=0.5")
     with pytest.raises(InputError, match="labelled"):
         run(frames[:2], "01", tmp_path / "few.parquet", "labelled=-0.5")

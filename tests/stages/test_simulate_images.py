@@ -13,9 +13,9 @@ SETTINGS = ["seed=6", "worlds=2", "views_per_world=2", "image_width=64", "image_
 SETTINGS += ['classes="semantickitti"']
 
 
-def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path, classes):
+def test_images_of_two_worlds_and_a_killed_run(tmp_path, classes):
     out, partial = tmp_path / "data/worlds", tmp_path / "data/worlds.partial"
-    # A run of other settings was killed here; its labels would be the last of their worlds.
+    # A run with other settings was killed here. Its labels have the names of the last labels of their worlds.
     for name in ("000001.png", "000003.png", "000009.png"):
         for kind in ("images", "labels"):
             (partial / kind).mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def test_images_of_two_worlds_and_a_run_that_was_killed(tmp_path, classes):
         assert road.any()
         assert np.array_equal(np.array(label), np.where(road, 0, semantic))
 
-    # As after a kill while the second world was being written: one view is there, the other's image half.
+    # As after a kill during the second world: one view is complete, the image of the other is half written.
     out.rename(partial)
     before = (partial / "labels/000001.png").stat().st_mtime_ns
     (partial / "labels/000003.png").unlink()

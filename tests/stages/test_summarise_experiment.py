@@ -1,4 +1,4 @@
-"""summarise_experiment: the page that `make demo` prints, and the shares of time beside it."""
+"""summarise_experiment: the page that `make demo` prints, and the times of its stages."""
 
 import json
 
@@ -19,11 +19,11 @@ def test_page(latency_result, tmp_path, hz, verdict):
     page = (tmp_path / "x.md").read_text()
     assert "| class | IoU |" in page
     assert f"{hz:.1f} Hz, which {verdict} the budget of 24 Hz" in page
-    assert "by the labeller 'nearest'" in page
+    assert "labeller 'nearest'" in page
     assert "results/a.png\n    results/b.png" in page
     main([*results, "--figures", "results/a.png", "--out", str(tmp_path / "x.md"), "labeller=null"])
     page = (tmp_path / "x.md").read_text()
-    assert "pseudo-labels" not in page, "a teacher that needs none"
+    assert "pseudo-labels" not in page, "a teacher that needs no pseudo-labels"
     assert "teacher" not in page
     groups = {"all": (9, 0.75, 0.4), "labelled": (2, 0.9, 0.6), "unlabelled": (7, 0.5, 0.25)}
     points = {key: {"scans": n, "mean": {"accuracy": a, "miou": m}} for key, (n, a, m) in groups.items()}
@@ -35,7 +35,7 @@ def test_page(latency_result, tmp_path, hz, verdict):
         assert page.count("teacher: ") == said
         assert "teacher: 75.0 % accuracy and 40.0 % mIoU at the visible labelled points of 9 training scans" in page
         unseen = (
-            "50.0 % accuracy and 25.0 % mIoU at the visible labelled points of 7 of these scans, whose labels neither"
+            "50.0 % accuracy and 25.0 % mIoU at the visible labelled points of 7 training scans with labels hidden from"
         )
         assert (f"teacher: {unseen}" in page) == (said == 2)
 

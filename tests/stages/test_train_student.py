@@ -1,4 +1,4 @@
-"""train_student: killed without warning and started again, it ends in the same weights, bit for bit."""
+"""train_student: killed without warning and started again, it ends with the same weights, bit for bit."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from elite_pipeline.stages import train_student
 
 
 def command(taught, out, settings):
-    """Command line words, as the rule writes them."""
+    """Return the command line words of the rule."""
     files = [word for name, path in taught.items() for word in (f"--{name}", str(path))]
     return [*files, "--run", str(out / "run"), "--out", str(out), *flatten(settings.model_dump(mode="json"))]
 
 
-def test_killed_and_restarted_it_ends_in_the_same_weights(taught, student_settings, tmp_path):
+def test_a_killed_and_restarted_run_ends_with_the_same_weights(taught, student_settings, tmp_path):
     options = student_settings.train_student.model_copy(update={"epochs": 20, "checkpoint_every": 3})
     settings = student_settings.model_copy(update={"train_student": options})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -45,7 +45,7 @@ def test_killed_and_restarted_it_ends_in_the_same_weights(taught, student_settin
     assert list(killed.glob("run/*")) == []
 
 
-def test_writes_all_that_running_it_needs(taught, student_settings, tmp_path, classes):
+def test_writes_all_files_that_the_student_needs(taught, student_settings, tmp_path, classes):
     out = tmp_path / "models" / "demo"
     train_student.main(command(taught, out, student_settings))
     config = json.loads((out / "config.json").read_text())
@@ -84,7 +84,7 @@ def test_needs_neither_images_nor_a_teacher(taught, student_settings, tmp_path):
     assert all(step["distillation"] == 0 for step in steps)
 
 
-def test_learns_features_where_the_settings_say_so(taught, student_settings, tmp_path):
+def test_learns_features_if_the_settings_say_so(taught, student_settings, tmp_path):
     losses = student_settings.losses.model_copy(update={"distillation": 0.0, "features": 1.0, "balanced": True})
     settings = student_settings.model_copy(update={"losses": losses})
     train_student.main(command(taught, tmp_path / "out", settings))
@@ -92,11 +92,11 @@ def test_learns_features_where_the_settings_say_so(taught, student_settings, tmp
     assert all(0 < step["features"] < 2 for step in steps)
     assert all("distillation" not in step for step in steps)
     assert json.loads((tmp_path / "out/config.json").read_text())["taught"] is True
-    # None of what only training needs is in the student.
+    # The student holds no weights that only training needs.
     assert not any("projections" in name or "heads" in name for name in load_file(tmp_path / "out/student.safetensors"))
 
 
-def test_a_failure_leaves_nothing_that_looks_finished(taught, student_settings, tmp_path):
+def test_a_failed_run_leaves_no_weights(taught, student_settings, tmp_path):
     (taught["data"] / "sequences/00/velodyne/000001.bin").write_bytes(b"short")
     with pytest.raises(InputError, match=r"000001\.bin"):
         train_student.main(command(taught, tmp_path / "out", student_settings))
@@ -129,6 +129,6 @@ def test_lists_of_different_lengths_are_refused(taught, student_settings, tmp_pa
         train_student.main(words)
 
 
-def test_unknown_settings_are_refused_by_their_path(taught, student_settings, tmp_path):
+def test_an_unknown_setting_is_refused_with_its_path(taught, student_settings, tmp_path):
     with pytest.raises(InputError, match=r"train_student\.momentum"):
         train_student.main([*command(taught, tmp_path / "out", student_settings), "train_student.momentum=0.9"])

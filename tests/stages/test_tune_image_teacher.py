@@ -24,7 +24,7 @@ SETTINGS = [
 
 @pytest.fixture
 def images(tmp_path):
-    """Six images of 64 x 32: a red square of class 1 on blue ground of class 9; a person in the held-out ones alone."""
+    """Write six images of 64 x 32: a red square of class 1 on blue ground of class 9; persons only in held-out ones."""
     for kind in ("images", "labels"):
         (tmp_path / "set" / kind).mkdir(parents=True)
     for k in range(6):
@@ -56,10 +56,10 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys, classes):
     held_out = described["held_out"]
     assert held_out["images"] == 2
     assert held_out["iou"].keys() == {"car", "person", "road"}
-    assert held_out["iou"]["person"] == 0, "nobody taught it"
+    assert held_out["iou"]["person"] == 0, "it was not trained on persons"
     assert min(held_out["iou"]["car"], held_out["iou"]["road"]) > 0.4
     card = (out / "README.md").read_text()
-    assert "the last 2 images by name, held out; it was trained on the 4\nbefore them" in card
+    assert "the last 2 are held out, and the 4 before them were used for training" in card
     assert "| road |" in card
     assert "\n\n\n" not in card
 
@@ -72,7 +72,7 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys, classes):
     assert set(logits.argmax(1).unique().tolist()) == {1, 9}
 
 
-def test_killed_and_resumed_ends_in_the_same_weights(images, tmp_path, monkeypatch):
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(images, tmp_path, monkeypatch):
     tune(images, tmp_path / "whole")
     batch, asked = Pictures.batch, []
 
@@ -106,7 +106,7 @@ def test_faults_of_images_are_refused_before_tuning(images, tmp_path):
 def test_nothing_to_learn_from_is_refused(images, tmp_path):
     for k in range(4):
         Image.fromarray(np.zeros((32, 64), np.uint8)).save(images / f"labels/{k:06d}.png")
-    with pytest.raises(InputError, match="nothing is labelled but in the last 2"):
+    with pytest.raises(InputError, match="no labels outside the last 2 images"):
         tune(images, tmp_path / "network")
     assert not (tmp_path / "network").exists()
 

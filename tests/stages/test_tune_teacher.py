@@ -25,7 +25,7 @@ def words(paths, **changes):
 
 
 def without_labels(frames, out):
-    """`out`, an index like `frames` in which no scan is labelled."""
+    """Write to `out` an index like `frames` in which no scan is labelled, and return `out`."""
     table = pq.read_table(frames)
     column = pa.array([False] * len(table))
     pq.write_table(table.set_column(table.column_names.index("labelled"), "labelled", column), out)
@@ -76,7 +76,7 @@ NOTHING_LEARNT = [SETTINGS[0], 'tune_teacher={"steps": 0}']
 
 
 def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path, classes):
-    """Not one scan is labelled; all four images count."""
+    """No scan is labelled; all four images count."""
     for file in recorded["data"].glob("sequences/00/labels/*.label"):
         file.unlink()
     paths = {**recorded, "frames": without_labels(recorded["frames"], tmp_path / "unlabelled.parquet")}
@@ -100,7 +100,7 @@ def test_a_frozen_encoder_needs_no_labels(recorded, random_sam, tmp_path, classe
         torch.testing.assert_close(values.std(1, correction=0), torch.ones(len(values)), atol=1e-3, rtol=0)
 
 
-def test_what_a_frozen_encoder_caches(labelled, random_sam, tmp_path):
+def test_a_frozen_encoder_caches_features(labelled, random_sam, tmp_path):
     paths = {name: path for name, path in labelled.items() if name != "pseudo-labels"}
     adapter = tmp_path / "adapter"
     tune_teacher.main([*words(paths), "--out", str(adapter), *random_sam, *NOTHING_LEARNT])
@@ -112,11 +112,11 @@ def test_what_a_frozen_encoder_caches(labelled, random_sam, tmp_path):
     assert {"logits", "mass"}.isdisjoint(group.array_keys())
     feature = store.read(group, "patch_feature")
     assert feature.shape[1:] == (4, 416)
-    assert feature.std() > 10  # of 21 that one standard deviation is
+    assert feature.std() > 10  # one standard deviation is 21
     assert group.attrs["stages"] == 4
 
 
-def test_pseudo_labels_are_needed_where_something_is_learnt(labelled, random_sam, tmp_path):
+def test_pseudo_labels_are_needed_for_tuning(labelled, random_sam, tmp_path):
     paths = {name: path for name, path in labelled.items() if name != "pseudo-labels"}
-    with pytest.raises(InputError, match="0 stores after --pseudo-labels for 1 sequences"):
+    with pytest.raises(InputError, match="--pseudo-labels names 0 stores for 1 sequences"):
         tune_teacher.main([*words(paths), "--out", str(tmp_path / "adapter"), *random_sam, *SETTINGS])

@@ -1,4 +1,4 @@
-"""write_card: the card of a student that was really scored, with that score, and of no other student."""
+"""write_card: the card of a scored student states that score, and a score of another student is refused."""
 
 import json
 
@@ -15,7 +15,7 @@ from elite_pipeline.student.model import Predictor
 
 @pytest.fixture
 def words(taught, untrained_model, tmp_path):
-    """Command line words for a student with random weights, its score on the toy drive and a latency."""
+    """Return command line words for a student with random weights, its score on the toy drive and a latency."""
     path = untrained_model / "config.json"
     training = {"epochs": None, "steps": 7, "batch": 2, "seed": 3}
     trained = {"settings": {"train_student": training}, "trained_on": ["00"], "steps": 7, "scans": 3}
@@ -36,7 +36,7 @@ def test_completes_the_model_with_its_numbers(words, untrained_model, tmp_path):
     (tmp_path / "points.json").write_text(json.dumps(points))
     write_card.main([*words, "--points", str(tmp_path / "points.json"), 'teacher="sam_tiny"', "simulated=true"])
     names = sorted(path.name for path in untrained_model.iterdir())
-    assert names == ["README.md", "config.json", "student.safetensors", "training.jsonl"]  # and nothing half written
+    assert names == ["README.md", "config.json", "student.safetensors", "training.jsonl"]  # no partial file is left
     card = (untrained_model / "README.md").read_text()
     result = json.loads((tmp_path / "results/untrained_miou.json").read_text())
     scored = np.sum(result["confusion"], axis=1)[1:]

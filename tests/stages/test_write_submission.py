@@ -1,4 +1,4 @@
-"""write_submission: every scan of the test sequences, in the zip that the official validator takes."""
+"""write_submission: every scan of the test sequences, in a zip that the official validator accepts."""
 
 import os
 import shutil
@@ -15,12 +15,12 @@ from elite_pipeline.stages import index_frames, write_submission
 from elite_pipeline.student.model import Predictor
 
 SIZES = {"11": (500, 17), "12": (3,)} | {str(number): (number,) for number in range(13, 22)}
-"""Points of each scan of the sequences that the benchmark wants."""
+"""Points of each scan of the sequences that the benchmark requires."""
 
 
 @pytest.fixture
 def benchmark_sequences(drive, tmp_path):
-    """SemanticKITTI's test sequences, (folder, index) each: without labels and images, scans of different sizes."""
+    """Return (folder, index) of each test sequence of SemanticKITTI: no labels, no images, scans of different sizes."""
     sequences = []
     for name, sizes in SIZES.items():
         folder = tmp_path / "data/sequences" / name
@@ -39,12 +39,12 @@ def benchmark_sequences(drive, tmp_path):
 
 @pytest.fixture
 def unlabelled(benchmark_sequences):
-    """Two of them."""
+    """Return two of the test sequences."""
     return benchmark_sequences[:2]
 
 
 def official_faults(path, dataset):
-    """What semantic-kitti-api's validate_submission.py checks, in its order, written from its description."""
+    """Return the faults that semantic-kitti-api's validate_submission.py finds, in its order; from its description."""
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry.file_size for entry in archive.infolist()}
     wanted = [f"sequences/{number}/" for number in range(11, 22)]
@@ -65,7 +65,7 @@ def test_the_official_validator_finds_no_fault(benchmark_sequences, model, tmp_p
     write(benchmark_sequences[:-1], model, tmp_path / "short_submission.zip")
     faults = official_faults(tmp_path / "short_submission.zip", tmp_path / "data")
     assert faults == ["sequences/21/", "sequences/21/predictions/", "sequences/21/predictions/000000.label"]
-    assert "19, 20, and would be refused there" in capsys.readouterr().out
+    assert "19, 20, so the benchmark would reject it" in capsys.readouterr().out
 
 
 def write(sequences, model, out):
@@ -85,7 +85,7 @@ def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_pat
                 raw = archive.read(f"sequences/{folder.name}/predictions/{scan.stem}.label")
                 wanted = [predict.classes.raw_ids[k] for k in predict(np.fromfile(scan, np.float32).reshape(-1, 4))]
                 assert np.frombuffer(raw, np.uint32).tolist() == wanted
-                assert len(set(wanted)) >= (2 if len(wanted) > 3 else 1), "or else their order is not tested"
+                assert len(set(wanted)) >= (2 if len(wanted) > 3 else 1), "several classes are needed to test the order"
     assert "3 scans of 2 sequences" in capsys.readouterr().out
     assert os.listdir(out.parent) == [out.name]
 
@@ -105,12 +105,12 @@ def test_scan_that_vanished(unlabelled, model, tmp_path):
 
 
 def test_no_test_sequence(model, tmp_path):
-    with pytest.raises(InputError, match="name the unlabelled ones under test: of the data set"):
+    with pytest.raises(InputError, match="list unlabelled sequences under test: of the data set"):
         write([], model, tmp_path / "demo_submission.zip")
 
 
 def test_drives_of_another_class_table_are_refused(unlabelled, model, tmp_path, classes):
-    """Raw ids come from the student's own table: they must mean the same in the data set's."""
+    """Raw ids come from the student's class table. They must have the same meaning in the data set's table."""
     path = unlabelled[1][1]
     source, rows = index.read(path).source, index.pq.read_table(path).to_pylist()
     other = replace(classes, name="my.yaml", raw_ids=(*classes.raw_ids[:-1], 99))

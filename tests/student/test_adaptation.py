@@ -1,4 +1,4 @@
-"""Self-calibrated convolution against SCNet's own operators on dense grids, and what the module is made of."""
+"""Self-calibrated convolution against the operators of SCNet on dense grids, and the size of the module."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def scene(occupancy):
 
 
 def dense(module, features, occupied):
-    """The module by `conv3d` and `avg_pool3d` on whole grids, of which the occupied voxels are looked at: (V, C)."""
+    """(V, C): the module with `conv3d` and `avg_pool3d` on whole grids, read at the occupied voxels."""
     mask = occupied[:, None].float()
     pooled = {"kernel_size": POOLING, "ceil_mode": True, "count_include_pad": False}
     share = functional.avg_pool3d(mask, **pooled)
@@ -64,14 +64,14 @@ def test_equals_a_dense_implementation(occupancy):
 
 
 @pytest.mark.parametrize(("width", "convolutions"), [(64, 331_776), (96, 746_496)])
-def test_has_no_more_convolution_than_plain_layers(width, convolutions):
+def test_has_as_many_kernel_weights_as_plain_convolutions(width, convolutions):
     module = Adaptation(width, layers=3, pooling=4)
     kernels = [p.numel() for p in module.parameters() if p.ndim == 5]
     assert sum(kernels) == convolutions
     assert parameters(module) == convolutions + 3 * (2 * width**2 + 8 * width)
 
 
-def test_what_comes_out_may_be_negative():
+def test_outputs_may_be_negative():
     pyramid, features, _ = scene(0.3)
     for layers, expected in ((1, features), (2, features.relu())):
         module = Adaptation(WIDTH, layers=layers, pooling=POOLING)

@@ -1,4 +1,4 @@
-"""The U-Net against its published size and a dense one, and on input that breaks networks."""
+"""The U-Net against its published size and a dense U-Net, and on degenerate input."""
 
 import pytest
 import torch
@@ -35,13 +35,13 @@ def test_published_parameter_count():
     planes, blocks = (32, 64, 128, 256, 256, 128, 96, 96), (2, 3, 4, 6, 2, 2, 2, 2)
     with torch.device("meta"):
         network = MinkUNet(**CYLINDRICAL, stem=32, planes=planes, blocks=blocks, classes=20, embedding=64)
-    theirs = 37_842_976 + 96 * 64 + 64  # of SLidR's Res16UNet34C with an embedding: 37.85 M
+    theirs = 37_842_976 + 96 * 64 + 64  # SLidR's Res16UNet34C with an embedding: 37.85 M
     assert parameters(network.backbone) + parameters(network.embedding) == theirs + 3 * 27 * 32
     assert parameters(network) - parameters(network.classifier) == 37_851_776
 
 
 def test_equals_a_dense_network():
-    """On a grid whose every voxel holds a point, by `conv3d` and `conv_transpose3d`."""
+    """The dense network uses `conv3d` and `conv_transpose3d`. Every voxel of the grid holds a point."""
     side = 8
     volume = ((0.0, float(side)),) * 3
     network = student({"frame": "cartesian", "voxel_size": (1.0,) * 3, "volume": volume}).eval()
@@ -85,7 +85,7 @@ def test_equals_a_dense_network():
     assert ours.embedding is None
 
 
-def test_voxels_begin_with_the_means_of_their_points():
+def test_voxel_inputs_are_means_over_their_points():
     network, points = student(CARTESIAN), cloud()
     pyramid = network.voxelise(points)
     features, scale = voxel_features(pyramid), pyramid[1]
@@ -97,7 +97,7 @@ def test_voxels_begin_with_the_means_of_their_points():
     assert features[:, 1:].abs().max() < 0.501
 
 
-def test_features_are_normalised_and_what_the_classifier_sees():
+def test_the_classifier_reads_normalised_features():
     network = student(**FEATURES)
     pyramid = network.voxelise(cloud())
     output = network(pyramid)
@@ -114,7 +114,7 @@ def test_features_are_normalised_and_what_the_classifier_sees():
 
 
 @pytest.mark.parametrize("classifier", ["own", "shared"])
-def test_every_parameter_learns_but_a_shared_classifiers(classifier):
+def test_every_parameter_learns_except_those_of_a_shared_classifier(classifier):
     network = student(**FEATURES, classifier=classifier)
     network(network.voxelise(cloud())).logits.square().sum().backward()
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -122,7 +122,7 @@ def test_every_parameter_learns_but_a_shared_classifiers(classifier):
 
 
 @pytest.mark.parametrize("frame", [CARTESIAN, CYLINDRICAL], ids=["cartesian", "cylindrical"])
-def test_a_batch_is_its_scans_one_by_one(frame):
+def test_a_batch_gives_the_same_logits_as_its_scans_one_by_one(frame):
     network = student(frame, **FEATURES).eval()
     scans = [cloud(3000, 1), cloud(1000, 2)]
     scan = torch.repeat_interleave(torch.arange(2), torch.tensor([3000, 1000]))
@@ -169,7 +169,7 @@ def test_gpu_equals_cpu_and_half_is_close():
         on_gpu = network(network.voxelise(points.cuda())).logits
         network.half()
         half = network(network.voxelise(points.cuda())).logits
-    # A point at the wall of a voxel may fall on either side of it.
+    # A point on the border of two voxels may fall into either of them.
     assert on_gpu.shape == on_cpu.shape
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
     assert (half.float().cpu() - on_cpu).abs().max() < 0.1 * on_cpu.abs().max()

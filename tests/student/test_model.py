@@ -1,4 +1,4 @@
-"""A trained student as a folder: what is saved is what runs, and a bad folder is told."""
+"""A trained student as a folder: the saved student is the one that runs, and bad folders raise clear errors."""
 
 import json
 
@@ -47,7 +47,7 @@ def folder(request, student_settings, classes, tmp_path):
     torch.manual_seed(0)
     student = build(student_settings.network, 20)
     with torch.no_grad():
-        # A network that would say `IGNORE` everywhere if it were let.
+        # Unless `IGNORE` is excluded, this network predicts it everywhere.
         list(student.classifier.parameters())[-1][0] = 1e6
     (tmp_path / "log").write_text("{}\n")
     config = {
@@ -79,7 +79,7 @@ def cloud(points):
     return np.random.default_rng(0).uniform((-16, -16, -4, 0), (16, 16, 2, 1), (points, 4)).astype(np.float32)
 
 
-def test_labels_every_point_and_never_ignore(folder):
+def test_labels_every_point_and_never_predicts_ignore(folder):
     predict = Predictor.load(folder, "cpu")
     for points in (cloud(2000), cloud(1), cloud(7) * 1e4, np.repeat(cloud(1), 100, axis=0)):
         labels = predict(points)
@@ -90,7 +90,7 @@ def test_labels_every_point_and_never_ignore(folder):
     assert predict(cloud(0)).shape == (0,)
 
 
-def test_is_the_student_that_was_saved(folder):
+def test_loads_the_student_that_was_saved(folder):
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS, "training.jsonl"]
     predict = Predictor.load(folder, "cpu")
     stored = load_file(folder / WEIGHTS)
@@ -103,25 +103,25 @@ def test_is_the_student_that_was_saved(folder):
 
 
 @pytest.mark.parametrize("points", [np.zeros((3, 3), np.float32), np.zeros(4, np.float32), np.full((2, 4), np.nan)])
-def test_what_is_no_scan_is_refused(folder, points):
+def test_arrays_that_are_not_scans_are_refused(folder, points):
     with pytest.raises(InputError, match=r"\(N, 4\)"):
         Predictor.load(folder, "cpu")(points)
 
 
-def test_bad_folders_are_told(folder):
+def test_bad_folders_raise_clear_errors(folder):
     with pytest.raises(InputError, match=r"nowhere/config\.json.*snakemake"):
         Predictor.load("nowhere")
     config = json.loads((folder / CONFIG).read_text())
     network, width = config["network"], {"width": 16} if "width" in config["network"] else {"planes": [8] * 4}
-    for changed, said in (
+    for changed, message in (
         ({"network": {**network, **width}}, "does not fit.*its network is"),
         ({"network": {**network, "voxel_size": np.multiply(network["voxel_size"], 2).tolist()}}, "its network is"),
-        ({"network": {**network, "kind": "transformer"}}, r"config\.json: no network(.|\n)*kind must be"),
+        ({"network": {**network, "kind": "transformer"}}, r"config\.json: no valid network(.|\n)*kind must be"),
         (with_one_class_less(config), "does not fit.*its classes is.*'traffic-sign'"),
         ({"classes": config["classes"]["names"]}, r"config\.json: holds no class table"),
     ):
         (folder / CONFIG).write_text(json.dumps({**config, **changed}))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             Predictor.load(folder, "cpu")
     (folder / CONFIG).write_text(json.dumps({**config, "format_version": 99}))
     with pytest.raises(InputError, match="version 99"):
@@ -136,7 +136,7 @@ def test_bad_folders_are_told(folder):
 
 
 @pytest.mark.parametrize("folder", ["spvcnn"], indirect=True)
-def test_weights_without_metadata_are_told_by_their_shapes(folder):
+def test_weights_without_metadata_are_checked_by_their_shapes(folder):
     config, points = json.loads((folder / CONFIG).read_text()), cloud(500)
     labels = Predictor.load(folder, "cpu")(points)
     save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
@@ -148,14 +148,14 @@ def test_weights_without_metadata_are_told_by_their_shapes(folder):
 
 @pytest.fixture
 def pretrained(tmp_path):
-    """The folder of a pre-trained backbone, with an embedding and an adaptation that no student has."""
+    """The folder of a pre-trained backbone. Its embedding and adaptation differ from those of every student."""
     network = {**UNET, "embedding": 64, "adaptation": None}
     save_file(unet(embedding=64, adaptation=None).backbone.state_dict(), tmp_path / BACKBONE)
     (tmp_path / CONFIG).write_text(json.dumps({"network": network}))
     return tmp_path
 
 
-def test_a_pretrained_backbone_is_taken_over(pretrained):
+def test_a_pretrained_backbone_is_loaded(pretrained):
     torch.manual_seed(2)
     student = build(MinkUNetSettings.model_validate(UNET), 20)
     stored, before = load_file(pretrained / BACKBONE), student.backbone.state_dict()
@@ -183,7 +183,7 @@ def test_a_backbone_of_another_kind_is_refused(pretrained, key, value):
     assert f"network.{key}={ours}" in str(error.value)
 
 
-def test_bad_folders_of_backbones_are_told(pretrained):
+def test_bad_backbone_folders_raise_clear_errors(pretrained):
     with pytest.raises(InputError, match=r"nowhere/config\.json.*delete nowhere and run snakemake again"):
         load_backbone(unet(), "nowhere")
     weights = (pretrained / BACKBONE).read_bytes()
@@ -197,7 +197,7 @@ def test_bad_folders_of_backbones_are_told(pretrained):
     with pytest.raises(InputError, match=r"backbone\.safetensors: unreadable"):
         load_backbone(unet(), pretrained)
     (pretrained / CONFIG).write_text('{"planes": []}')
-    with pytest.raises(InputError, match=r"config\.json: no readable.*network"):
+    with pytest.raises(InputError, match=r"config\.json: cannot read a pre-trained backbone.*network"):
         load_backbone(unet(), pretrained)
 
 
@@ -208,7 +208,7 @@ def test_a_shared_classifier_is_the_teachers_and_frozen():
     output = student(student.voxelise(torch.from_numpy(cloud(500))))
     torch.testing.assert_close(output.logits, output.features @ weight.T + bias)
     assert not any(p.requires_grad for p in student.classifier.parameters())
-    with pytest.raises(InputError, match=r"24 channels and the student's 16.*network\.embedding.*upscaler, 24"):
+    with pytest.raises(InputError, match=r"24 input channels, but the student's has 16.*network\.embedding=24"):
         share_classifier(student, torch.zeros(20, 24), bias)
     with pytest.raises(InputError, match="19 classes and the student's 20"):
         share_classifier(student, weight[:19], bias[:19])
@@ -217,7 +217,7 @@ def test_a_shared_classifier_is_the_teachers_and_frozen():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("half", [False, True])
-def test_on_a_gpu_it_says_nearly_the_same(folder, half):
+def test_a_gpu_predicts_nearly_the_same_labels(folder, half):
     points = cloud(5000)
     same = Predictor.load(folder, "cuda", half=half)(points) == Predictor.load(folder, "cpu")(points)
     assert same.mean() > 0.97

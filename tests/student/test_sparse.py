@@ -1,4 +1,4 @@
-"""Sparse convolution against a dense one, forward and backward, on every device there is."""
+"""Sparse convolution against a dense one, forward and backward, on every available device."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 def place(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
-    # cuDNN rounds the dense reference to TensorFloat-32 unless told not to.
+    # By default, cuDNN rounds the dense reference to TensorFloat-32.
     with torch.backends.cudnn.flags(allow_tf32=False):
         yield request.param
 
@@ -29,18 +29,18 @@ def scene(device, channels=16, shape=(9, 12, 7), occupancy=0.3):
 
 
 def volume(features, coordinates, shape):
-    """(2, C, X, Y, Z): `features` where they are, and zeros."""
+    """(2, C, X, Y, Z): `features` at their coordinates, zeros elsewhere."""
     grid = features.new_zeros(2, *shape, features.shape[1]).index_put(coordinates.long().unbind(1), features)
     return grid.permute(0, 4, 1, 2, 3)
 
 
 def at(coordinates, grid):
-    """(V, C): `grid` (2, C, X, Y, Z) at the voxels."""
+    """(V, C): the values of `grid` (2, C, X, Y, Z) at the voxels."""
     return grid.permute(0, 2, 3, 4, 1)[coordinates.long().unbind(1)]
 
 
 def dense(weight, features, coordinates, shape):
-    """The same by a dense convolution: (V, C)."""
+    """(V, C): the result of a dense convolution, at the voxels."""
     grid = volume(features, coordinates, shape)
     return at(coordinates, functional.conv3d(grid, weight.permute(0, 4, 1, 2, 3), padding=1))
 
@@ -87,7 +87,7 @@ def test_an_odd_side_is_refused():
         StridedConv3d(16, 16, key="a")(sparse_tensor(features, coordinates, shape, 2))
 
 
-def test_is_the_same_bit_for_bit_on_two_threads():
+def test_repeated_runs_on_two_threads_give_the_same_bits():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -115,7 +115,7 @@ def test_layers_of_one_key_share_one_kernel_map():
 
 
 @pytest.mark.parametrize("corner", [(0, 0, 0), (8, 11, 6)])
-def test_a_single_voxel_sees_only_the_kernels_middle(corner):
+def test_a_single_voxel_uses_only_the_centre_of_the_kernel(corner):
     convolution = SubMConv3d(16, 16, key="a")
     features = torch.randn(1, 16)
     output = convolution(sparse_tensor(features, torch.tensor([[0, *corner]], dtype=torch.int32), (9, 12, 7), 1))

@@ -1,4 +1,4 @@
-"""The student against the published parameter counts, and on input that breaks networks."""
+"""The student against the published parameter counts, and on degenerate input."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_every_parameter_learns():
     assert silent == []
 
 
-def test_the_classifier_sees_the_features():
+def test_the_classifier_reads_the_features():
     network = student(scales=(2, 4))
     pyramid = network.voxelise(cloud())
     output = network(pyramid)
@@ -56,7 +56,7 @@ def test_the_classifier_sees_the_features():
     assert output.embedding is None
 
 
-def test_a_batch_is_its_scans_one_by_one():
+def test_a_batch_gives_the_same_logits_as_its_scans_one_by_one():
     network = student().eval()
     scans = [cloud(3000, 1), cloud(1000, 2)]
     scan = torch.repeat_interleave(torch.arange(2), torch.tensor([3000, 1000]))
@@ -84,7 +84,7 @@ def test_a_scale_that_repeats_shares_its_kernel_map(monkeypatch):
     logits, stages, *_ = network(network.voxelise(cloud()))
     assert len(stages) == 6
     assert logits.isfinite().all()
-    assert len(built) == 5  # strides 1, 2, 4, 8 and 16, although six stages convolve twelve times and more
+    assert len(built) == 5  # strides 1, 2, 4, 8 and 16, although six stages have at least twelve convolutions
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_degenerate_scans_give_finite_logits_and_gradients(points, training):
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_networks_that_cannot_be_are_refused():
+def test_invalid_networks_are_refused():
     with pytest.raises(ValueError, match="multiple"):
         student([2, 3])
     good = {"voxel_size": 0.2, "volume": VOLUME, "scales": [2, 4, 4], "width": 32}

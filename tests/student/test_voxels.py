@@ -1,4 +1,4 @@
-"""Voxelisation against a plain one in NumPy, at every scale, inside and outside the volume."""
+"""Voxelisation against a plain NumPy version, at every scale, inside and outside the volume."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_equals_unique_rows(stride):
 
 
 @pytest.mark.parametrize(("fine", "coarse"), [(1, 2), (2, 4), (2, 16), (16, 32), (4, 4)])
-def test_parents_and_pooling_equal_those_over_points(fine, coarse):
+def test_parents_and_pooling_equal_computing_them_over_points(fine, coarse):
     levels = pyramid(cloud())
     parent = levels.parent(fine, coarse)
     torch.testing.assert_close(parent[levels[fine].of_point], levels[coarse].of_point)
@@ -54,7 +54,7 @@ def test_parents_and_pooling_equal_those_over_points(fine, coarse):
     torch.testing.assert_close(*gradients)
 
 
-def test_sizes_of_three_axes_are_those_of_one():
+def test_three_equal_voxel_sizes_give_the_same_voxels_as_one_size():
     points = cloud()
     scale = {"scans": 1, "volume": VOLUME, "strides": STRIDES}
     a, b = (Pyramid(points, None, voxel_size=size, **scale) for size in (0.2, (0.2, 0.2, 0.2)))
@@ -72,7 +72,7 @@ def test_cylindrical_voxels_equal_plain_ones():
     low, high = np.array(volume).T
     inside = np.clip(places, low, high)
     cells = np.minimum((inside - low) // sizes, [19, 89, 23]).astype(int)
-    # A point within rounding of a wall may lie on either side of it.
+    # Rounding may move a point near the border of two voxels into either of them.
     ours = levels[1].coordinates[levels[1].of_point][:, 1:].numpy()
     assert (ours == cells).all(axis=1).mean() > 0.999
     assert levels[1].shape == (20, 90, 24)
@@ -81,21 +81,21 @@ def test_cylindrical_voxels_equal_plain_ones():
     np.testing.assert_allclose(levels.corner, low + ours * np.array(sizes), atol=1e-4)
 
 
-def test_where_the_turn_ends_is_the_last_voxel():
+def test_an_azimuth_of_180_degrees_falls_into_the_last_voxel():
     points = torch.tensor([[-5.0, 0.0, 0, 0], [-5.0, 1e-3, 0, 0], [-5.0, -0.0, 0, 0], [-5.0, -1e-3, 0, 0], [0.0] * 4])
     voxels = {"voxel_size": (0.5, 1.0, 1.0), "volume": ((0.0, 10.0), (-180.0, 180.0), (-4.0, 2.0))}
     levels = Pyramid(points, None, scans=1, strides=[], frame="cylindrical", **voxels)
     assert levels[1].coordinates[levels[1].of_point][:, 2].tolist() == [359, 359, 0, 0, 180]
 
 
-def test_points_outside_count_at_the_nearest_place_inside():
+def test_points_outside_are_moved_to_the_nearest_place_inside():
     points = torch.tensor(
         [[1000.0, 0.1, 0.1, 0.5], [9.99, 0.1, 0.1, 0.5], [-1e6, -1e6, -1e6, 0.5], [0.1, 0.1, 2.0, 0.5]]
     )
     levels = pyramid(points)
-    assert levels[1].of_point[0] == levels[1].of_point[1]  # beyond the far wall: the last voxel before it
+    assert levels[1].of_point[0] == levels[1].of_point[1]  # beyond the upper limit: the last voxel
     assert levels[1].coordinates[levels[1].of_point[2]].tolist() == [0, 0, 0, 0]
-    assert levels[1].coordinates[levels[1].of_point[3]].tolist() == [0, 50, 40, 29]  # the upper wall itself
+    assert levels[1].coordinates[levels[1].of_point[3]].tolist() == [0, 50, 40, 29]  # exactly at the upper limit
     assert (levels.inside[:, 0] <= 10).all()
 
 

@@ -1,4 +1,4 @@
-"""Adapters: kept in a folder and merged again, on the named modules only, at their target rank."""
+"""Adapters: saved to a folder and merged again, only on the named modules, with their target rank."""
 
 import copy
 
@@ -42,7 +42,7 @@ def train(model, peft, images, steps):
 
 @pytest.mark.parametrize("peft", [LORA, ADALORA, FLAT], ids=["lora", "adalora", "adalora without pruning"])
 @torch.no_grad()
-def test_adapter_survives_its_folder_and_leaves_the_base_alone(peft, encoder, images, tmp_path):
+def test_a_saved_adapter_reloads_and_the_base_weights_stay_unchanged(peft, encoder, images, tmp_path):
     from peft import PeftModel
 
     torch.manual_seed(0)
@@ -64,7 +64,7 @@ def test_adapter_survives_its_folder_and_leaves_the_base_alone(peft, encoder, im
 
 
 @torch.no_grad()
-def test_modules_without_any_rank_left_survive_the_folder(encoder, images, tmp_path):
+def test_an_adapter_with_fully_pruned_modules_reloads(encoder, images, tmp_path):
     from peft import PeftModel
 
     model = adapters.attach(copy.deepcopy(encoder), SCARCE, 12)

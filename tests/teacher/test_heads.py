@@ -11,7 +11,7 @@ from elite_pipeline.teacher.targets import answer, patch_scale
 
 
 class Encoder(nn.Module):
-    """Stages whose channels are smooth functions of the image, at SAM's and sam_tiny's strides."""
+    """An encoder with the strides of SAM and sam_tiny. Its channels are smooth functions of the image."""
 
     channels, strides, patch = (8, 12), (16, 8), 16
 
@@ -27,7 +27,7 @@ def teacher(width=6, classes=5):
 
 
 def test_sample_reads_a_ramp_exactly_at_sub_pixel_positions():
-    """A map at stride 4 that holds, per cell, the position of the cell's centre in the view."""
+    """The map has stride 4. Each cell holds the position of its own centre in the view."""
     height, width = 32, 64
     v, u = torch.meshgrid(torch.arange(2, height, 4.0), torch.arange(2, width, 4.0), indexing="ij")
     pixel = torch.tensor([[2.0, 2.0], [10.0, 6.0], [11.3, 17.9], [61.9, 29.9], [31.5, 16.0]])
@@ -35,14 +35,14 @@ def test_sample_reads_a_ramp_exactly_at_sub_pixel_positions():
 
 
 def test_sample_keeps_sub_pixel_positions_of_half_precision_features():
-    """Under autocast on a GPU the features are bfloat16, in which 1000.0 and 1002.5 are the same number."""
+    """Under autocast on a GPU the features are bfloat16. In bfloat16, 1000.0 and 1002.5 are the same number."""
     ramp = torch.arange(256.0).expand(1, 4, 256).bfloat16()
     pixel = torch.tensor([[1000.0, 8.0], [1002.5, 8.0]])
     a, b = sample(ramp, pixel, (16, 1024)).float()
     assert float(b - a) == pytest.approx(2.5 / 4, abs=1e-3)
 
 
-def test_sample_stays_at_the_border_cell_beyond_its_centre():
+def test_sample_beyond_the_last_cell_centre_returns_the_border_cell():
     features = torch.arange(8.0).view(1, 2, 4)
     pixel = torch.tensor([[0.0, 0.0], [15.99, 7.99], [0.5, 7.9]])
     assert torch.allclose(sample(features, pixel, (8, 16))[:, 0], torch.tensor([0.0, 7.0, 4.0]), atol=1e-3)
@@ -50,14 +50,14 @@ def test_sample_stays_at_the_border_cell_beyond_its_centre():
 
 @pytest.mark.parametrize("stride", [4, 7, 8, 14, 16, 28, 32, 64])
 def test_dense_logits_have_stride_four(stride):
-    """Of a view of 448 x 896 pixels, which any of the strides divides."""
+    """The view has 448 x 896 pixels. All of the strides divide both sides."""
     head = StageHead(channels=16, stride=stride, width=6, classes=3)
     assert head(torch.randn(2, 16, 448 // stride, 896 // stride)).shape == (2, 3, 112, 224)
 
 
 @torch.no_grad()
-def test_an_encoder_of_patches_of_14_pixels_fits():
-    """As DINOv2's are: 14 is neither a power of two nor a multiple of the dense logits' stride."""
+def test_an_encoder_with_patches_of_14_pixels_works():
+    """DINOv2 has such patches. 14 is neither a power of two nor a multiple of the stride of the dense logits."""
     torch.manual_seed(0)
     encoder = VisionTransformer(
         dim=16, depth=4, heads=2, stage_blocks=(1, 3), image_size=112, patch=14, window=3, neck=8,
@@ -75,16 +75,16 @@ def test_an_encoder_of_patches_of_14_pixels_fits():
     dense = model(prepared)
     assert [tuple(logits.shape) for logits in dense] == [(2, 5, 14, 28)] * 2
 
-    # The centres of dense cells, the first image's of its 50 rows.
+    # The points are centres of dense cells. For the first image, they lie in its 50 rows.
     rows, columns = np.indices((12, 28)).reshape(2, -1)
     pixels = [np.stack([columns, rows], 1).astype(np.float32) * 4 + 2, np.array([[2, 38], [110, 2]], np.float32)]
     first, second = answer(model, view, images, pixels, features=True)
     for s in range(2):
         np.testing.assert_allclose(first["logits"][:, s], dense[s][0][:, rows, columns].T, atol=2e-3, rtol=1e-3)
         np.testing.assert_allclose(second["logits"][:, s], dense[s][1][:, [9, 0], [0, 27]].T, atol=2e-3, rtol=1e-3)
-    assert float(dense[0].std()) > 0.02, "equal for another reason than that all are equal"
+    assert float(dense[0].std()) > 0.02, "logits must vary, or the comparisons above prove nothing"
 
-    # One feature per patch of 14 pixels that a point hits: the cell of the stage's standardised map.
+    # Each patch of 14 pixels with a point has one feature: that cell of the stage's standardised map.
     assert second["patch_index"].tolist() == [7, 16]
     assert second["point_patch"].tolist() == [1, 0]
     assert first["patch_index"].tolist() == list(range(32))
@@ -109,7 +109,7 @@ def test_points_at_cell_centres_have_the_dense_logits():
         assert torch.allclose(points[3, s], dense[s][1][:, 0, 0], atol=1e-5)
 
 
-def test_an_image_without_points_takes_part():
+def test_images_without_points_give_no_logits():
     assert teacher().point_logits(torch.randn(2, 3, 32, 64), [torch.zeros(0, 2), torch.zeros(0, 2)]).shape == (0, 2, 5)
 
 
@@ -131,8 +131,11 @@ def test_calibration_on_black_images_leaves_finite_logits():
     assert all(torch.isfinite(x).all() for x in model(torch.randn(1, 3, 32, 64)))
 
 
-def test_heads_learn_only_through_standardised_features():
-    """Features far from zero with tiny variation, as SAM's are: without calibration the same steps learn nothing."""
+def test_heads_need_standardised_features_to_learn():
+    """The features are far from zero and vary little, like SAM's.
+
+    Without calibration, heads learn much less in the same number of steps.
+    """
 
     class Offset(Encoder):
         def forward(self, images):

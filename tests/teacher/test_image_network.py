@@ -24,7 +24,7 @@ def teacher(encoder, classes):
     return model
 
 
-def test_features_are_those_of_the_finest_stage_normalised_in_each_cell():
+def test_features_have_the_finest_stages_size_and_are_normalised_in_each_cell():
     head = FusedHead((6, 4, 5), width=16, classes=3)
     stages = [torch.randn(2, 6, 4, 8), torch.randn(2, 4, 8, 16), torch.randn(2, 5, 2, 4)]
     features = head.features(stages)
@@ -33,7 +33,7 @@ def test_features_are_those_of_the_finest_stage_normalised_in_each_cell():
     assert torch.allclose(features.std(1, correction=0), torch.ones(2, 8, 16), atol=1e-2)
     for s, stage in enumerate(stages):
         changed = [*stages[:s], stage + torch.randn_like(stage), *stages[s + 1 :]]
-        assert (head.features(changed) - features).abs().mean() > 0.01, "every stage has a say"
+        assert (head.features(changed) - features).abs().mean() > 0.01, "every stage must influence the features"
 
 
 def test_points_at_cell_centres_have_the_dense_logits(teacher):
@@ -49,9 +49,11 @@ def test_points_at_cell_centres_have_the_dense_logits(teacher):
     assert torch.allclose(points[3, 0], dense[1][:, 0, 0], atol=1e-5)
 
 
-def test_the_shared_classifier_makes_the_cached_logits_of_the_cached_features(teacher, classes):
-    """A patch feature is the mean of the four cells in the patch, and the classifier is linear: it must give the mean
-    of the logits at these cells' centres."""
+def test_the_shared_classifier_turns_cached_features_into_the_cached_logits(teacher, classes):
+    """A patch feature is the mean of the four cells in the patch, and the classifier is linear.
+
+    The classifier must therefore return the mean of the logits at the centres of these cells.
+    """
     image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), dtype=np.uint8)
     v, u = np.indices((4, 8)).reshape(2, -1) * 8 + 4
     found = answer(teacher, View(64, 16), [image], [np.stack([u, v], 1).astype(np.float32)], features=True)[0]
@@ -70,7 +72,7 @@ def test_the_shared_classifier_makes_the_cached_logits_of_the_cached_features(te
     assert np.abs(logits - mean).max() < 0.1 * mean.std()
 
 
-def test_classes_that_nobody_taught_are_never_answered(teacher, classes):
+def test_classes_without_training_labels_are_never_predicted(teacher, classes):
     image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), dtype=np.uint8)
     pixel = np.random.default_rng(1).uniform((0, 0), (64, 32), (200, 2)).astype(np.float32)
     asked = (teacher, View(64, 16), [image], [pixel])
@@ -87,7 +89,7 @@ def test_classes_that_nobody_taught_are_never_answered(teacher, classes):
     assert (probability[:, ~known] == 0).all()
     arrays, attributes = shared_classifier(teacher, classes)
     assert attributes == {"known_classes": ["truck", "road", "vegetation"]}
-    # A student's features are as long, wherever they point.
+    # A student's features have the same length, in any direction.
     student = nn.functional.layer_norm(torch.randn(1000, 24), (24,)).numpy()
-    answers = student @ arrays["classifier_weight"][0].T + arrays["classifier_bias"][0]
-    assert set(answers.argmax(1)) <= {4, 9, 15}
+    student_logits = student @ arrays["classifier_weight"][0].T + arrays["classifier_bias"][0]
+    assert set(student_logits.argmax(1)) <= {4, 9, 15}

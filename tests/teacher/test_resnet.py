@@ -1,4 +1,4 @@
-"""ResNet-50: torchvision's stages, from torchvision's files and MoCo-v2's."""
+"""ResNet-50: the stages equal torchvision's, with checkpoints of torchvision and of MoCo-v2."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ CHANNELS, STRIDES = (256, 512, 1024, 2048), (4, 8, 16, 32)
 
 @pytest.fixture(scope="module")
 def state():
-    """A state dict in torchvision's format whose convolutions are views of few random numbers: the file is small."""
+    """A state dict in torchvision's format. Its convolutions are views of few random numbers, so the file is small."""
     torch.manual_seed(0)
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in resnet50().state_dict().items()}
@@ -39,7 +39,7 @@ def checkpoint(state, tmp_path):
 
 
 def moco(state):
-    """A checkpoint as MoCo-v2 writes it: the network that learns, with its own head, beside a second and a queue."""
+    """A checkpoint in MoCo-v2's format: the trained network with its own head, a second network and a queue."""
     bare = {name: value for name, value in state.items() if not name.startswith("fc.")}
     bare |= {name: torch.zeros(2) for name in ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")}
     parts = {f"module.encoder_q.{name}": value for name, value in bare.items()}
@@ -49,11 +49,11 @@ def moco(state):
 
 
 @torch.no_grad()
-def test_stages_are_torchvisions_in_every_mode(state, checkpoint):
+def test_stages_equal_torchvisions_even_in_training_mode(state, checkpoint):
     theirs = resnet50()
     theirs.load_state_dict(state)
     encoder = StageEncoder(build_resnet("resnet50", checkpoint, hashlib.sha256(checkpoint.read_bytes()).hexdigest()))
-    teacher = StageTeacher(encoder, width=4, classes=3).train()  # as while heads are tuned
+    teacher = StageTeacher(encoder, width=4, classes=3).train()  # the mode in which heads are tuned
     images = torch.randn(2, 3, 64, 96)
     expected = create_feature_extractor(theirs.eval(), LAYERS)(images).values()
     stages = teacher.encoder(images)
@@ -65,12 +65,12 @@ def test_stages_are_torchvisions_in_every_mode(state, checkpoint):
         assert 0.01 < float(wanted.std()) < 1e6
         torch.testing.assert_close(found, wanted)
     for name, statistics in encoder.encoder.named_buffers():
-        assert torch.equal(statistics, state[name]), name  # nothing was counted
+        assert torch.equal(statistics, state[name]), name  # the statistics did not change
     assert teacher.point_logits(images, [torch.rand(5, 2) * 60, torch.rand(2, 2)]).shape == (7, 4, 3)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
-def test_a_checkpoint_of_moco_holds_the_network_that_learns(state, tmp_path, zipped):
+def test_the_trained_network_is_read_from_a_moco_checkpoint(state, tmp_path, zipped):
     path = tmp_path / "moco_v2_800ep_pretrain.pth.tar"
     torch.save(moco(state), path, _use_new_zipfile_serialization=zipped)
     for name, value in build_resnet("resnet50", path).state_dict().items():
@@ -99,13 +99,13 @@ def test_a_file_of_another_network_is_refused(state, tmp_path, change, message):
         build_resnet("resnet50", tmp_path / "other.pth")
 
 
-def test_moco_of_another_network_is_refused(tmp_path):
+def test_a_moco_checkpoint_of_another_network_is_refused(tmp_path):
     torch.save(moco(resnet18().state_dict()), tmp_path / "moco.pth")
     with pytest.raises(InputError, match=r"does not hold the weights of resnet50:\n  missing layer1\.0\.bn3"):
         build_resnet("resnet50", tmp_path / "moco.pth")
 
 
-def test_another_or_a_missing_file_says_where_to_get_it(checkpoint, tmp_path):
+def test_the_error_on_a_wrong_or_missing_file_says_where_to_get_it(checkpoint, tmp_path):
     with pytest.raises(InputError, match=f"expects {'1' * 64}"):
         build_resnet("resnet50", checkpoint, "1" * 64)
     with pytest.raises(InputError) as error:

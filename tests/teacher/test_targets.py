@@ -1,4 +1,4 @@
-"""What is cached of a teacher: patches in the order of their points, features within the quantisation step."""
+"""Cached targets of a teacher: each point maps to its patch, and features are exact up to the quantisation step."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_patch_features_are_averages_within_the_quantisation_step(encoder, image
     assert float((error.square().mean() / exact.square().mean()).sqrt()) < 0.04
 
 
-def test_channels_that_a_stage_lacks_have_no_scale():
+def test_channels_that_a_stage_lacks_have_scale_zero():
     assert np.array_equal(patch_scale((2, 3)) > 0, [[True, True, False], [True, True, True]])
 
 
@@ -52,7 +52,7 @@ def test_hit_patches_are_unique_and_row_major():
     assert [found.tolist() for found in hit_patches(pixel, 4, 16)] == [[0, 1, 7], [0, 0, 1, 2]]
 
 
-def test_points_of_any_order_name_their_patches():
+def test_points_in_any_order_map_to_their_patches():
     generator = np.random.default_rng(0)
     pixel = generator.uniform((0, 0), (63.9, 31.9), (200, 2)).astype(np.float32)
     hit, of_point = hit_patches(pixel, 4, 16)
@@ -60,7 +60,7 @@ def test_points_of_any_order_name_their_patches():
     assert hit[of_point].tolist() == [int(v // 16) * 4 + int(u // 16) for u, v in pixel.tolist()]
 
 
-def test_each_point_is_told_the_row_of_its_patch(encoder):
+def test_each_point_gets_the_row_of_its_patch(encoder):
     """Two images of different sizes in one batch."""
     torch.manual_seed(1)
     teacher, view = StageTeacher(encoder, width=8, classes=3).eval(), View(64, 16)
@@ -88,5 +88,5 @@ def test_class_mass_counts_points_by_their_probabilities():
     assert np.array_equal(class_mass(logits[:0]), np.zeros((4, 20)))
 
 
-def test_nothing_is_never_predicted():
+def test_the_unlabelled_class_is_never_predicted():
     assert predicted_class(np.array([[9.0, 1, 2], [0, 3, 2]])).tolist() == [2, 1]

@@ -31,7 +31,7 @@ def encoder():
     return StageEncoder(untrained_sam("sam_tiny").image_encoder).eval()
 
 
-def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
+def test_trainable_parameters_equal_elites_except_for_the_fused_qkv():
     peft = Peft(
         method="adalora", rank=8, alpha=1, targets=["qkv", "proj", "lin1", "lin2"], initial_rank=12, orthogonality=0.1
     )
@@ -46,7 +46,7 @@ def test_trainable_parameters_are_elites_but_for_the_fused_qkv():
 
 
 @pytest.mark.parametrize("name", ["vit_b", "sam_tiny"])
-def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
+def test_model_card_gives_the_parameter_count_of_elites_code_where_it_is_known(name):
     card = tuning.model_card(
         {
             "settings": {**settings(ADALORA).model_dump(mode="json"), "encoder": name},
@@ -61,7 +61,7 @@ def test_model_card_names_the_count_of_elites_code_where_it_is_known(name):
 
 
 class Pictures(tuning_images.LabelledImages):
-    """Red squares of class 1 on blue ground of class 9; the second picture is smaller and has one labelled pixel."""
+    """Red squares of class 1 on a blue ground of class 9. The second image is smaller and has one labelled pixel."""
 
     def __init__(self):
         self.items, self.classes = [(0, 0, 0), (0, 1, 0), (0, 2, 0)], CLASSES
@@ -111,7 +111,7 @@ def build(encoder, chosen):
     return StageTeacher(adapted, width=8, classes=len(CLASSES)), View(64, 16)
 
 
-def test_tuning_learns_and_says_so(tmp_path):
+def test_tuning_raises_the_measured_accuracy(tmp_path):
     chosen = settings()
     teacher, view = build(StageEncoder(build_sam("sam_tiny").image_encoder).eval(), chosen)
     untuned = tuning.agreement_at_points(teacher.eval(), view, Pictures())
@@ -122,7 +122,7 @@ def test_tuning_learns_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("peft", [LORA, ADALORA, NONE], ids=["lora", "adalora", "none"])
-def test_killed_and_resumed_ends_in_the_same_weights(peft, encoder, tmp_path):
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(peft, encoder, tmp_path):
     chosen = settings(peft, steps=14)
 
     class Killed(Pictures):
@@ -151,7 +151,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(peft, encoder, tmp_path):
 
 
 def digest(encoder):
-    """sha256 of all that an encoder without its adapter holds, statistics of normalisations included."""
+    """sha256 of all weights and buffers of an encoder without its adapter, including normalisation statistics."""
     bare = {
         name.removeprefix("base_model.model.").replace("base_layer.", ""): value
         for name, value in encoder.state_dict().items()
@@ -196,8 +196,8 @@ def test_ranks_move_after_the_step_and_before_the_gradients_are_cleared(encoder,
 
 
 @pytest.mark.parametrize(("precision", "tuned_in"), [("bf16-mixed", torch.bfloat16), ("16-mixed", None)])
-def test_tuning_keeps_to_the_precision(encoder, tmp_path, monkeypatch, precision, tuned_in):
-    """16-mixed is refused on a CPU, but where a GPU has it tuning runs in float32."""
+def test_tuning_runs_at_the_configured_precision(encoder, tmp_path, monkeypatch, precision, tuned_in):
+    """A CPU refuses 16-mixed. On a GPU that supports 16-mixed, tuning runs in float32."""
     monkeypatch.setattr(sam_view, "_precisions", lambda kind: list(sam_view.PRECISIONS))
     chosen = settings(steps=3)
     teacher, view = build(encoder, chosen)
@@ -212,11 +212,11 @@ def test_tuning_keeps_to_the_precision(encoder, tmp_path, monkeypatch, precision
 def test_a_precision_that_the_device_lacks_is_refused_before_tuning(encoder, tmp_path):
     chosen = settings()
     teacher, view = build(encoder, chosen)
-    with pytest.raises(InputError, match="precision 16-mixed is not what the cpu of this machine computes in"):
+    with pytest.raises(InputError, match="precision 16-mixed is not supported by the cpu of this machine"):
         tuning.tune(teacher, dataclasses.replace(view, precision="16-mixed"), Pictures(), chosen, tmp_path)
 
 
-def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path, monkeypatch):
+def test_a_loaded_teacher_runs_at_the_configured_precision(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(sam_view, "_precisions", lambda kind: list(sam_view.PRECISIONS))
     monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
     whole = untrained_sam("sam_tiny").eval()
@@ -235,13 +235,13 @@ def test_a_loaded_teacher_answers_at_the_configured_precision(encoder, tmp_path,
     np.testing.assert_allclose(*logits.values(), atol=0.05)
 
 
-def test_batches_depend_on_seed_and_step_alone_and_cover_an_epoch():
+def test_batches_depend_only_on_seed_and_step_and_cover_an_epoch():
     view, pictures = View(64, 16), Pictures()
     a, b, c = (pictures.batch(view, 5, 3, seed) for seed in (0, 0, 1))
     assert torch.equal(a.images, b.images)
     assert not torch.equal(a.images, c.images)
     assert a.images.shape == (3, 3, 32, 64)
-    assert sorted(len(pixel) for pixel in a.pixels) == [1, 2048, 2048]  # each picture once
+    assert sorted(len(pixel) for pixel in a.pixels) == [1, 2048, 2048]  # each image once
     assert (a.labels > 0).all()
 
 
@@ -273,7 +273,7 @@ def test_loss_of_a_batch_without_labels_is_zero_and_finite():
     assert torch.isfinite(logits.grad).all()
 
 
-def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
+def test_a_folder_with_another_teacher_or_none_is_refused(encoder, tmp_path):
     teacher, _ = build(encoder, settings(NONE))
     description = {"settings": settings(NONE).model_dump(mode="json"), "classes": CLASSES.to_json(), "kind": "stages"}
     storage.save(teacher, tmp_path / "adapter", description)
@@ -283,7 +283,7 @@ def test_a_folder_of_another_teacher_is_refused(encoder, tmp_path):
         storage.load(tmp_path / "missing", EncoderSettings(encoder="sam_tiny", longest_side=64), CLASSES)
 
 
-def test_a_frozen_encoder_is_kept_with_its_standardisation_alone(tmp_path, monkeypatch):
+def test_a_frozen_encoder_is_saved_with_only_its_standardisation(tmp_path, monkeypatch):
     monkeypatch.setattr(sam_build, "build_sam", lambda *_: copy.deepcopy(whole))
     whole = untrained_sam("sam_tiny").eval()
     chosen = TeacherToTune.model_validate(

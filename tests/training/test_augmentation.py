@@ -1,4 +1,4 @@
-"""Augmentation keeps shapes rigid up to scale, and answers with their points."""
+"""Augmentation keeps shapes rigid up to scale, and teacher targets with their points."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def seeded(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_shape_and_up_are_kept(seed):
+def test_the_shape_and_the_vertical_axis_are_kept(seed):
     points = cloud()
     changed, rows = augment(points, ALL, seeded(seed))
     before, after = points[rows][:, :3], changed[:, :3]
@@ -32,14 +32,14 @@ def test_shape_and_up_are_kept(seed):
     assert 0.8 * len(points) * 0.95 <= len(rows) <= len(points)
 
 
-def test_nothing_asked_for_changes_nothing():
+def test_without_any_augmentation_nothing_changes():
     points = cloud()
     changed, rows = augment(points, NONE, seeded(0))
     assert torch.equal(changed, points)
     assert torch.equal(rows, torch.arange(len(points)))
 
 
-def test_follows_from_its_generator_alone():
+def test_depends_only_on_its_generator():
     first, second, other = (augment(cloud(), ALL, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first[0], second[0])
     assert first[0].shape != other[0].shape or not torch.equal(first[0], other[0])
@@ -53,7 +53,7 @@ def test_both_mirror_images_occur():
     assert signs == {(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)}
 
 
-def test_answers_go_with_their_points():
+def test_remapped_indices_follow_their_points():
     rows = torch.tensor([1, 3, 4, 7])
     left, new = remap(torch.tensor([7, 0, 3, 3, 5]), rows, 8)
     assert left.tolist() == [0, 2, 3]

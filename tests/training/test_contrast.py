@@ -1,4 +1,4 @@
-"""UDAKD's pre-training: which pairs a step contrasts, that it learns, and what it hands on."""
+"""Pre-training by UDAKD: the pairs of a step, learning, and the saved backbone."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def examples_of(open_taught):
 
 @pytest.fixture
 def batch(taught, examples_of):
-    """All three scans, of which frame 1 shows nothing."""
+    """All three scans. Frame 1 has no visible projected points."""
     examples = examples_of(taught)
     return collate([examples[k] for k in (1, 0, 2)])
 
@@ -38,16 +38,16 @@ def pairs_of(batch, level="point", count=1000, step=0):
 
 
 @pytest.mark.parametrize("count", [1000, 5, 1])
-def test_of_points_each_pair_has_one_and_no_two_are_of_one_patch(batch, count):
+def test_with_level_point_each_pair_has_one_point_and_a_patch_of_its_own(batch, count):
     rows, of_pair, patches = pairs_of(batch, count=count)
-    assert len(patches) == min(count, 16)  # four in each of two cameras, in two of the frames
+    assert len(patches) == min(count, 16)  # four patches in each of two cameras, in two of the frames
     assert sorted(of_pair.tolist()) == list(range(len(patches)))
     assert len(set(patches.tolist())) == len(patches)
     assert torch.equal(batch.patch_of[rows], patches[of_pair])
 
 
 @pytest.mark.parametrize("count", [1000, 5, 1])
-def test_of_superpixels_each_pair_has_all_points(batch, count):
+def test_with_level_superpixel_each_pair_has_all_points(batch, count):
     rows, of_pair, patches = pairs_of(batch, "superpixel", count)
     assert len(patches) == min(count, 16)
     assert torch.equal(batch.patch_of[rows], patches[of_pair])
@@ -57,13 +57,13 @@ def test_of_superpixels_each_pair_has_all_points(batch, count):
 
 
 @pytest.mark.parametrize("level", ["point", "superpixel"])
-def test_pairs_follow_from_seed_and_step_and_change_from_step_to_step(batch, level):
+def test_pairs_depend_only_on_seed_and_step_and_change_with_the_step(batch, level):
     first, torch_state = pairs_of(batch, level, 5), torch.random.get_rng_state()
     assert all(torch.equal(a, b) for a, b in zip(first, pairs_of(batch, level, 5), strict=True))
     assert torch.equal(torch_state, torch.random.get_rng_state())
     drawn = [pairs_of(batch, level, 5, step) for step in range(40)]
     assert {patch for _, _, patches in drawn for patch in patches.tolist()} == set(batch.patch_of.tolist()) - {-1}
-    # Any point of a patch may stand for it.
+    # Over many steps, every point of a patch is drawn.
     everything = {row for step in range(40) for row in pairs_of(batch, level, 1000, step)[0].tolist()}
     assert everything == set(range(len(batch.taught)))
 
@@ -93,7 +93,7 @@ def test_the_loss_is_info_nce_of_its_pairs(taught, batch, pretraining_settings, 
 
 
 @pytest.mark.parametrize(("scans", "pairs"), [([1], 64), ([0], 1)])
-def test_a_step_without_two_pairs_teaches_nothing_and_gives_all_a_gradient(
+def test_a_step_with_fewer_than_two_pairs_gives_every_parameter_a_zero_gradient(
     taught, pretraining_settings, scans, pairs, examples_of
 ):
     """DDP waits for the gradient of every parameter."""
@@ -118,7 +118,7 @@ def train(examples, settings, run):
 def test_learns_which_points_a_patch_shows(
     taught, rewrite_targets, pretraining_settings, tmp_path, adaptation, examples_of
 ):
-    """From features alone, which are all that the targets of a frozen encoder hold."""
+    """It learns from features alone: the targets of a frozen encoder hold nothing else."""
     patches = np.random.default_rng(0).integers(-20, 20, size=(20, 4, 5)).astype(np.int8)
     rewrite_targets(taught["targets"], logits=None, mass=None, patch_feature=patches)
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
@@ -127,14 +127,14 @@ def test_learns_which_points_a_patch_shows(
     settings = settings if adaptation else settings.model_copy(update={"adaptation": None})
     task, _, log = train(examples_of(taught), settings, tmp_path)
     assert (task.learner.student.adaptation is not None) == adaptation
-    log = [line for line in log if line["pairs"]]  # a step may see frame 1 alone
+    log = [line for line in log if line["pairs"]]  # a step may see only frame 1
     guessing = [line["loss"] / math.log(line["pairs"]) for line in log]
     assert np.mean(guessing[-6:]) < 0.7 * np.mean(guessing[:6])
     matched = [line["matched"] for line in log]
     assert np.mean(matched[-6:]) > 2 * np.mean(matched[:6])
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_bits(
+def test_an_interrupted_and_resumed_run_ends_in_the_same_bits(
     taught, pretraining_settings, tmp_path, interrupted, examples_of
 ):
     settings = changed(pretraining_settings, "pretrain_student", epochs=3, checkpoint_every=2)
@@ -147,7 +147,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_bits(
     assert all(torch.equal(value, mine[name]) for name, value in whole.learner.state_dict().items())
 
 
-def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_settings, tmp_path, examples_of):
+def test_saves_the_backbone_apart_from_the_other_layers(taught, pretraining_settings, tmp_path, examples_of):
     task = Contrasting(examples_of(taught), pretraining_settings)
     (tmp_path / "log.jsonl").write_text("{}\n")
     network = pretraining_settings.network
@@ -158,11 +158,11 @@ def test_hands_on_the_backbone_and_keeps_the_rest_apart(taught, pretraining_sett
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     module = load_file(tmp_path / "out" / "module.safetensors")
     assert {name.removeprefix("student.").split(".")[0] for name in module} == {"image", "embedding", "adaptation"}
-    assert len(module) + len(mine) + 2 == len(task.learner.state_dict())  # and the classifier, which nothing taught
+    assert len(module) + len(mine) + 2 == len(task.learner.state_dict())  # and the classifier, which is not trained
 
 
 def test_targets_without_features_are_refused(taught, rewrite_targets, pretraining_settings, open_taught):
     rewrite_targets(taught["targets"], point_patch=None)
     examples = Examples(open_taught(taught))
-    with pytest.raises(InputError, match="add features to its cache_teacher"):
+    with pytest.raises(InputError, match="add features to cache_teacher"):
         Contrasting(examples, pretraining_settings)

@@ -1,4 +1,4 @@
-"""The reader that joins scans, labels and the teacher's answers."""
+"""The examples that join scans, labels and teacher targets."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ def examples(open_taught):
     return lambda taught, *names, features=False: Examples(open_taught(taught, *names), features=features)
 
 
-def test_joins_labels_and_visible_answers_by_point(taught, examples):
+def test_joins_labels_and_visible_teacher_targets_by_point(taught, examples):
     found = examples(taught)
     assert len(found) == 3
     assert found.labelled == [0, 1]
     labelled_and_taught, hidden, unlabelled = (found[i] for i in range(3))
     rows = np.r_[0:40, 20:60][np.arange(80) % 5 > 0]
-    assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see are there twice
+    assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see appear twice
     assert (labelled_and_taught.teacher == labelled_and_taught.taught[:, None, None]).all()
     assert labelled_and_taught.teacher.shape[1:] == (4, 20)
     assert labelled_and_taught.labels.any()
@@ -37,11 +37,11 @@ def test_joins_labels_and_visible_answers_by_point(taught, examples):
     assert len(unlabelled.taught) == 32
 
 
-def test_answers_stay_with_their_points_through_augmentation_and_batching(taught, examples):
+def test_teacher_targets_stay_with_their_points_through_augmentation_and_batching(taught, examples):
     found = examples(taught)
     marked = [found[i] for i in (0, 2, 1)]
     for example in marked:
-        example.points[:, 3] = torch.arange(500.0)  # remission is left alone: it tells the point
+        example.points[:, 3] = torch.arange(500.0)  # augmentation keeps the remission, so it identifies the point
     changed = [e.augmented(AUGMENTATION, torch.Generator().manual_seed(i)) for i, e in enumerate(marked)]
     batch = collate(changed)
     assert len(batch.points) < 1500
@@ -66,7 +66,7 @@ def test_without_a_teacher_only_labelled_scans_count(taught, examples):
     assert len(found[0].taught) == 0
 
 
-def test_digest_follows_the_stores_metadata(taught, examples):
+def test_the_digest_depends_on_the_metadata_of_the_stores(taught, examples):
     before = examples(taught).digest()
     assert before == examples(taught).digest()
     metadata = taught["targets"] / "zarr.json"
@@ -75,7 +75,7 @@ def test_digest_follows_the_stores_metadata(taught, examples):
 
 
 def named(batch):
-    """Of each answer that has a patch: what its patch is called; and the point's index, in its remission."""
+    """For each target with a patch: the number of its patch, and the index of its point (from its remission)."""
     hit = batch.patch_of >= 0
     return 2 * batch.patches[batch.patch_of[hit], 0, 0], batch.points[batch.taught[hit], 3]
 
@@ -98,7 +98,7 @@ def test_patches_stay_with_their_points_through_augmentation_and_batching(taught
     assert torch.equal(place, point % 4)
     whose = batch.scan[batch.taught[batch.patch_of >= 0]]
     assert torch.equal(frame, torch.tensor([2.0, 1.0, -1.0, 0.0])[whose])
-    # By camera a only, by b only, and by both.
+    # Seen by camera a, by camera b, and by both.
     first, second, both = ((whose == 3) & (camera == c) for c in (0, 1, 0))
     assert (point[first] < 40).all()
     assert ((point[second] >= 20) & (point[second] < 60)).all()
@@ -106,7 +106,7 @@ def test_patches_stay_with_their_points_through_augmentation_and_batching(taught
     assert not batch.patches[:, 3, 4].any()
 
 
-def test_features_are_refused_where_there_are_none(taught, tmp_path, examples):
+def test_reading_features_that_are_not_cached_is_refused(taught, tmp_path, examples):
     group = taught["targets"]
     for name in ("point_patch", "patch_feature"):
         shutil.rmtree(group / name)
@@ -117,16 +117,16 @@ def test_features_are_refused_where_there_are_none(taught, tmp_path, examples):
     assert len(examples(taught)[0].taught) == 64
     with pytest.raises(InputError, match=r"00\.targets holds no features: add them to cache_teacher\.targets"):
         examples(taught, features=True)
-    assert len(examples(taught, "frames", features=True)) == 2  # nobody to teach any
+    assert len(examples(taught, "frames", features=True)) == 2  # without a teacher, no features are needed
 
 
-def test_answers_of_all_sequences_count(taught, open_taught):
+def test_class_counts_of_the_teacher_are_summed_over_all_sequences(taught, open_taught):
     whole = open_taught(taught, times=2)
     assert torch.equal(Examples(whole).answer_counts(), torch.full((20,), 2 * 130 / 20, dtype=torch.float64))
     assert Examples(whole).labelled == [0, 1, 3, 4]
 
 
-def test_a_data_set_with_nothing_to_learn_from_is_refused(taught, examples):
+def test_a_data_set_without_labels_and_teacher_targets_is_refused(taught, examples):
     table = pq.read_table(taught["frames"])
     column = table.column_names.index("labelled")
     pq.write_table(table.set_column(column, "labelled", pa.array([False] * 3)), taught["frames"])
@@ -135,7 +135,7 @@ def test_a_data_set_with_nothing_to_learn_from_is_refused(taught, examples):
         examples(taught, "frames")
 
 
-def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets, examples, open_taught):
+def test_the_classifier_must_come_from_one_teacher(image_taught, rewrite_targets, examples, open_taught):
     one = examples(image_taught)
     assert one.taught_classes() == ["car", "road", "building"]
     twice = Examples(open_taught(image_taught, times=2))
@@ -149,4 +149,4 @@ def test_the_classifier_is_that_of_the_one_teacher(image_taught, rewrite_targets
     rewrite_targets(image_taught["targets"], classifier_weight=None, classifier_bias=None)
     with pytest.raises(InputError, match="no classifier to share"):
         examples(image_taught).classifier()
-    assert len(examples(image_taught).taught_classes()) == 19  # it says none: any
+    assert len(examples(image_taught).taught_classes()) == 19  # the targets list none, so all are returned

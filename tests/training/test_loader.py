@@ -1,4 +1,4 @@
-"""Reading ahead: the same batches as drawing one after another, and faults told at the step that meets them."""
+"""Reading ahead: the same batches as drawing one after another, and errors at the step where they occur."""
 
 import multiprocessing
 import os
@@ -19,9 +19,9 @@ def examples(taught, open_taught):
 
 
 @pytest.mark.parametrize("readers", [0, 2])
-def test_are_those_that_are_drawn_one_after_another(examples, student_settings, readers):
+def test_batches_equal_those_drawn_one_after_another(examples, student_settings, readers):
     augmentation, options = student_settings.augmentation, student_settings.train_student
-    examples[0]  # the stores have been read from before the readers are forked
+    examples[0]  # the stores are read before the readers are forked
     for place, stride in ((0, 2), (2, 4)):
         found = list(batches(examples, augmentation, options, range(3, 8), place=place, stride=stride, readers=readers))
         assert len(found) == 5
@@ -32,25 +32,25 @@ def test_are_those_that_are_drawn_one_after_another(examples, student_settings, 
                 assert torch.equal(torch.as_tensor(getattr(batch, name)), torch.as_tensor(value)), name
 
 
-def test_leaves_the_random_state_alone(examples, student_settings):
+def test_does_not_change_the_global_random_state(examples, student_settings):
     before = torch.get_rng_state()
     next(batches(examples, student_settings.augmentation, student_settings.train_student, range(2), place=0, stride=2))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("readers", [0, 2])
-def test_a_damaged_scan_is_told_as_it_is_without_readers(examples, student_settings, taught, readers):
+def test_a_damaged_scan_gives_the_same_error_with_and_without_readers(examples, student_settings, taught, readers):
     for scan in (taught["data"] / "sequences/00/velodyne").glob("*.bin"):
         scan.write_bytes(scan.read_bytes()[:-16])
     settings = student_settings.augmentation, student_settings.train_student
     found = batches(examples, *settings, range(3), place=0, stride=2, readers=readers)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         next(found)
-    assert "499 points, but 500 in its index" in str(told.value)
-    assert "Traceback" not in str(told.value)
+    assert "499 points, but 500 in its index" in str(error.value)
+    assert "Traceback" not in str(error.value)
 
 
-def test_readers_are_for_gpus_that_have_room_for_their_batches(monkeypatch, capsys):
+def test_only_a_gpu_with_enough_shared_memory_gets_readers(monkeypatch, capsys):
     assert readers_for(torch.device("cpu"), 8, "train_student") == 0
     for free, expected in ((64 << 20, 0), (2 << 30, 8)):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
@@ -59,7 +59,7 @@ def test_readers_are_for_gpus_that_have_room_for_their_batches(monkeypatch, caps
     assert "64 MB of shared memory" in capsys.readouterr().out
 
 
-def test_readers_that_find_no_room_or_are_killed_are_told(examples, student_settings, monkeypatch):
+def test_full_shared_memory_and_killed_readers_raise_clear_errors(examples, student_settings, monkeypatch):
     def full(_):
         raise RuntimeError("unable to allocate shared memory: No space left on device (28)")
 
@@ -75,7 +75,7 @@ def test_readers_that_find_no_room_or_are_killed_are_told(examples, student_sett
         next(batches(examples, *settings, range(2), **steps))
 
 
-def test_readers_end_with_what_they_read_for(examples, student_settings):
+def test_readers_end_with_the_generator(examples, student_settings):
     found = batches(
         *(examples, student_settings.augmentation, student_settings.train_student),
         range(9),

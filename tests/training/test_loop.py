@@ -1,4 +1,4 @@
-"""The loop: same bits after an interruption, faults told before the first step."""
+"""The training loop: the same bits after an interruption, and errors that name their remedy."""
 
 import json
 
@@ -22,7 +22,7 @@ def changed(settings, section, **values):
 
 
 def train(examples, settings, run):
-    """(what `loop.train` ends with, the student's weights)."""
+    """(result of `loop.train`, weights of the student)."""
     task = Segmentation(examples, settings)
     return loop.train(task, run), task.student.state_dict()
 
@@ -31,7 +31,7 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_settings, tmp_path, interrupted):
+def test_an_interrupted_and_resumed_run_ends_in_the_same_bits(examples, student_settings, tmp_path, interrupted):
     whole, expected = train(examples, student_settings, tmp_path / "whole")
     often = changed(student_settings, "train_student", checkpoint_every=2)
     interrupted(2, train, examples, often, tmp_path / "parts")
@@ -42,7 +42,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_bits(examples, student_sett
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
 
 
-def test_goes_on_only_where_settings_and_data_are_the_same(examples, student_settings, tmp_path):
+def test_resumes_only_with_the_same_settings_and_data(examples, student_settings, tmp_path):
     first, weights = train(examples, student_settings, tmp_path)
     again, same = train(examples, student_settings, tmp_path)
     assert first.log == again.log
@@ -54,7 +54,7 @@ def test_goes_on_only_where_settings_and_data_are_the_same(examples, student_set
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_learns_what_it_is_shown(examples, student_settings, tmp_path, optimiser):
+def test_the_loss_on_the_training_scans_falls(examples, student_settings, tmp_path, optimiser):
     rate = {"sgd": 0.1, "adamw": 0.02}[optimiser]
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
     settings = changed(student_settings, "train_student", optimiser=optimiser, epochs=20, learning_rate=rate)
@@ -63,7 +63,7 @@ def test_learns_what_it_is_shown(examples, student_settings, tmp_path, optimiser
     assert sum(values[-4:]) < 0.8 * sum(values[:4])
 
 
-def test_faults_name_their_remedy(examples, student_settings, tmp_path):
+def test_errors_name_their_remedy(examples, student_settings, tmp_path):
     with pytest.raises(InputError, match="4 stages and the student 3"):
         train(examples, changed(student_settings, "network", scales=[2, 4, 8]), tmp_path)
     if not torch.cuda.is_available():
@@ -77,10 +77,10 @@ def test_faults_name_their_remedy(examples, student_settings, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-3), ("16-mixed", 2e-2)])
-def test_on_a_gpu_it_resumes_and_learns_what_a_cpu_learns(
+def test_a_gpu_resumes_and_learns_the_same_as_a_cpu(
     examples, student_settings, tmp_path, monkeypatch, interrupted, precision, tolerance
 ):
-    """With SGD: AdamW's first steps, which are as long for small gradients as for large ones, magnify any rounding."""
+    """With SGD: the first steps of AdamW are equally long for small and large gradients, which magnifies rounding."""
     options = {"optimiser": "sgd", "learning_rate": 0.01, "epochs": 8, "checkpoint_every": 5}
     settings = changed(student_settings, "train_student", **options)
     on_gpu = changed(settings, "train_student", precision=precision)
@@ -94,5 +94,5 @@ def test_on_a_gpu_it_resumes_and_learns_what_a_cpu_learns(
     losses = [torch.tensor([line["cross_entropy"] for line in found]) for found in lines]
     assert len(losses[0]) == 12
     torch.testing.assert_close(losses[1], losses[0], rtol=tolerance, atol=0)
-    if precision == "32-true":  # the scaler of 16-mixed leaves out the first steps, until gradients are finite
+    if precision == "32-true":  # the scaler of 16-mixed skips the first steps, until gradients are finite
         torch.testing.assert_close(losses[0], losses[2], rtol=tolerance, atol=0)

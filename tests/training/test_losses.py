@@ -1,4 +1,4 @@
-"""Losses against plain versions written out, and where nothing is labelled or taught."""
+"""The losses against plain versions, and without any labelled or projected point."""
 
 import math
 
@@ -22,19 +22,19 @@ CLASSES = 6
 def case(points=200, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = (3 * torch.randn(points, CLASSES, generator=generator)).requires_grad_()
-    # Class 4 is absent, 0 is to be ignored.
+    # Class 4 is absent. Class 0 is ignored.
     labels = torch.tensor([0, 1, 1, 1, 2, 3, 5])[torch.randint(7, (points,), generator=generator)]
     return logits, labels
 
 
 def jaccard_loss(wrong, truth):
-    """1 - IoU of a class whose points are `truth` where the points `wrong` are on the wrong side."""
+    """1 - IoU of a class with the points `truth`, if the points `wrong` are predicted wrongly."""
     predicted = truth ^ wrong
     return 1 - (predicted & truth).sum().item() / (predicted | truth).sum().item()
 
 
 def plain_lovasz(probabilities, labels):
-    """The Lovász extension by its definition: errors, falling, times the loss that each adds to those before."""
+    """The Lovász extension by its definition: sorted errors, each times the loss that it adds to the previous ones."""
     keep = labels != 0
     probabilities, labels = probabilities[keep], labels[keep]
     losses = []
@@ -58,7 +58,7 @@ def test_lovasz_equals_its_definition_with_gradients():
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
 
 
-def test_lovasz_of_certain_answers_is_one_minus_iou():
+def test_lovasz_of_certain_predictions_is_one_minus_iou():
     truth = torch.tensor([1, 1, 1, 2, 2, 0])
     answer = functional.one_hot(torch.tensor([1, 1, 2, 2, 2, 1]), 3).float()
     assert lovasz_softmax(answer, truth).item() == pytest.approx(1 - (2 / 3 + 2 / 3) / 2)
@@ -76,7 +76,7 @@ def test_repeats_equal_repeated_rows(loss):
     torch.testing.assert_close(torch.autograd.grad(few, logits)[0], torch.autograd.grad(many, logits)[0])
 
 
-def test_cross_entropy_equals_torch_where_that_is_defined():
+def test_cross_entropy_equals_torch_where_torch_defines_it():
     logits, labels = case()
     weights = torch.rand(CLASSES)
     expected = functional.cross_entropy(logits, labels, weights, ignore_index=0)
@@ -85,7 +85,7 @@ def test_cross_entropy_equals_torch_where_that_is_defined():
 
 @pytest.mark.parametrize("points", [0, 1, 7])
 @pytest.mark.parametrize("name", ["ce", "lovasz"])
-def test_zero_with_zero_gradients_where_all_is_ignored(points, name):
+def test_zero_with_zero_gradients_where_all_labels_are_ignored(points, name):
     logits, labels = torch.randn(points, CLASSES, requires_grad=True), torch.zeros(points, dtype=torch.int64)
     if name == "ce":
         loss = cross_entropy(logits, labels, torch.ones(CLASSES))
@@ -97,7 +97,7 @@ def test_zero_with_zero_gradients_where_all_is_ignored(points, name):
     assert (logits.grad == 0).all()
 
 
-def test_cross_entropy_is_zero_where_all_weights_are():
+def test_cross_entropy_is_zero_where_all_weights_are_zero():
     logits, labels = case(5)
     assert cross_entropy(logits, labels, torch.zeros(CLASSES)).item() == 0
 
@@ -113,7 +113,7 @@ def test_distillation_equals_torch_in_both_reductions():
             )
 
 
-def test_distillation_goes_one_way_and_is_zero_for_equals():
+def test_distillation_trains_only_the_student_and_is_zero_for_equal_logits():
     student, teacher = (torch.randn(9, CLASSES, requires_grad=True) for _ in range(2))
     distillation(student, teacher, temperature=2.0, reduction="mean").backward()
     assert teacher.grad is None
@@ -123,7 +123,7 @@ def test_distillation_goes_one_way_and_is_zero_for_equals():
     assert same.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_distillation_of_nothing_is_zero():
+def test_distillation_without_points_is_zero():
     student = torch.zeros(0, CLASSES, requires_grad=True)
     loss = distillation(student, torch.zeros(0, CLASSES), temperature=1.0, reduction="batchmean")
     loss.backward()
@@ -138,7 +138,7 @@ def test_class_weights_of_the_published_recipe():
 
 
 def plain_balanced(student, teacher, temperature, weights):
-    """Point by point: divergences, each times the weight that its classes have on average, over the weights' sum."""
+    """Weighted mean of the divergences, point by point. The weight of a point is the mean weight of its classes."""
     total, weight_of_all = 0.0, 0.0
     for mine, answer in zip(student.tolist(), teacher.tolist(), strict=True):
         soft = [[math.exp(x / t) for x in row] for row, t in ((answer, temperature), (mine, temperature), (answer, 1))]
@@ -164,7 +164,7 @@ def test_balanced_distillation_equals_a_plain_loop(temperature):
 
 
 @pytest.mark.parametrize("points", [0, 3])
-def test_balanced_distillation_is_zero_where_no_class_counts(points):
+def test_balanced_distillation_is_zero_where_all_weights_are_zero(points):
     student = torch.randn(points, CLASSES, requires_grad=True)
     at = {"temperature": 1.0, "reduction": "batchmean", "weights": torch.zeros(CLASSES)}
     loss = distillation(student, torch.randn(points, CLASSES), **at)
@@ -174,7 +174,7 @@ def test_balanced_distillation_is_zero_where_no_class_counts(points):
     assert not student.grad.any()
 
 
-def test_feature_distance_is_the_mean_angle_whatever_the_lengths():
+def test_feature_distance_depends_on_angles_and_not_on_lengths():
     student = torch.tensor([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]], requires_grad=True)
     teacher = torch.tensor([[1.0, 0.0], [0.0, 0.1], [7.0, 0.0]], requires_grad=True)
     loss = feature_distance(student, teacher)
@@ -186,8 +186,8 @@ def test_feature_distance_is_the_mean_angle_whatever_the_lengths():
 
 
 @pytest.mark.parametrize("rows", [0, 2])
-def test_feature_distance_of_nothing_is_finite(rows):
-    """No patches; and patches of which nothing is known, where every direction is as wrong."""
+def test_feature_distance_is_finite_without_patches_and_for_zero_features(rows):
+    """Without patches it is 0. For teacher features of zero it is 1 for every direction of the student's."""
     student = torch.randn(rows, 5, requires_grad=True)
     loss = feature_distance(student, torch.zeros(rows, 5))
     loss.backward()
@@ -217,7 +217,7 @@ def test_info_nce_equals_a_plain_loop(temperature):
     assert keys.grad.any()
 
 
-def test_info_nce_goes_one_way_and_looks_at_angles_alone():
+def test_info_nce_has_a_direction_and_depends_only_on_angles():
     anchors, keys = (side.detach() for side in sides(9))
     loss = info_nce(anchors, keys, 0.1)
     assert loss.item() != pytest.approx(info_nce(keys, anchors, 0.1).item(), rel=0.01)
@@ -226,7 +226,7 @@ def test_info_nce_goes_one_way_and_looks_at_angles_alone():
 
 
 @pytest.mark.parametrize("pairs", [0, 1])
-def test_info_nce_of_less_than_two_pairs_is_zero_with_zero_gradients(pairs):
+def test_info_nce_of_fewer_than_two_pairs_is_zero_with_zero_gradients(pairs):
     anchors, keys = sides(pairs)
     loss = info_nce(anchors, keys, 0.07)
     loss.backward()
@@ -236,7 +236,7 @@ def test_info_nce_of_less_than_two_pairs_is_zero_with_zero_gradients(pairs):
     assert not keys.grad.any()
 
 
-def test_matched_is_the_share_of_right_answers():
+def test_matched_is_the_share_of_correct_matches():
     keys = functional.normalize(sides(4)[1], dim=1)
     anchors = torch.stack([3 * keys[0], keys[1], keys[3], keys[2]])
     assert matched(anchors, 5 * keys) == 0.5

@@ -1,4 +1,4 @@
-"""Mixing two scans: each point's remission is a number of its own, which tells what must have come with it."""
+"""Mixing two scans. The remission of each point is a unique mark that determines its labels and teacher targets."""
 
 import math
 from dataclasses import fields, replace
@@ -26,7 +26,7 @@ THINGS = class_table("semantickitti").things
 NONE = Augmentation(rotate=False, flip=False, scale=0, translate=0, drop=0)
 ALL = NONE.model_copy(update={"laser_mix": 1.0, "polar_mix": 1.0, "instance_cutmix": 1.0})
 SECOND = 10_000
-"""Marks from here on are the second scan's."""
+"""Marks from this number on belong to the second scan."""
 
 
 def seeded(seed=0):
@@ -34,7 +34,7 @@ def seeded(seed=0):
 
 
 def scan(points, start=0, labelled=True, taught=True):
-    """Points marked `start`, `start` + 1, ...; two cameras saw some twice, one in five was in no cached patch."""
+    """Points marked `start`, `start` + 1, ... Two cameras saw some of them twice. One in five has no cached patch."""
     generator = seeded(start + points)
     xyz = torch.randn(points, 3, generator=generator) * torch.tensor([20.0, 20.0, 3.0])
     marks = torch.arange(start, start + points)
@@ -45,7 +45,7 @@ def scan(points, start=0, labelled=True, taught=True):
     names = (marks // 7).unique()
     names = names[torch.randperm(len(names), generator=generator)]
     patch_of = torch.argmax((names == (marks[seen] // 7)[:, None]).int(), dim=1)
-    # Where nothing was cached, the other sizes are not those of a scan where something was.
+    # Without cached targets, the other sizes differ from those of a scan with targets.
     return Example(
         points=torch.cat([xyz, marks[:, None].float()], dim=1),
         labels=labels,
@@ -79,7 +79,7 @@ def assert_equal(one, other):
 
 
 def assert_all_followed(mixed, *sources):
-    """Every point of `mixed` has the labels and all the answers that its mark had in one of `sources`."""
+    """Every point of `mixed` has the labels and teacher targets that its mark had in one of `sources`."""
     mark = marks(mixed)
     origin = torch.cat([marks(source) for source in sources])
     assert torch.isin(mark, origin).all()
@@ -90,7 +90,7 @@ def assert_all_followed(mixed, *sources):
     assert torch.equal(mixed.instances == 0, known == 0)
     assert mixed.labels.dtype == mixed.instances.dtype == mixed.taught.dtype == mixed.patch_of.dtype == torch.int64
     objects = torch.stack([mixed.instances, (mark >= SECOND).long(), known], dim=1)[known != 0].unique(dim=0)
-    assert len(objects) == len(objects[:, 0].unique())  # one id, one object of one scan
+    assert len(objects) == len(objects[:, 0].unique())  # each id belongs to one object of one scan
     answers = torch.cat([torch.bincount(source.taught, minlength=len(source.points)) for source in sources])
     assert torch.equal(torch.bincount(mixed.taught, minlength=len(mark)), answers[rows])
     assert len(mixed.taught) == len(mixed.teacher) == len(mixed.patch_of)
@@ -120,7 +120,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_everything_known_of_a_point_goes_with_it(way, pair):
+def test_labels_and_teacher_targets_follow_their_points(way, pair):
     first, second = PAIRS[pair]
     for seed in range(4):
         mixed = WAYS[way](first, second, seeded(seed))
@@ -157,7 +157,7 @@ def test_stray_points_do_not_stretch_the_bands():
     assert len(set(before) ^ set(after)) < 10
 
 
-def test_three_to_six_bands_are_drawn():
+def test_laser_mix_draws_three_to_six_bands():
     first, second = PAIRS["ragged"]
     bands = {tuple(marks(swap_bands(first, second, n)).tolist()): n for n in range(1, 12)}
     assert {bands[tuple(marks(laser_mix(first, second, seeded(k))).tolist())] for k in range(60)} == {3, 4, 5, 6}
@@ -168,7 +168,7 @@ def test_a_half_turn_is_swapped_exactly(start):
     first, second = PAIRS["ragged"]
     mixed = swap_half_turn(first, second, start)
 
-    def left(example):  # of the line through the sensor towards `start`
+    def left(example):  # left of the line from the sensor towards `start`
         return math.cos(start) * example.points[:, 1] - math.sin(start) * example.points[:, 0] > 0
 
     assert come_from(mixed, 0) == marks(first)[~left(first)].tolist()
@@ -176,8 +176,8 @@ def test_a_half_turn_is_swapped_exactly(start):
     assert 0 < left(second).sum() < len(second.points)
 
 
-def test_polar_mix_swaps_every_other_scan_anywhere():
-    first, second = PAIRS["second unlabelled"]  # in which no object is known
+def test_polar_mix_swaps_half_of_the_scans_at_any_azimuth():
+    first, second = PAIRS["second unlabelled"]  # the second scan has no known objects
     middles = []
     for seed in range(150):
         mixed = polar_mix(first, second, THINGS, seeded(seed))
@@ -191,7 +191,7 @@ def test_polar_mix_swaps_every_other_scan_anywhere():
     assert np.histogram(middles, bins=4, range=(-math.pi, math.pi))[0].min() > 8
 
 
-def test_objects_are_pasted_where_they_are_and_turned_twice():
+def test_objects_are_pasted_in_place_and_at_two_turned_places():
     first, second = PAIRS["ragged"]
     objects = take(second, (second.labels >= 1) & (second.labels <= 8))
     n, first_turns, second_turns = len(objects.points), [], []
@@ -225,13 +225,13 @@ def test_things_are_the_classes_that_move(classes):
     assert [classes.names[k] for k in THINGS] == names.split()
 
 
-def test_turning_goes_from_x_towards_y_and_moves_nothing_else():
+def test_turning_goes_from_x_towards_y_and_changes_nothing_else():
     example = replace(scan(2), points=torch.tensor([[1.0, 0.0, 5.0, 0.0], [0.0, 2.0, -1.0, 1.0]]))
     after = turned(example, math.pi / 2).points
     torch.testing.assert_close(after, torch.tensor([[0.0, 1.0, 5.0, 0.0], [-2.0, 0.0, -1.0, 1.0]]))
 
 
-def test_cutmix_adds_every_point_of_an_instance_as_it_is():
+def test_cutmix_adds_every_point_of_an_instance_unchanged():
     first, second = PAIRS["ragged"]
     mixed = instance_cutmix(first, second)
     added = expected_instances(marks(second)) != 0
@@ -242,7 +242,7 @@ def test_cutmix_adds_every_point_of_an_instance_as_it_is():
     assert_equal(instance_cutmix(*unlabelled), unlabelled[0])
 
 
-def test_taking_leaves_no_patch_that_no_point_hits():
+def test_taking_removes_patches_that_no_point_hits():
     first, _ = PAIRS["ragged"]
     some = take(first, marks(first) < 70)
     assert_all_followed(some, first)
@@ -269,7 +269,7 @@ def test_a_share_of_the_scans_is_mixed(way):
     assert 15 < sum(changed[0.3]) < 47
 
 
-def test_ways_are_drawn_apart_and_applied_in_order():
+def test_ways_of_mixing_are_drawn_independently_and_applied_in_order():
     first, second = PAIRS["ragged"]
 
     def only(**shares):
@@ -285,7 +285,7 @@ def test_ways_are_drawn_apart_and_applied_in_order():
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_follows_from_its_generator_alone(pair):
+def test_depends_only_on_its_generator(pair):
     first, second = PAIRS[pair]
     state = torch.get_rng_state()
     results = []
@@ -311,7 +311,7 @@ def test_shares_no_memory_with_its_sources(pair, settings):
         assert_equal(source, copy)
 
 
-def test_a_scan_that_would_lose_all_its_points_stays_as_it_is():
+def test_a_scan_that_would_lose_all_its_points_stays_unchanged():
     ahead, behind = scan(40), scan(40, SECOND)
     ahead = replace(ahead, points=ahead.points * torch.tensor([1.0, 0.1, 1.0, 1.0]))
     ahead.points[:, 0] = ahead.points[:, 0].abs() + 20

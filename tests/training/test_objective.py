@@ -1,4 +1,4 @@
-"""What is minimised: the formula of `total_loss`, term by term, and nothing where nothing is labelled or taught."""
+"""The objective: the formula of `total_loss`, term by term, and zero without labels and teacher targets."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def examples(taught, open_taught):
 
 
 def varied(example):
-    """`example` with answers and features that differ from point to point, stage to stage and class to class."""
+    """`example` with soft labels and features that differ between points, stages and classes."""
     generator = torch.Generator().manual_seed(len(example.taught))
     object.__setattr__(example, "teacher", 3 * torch.randn(example.teacher.shape, generator=generator))
     object.__setattr__(example, "patches", torch.randn(example.patches.shape, generator=generator))
@@ -46,7 +46,7 @@ def weights(examples):
 
 
 def run(learner, batch, weights, settings):
-    """(output, loss, parts), after checking that every gradient is finite."""
+    """(output, loss, parts). Checks that every gradient is finite."""
     output = learner(batch.points, batch.scan, batch.scans)
     loss, parts = total_loss(output, batch, learner.student, weights, settings)
     learner.zero_grad()
@@ -58,7 +58,7 @@ def run(learner, batch, weights, settings):
 
 
 def plain_divergence(student, teacher, shares, temperature, weights):
-    """Weighted mean over points, one after another, of their share of T^2 KL(teacher || student)."""
+    """Weighted mean of share times T^2 KL(teacher || student), in a loop over points."""
     total, weight_of_all = 0.0, 0.0
     for mine, answer, share in zip(student.detach().double(), teacher.double(), shares, strict=True):
         p, q = (answer / temperature).softmax(0), (mine / temperature).softmax(0)
@@ -69,7 +69,7 @@ def plain_divergence(student, teacher, shares, temperature, weights):
 
 
 def plain_features(features, batch, of_point):
-    """Mean over the patches that visible points hit of 1 - cosine to the mean of the student's features in them."""
+    """(number of patches that points hit, for each of them 1 - cosine to the mean of the student's features in it)."""
     inside = {}
     for m, patch in enumerate(batch.patch_of.tolist()):
         if patch >= 0:
@@ -143,7 +143,7 @@ def test_total_loss_is_its_formula(examples, learner, weights, student_settings,
     assert ("output" in parts, "features" in parts) == (s.output > 0, s.features > 0)
 
 
-def test_a_single_stage_teaches_its_own_head_alone(examples, learner, weights, student_settings):
+def test_a_single_stage_trains_only_its_own_head(examples, learner, weights, student_settings):
     batch = collate([varied(examples[0])])
     alone = {"lovasz": 0.0, "auxiliary": 0.0, "stages": [2]}
     _, loss, parts = run(learner, batch, weights._replace(labels=torch.zeros(20)), losses_of(student_settings, **alone))
@@ -163,7 +163,7 @@ ALL_TERMS = {"output": 0.5, "features": 1.0, "balanced": True}
 
 
 def cropped(example, points):
-    """`example` of which only its first `points` are left."""
+    """The first `points` points of `example`."""
     seen = example.taught < points
     kept = {"points": example.points[:points], "labels": example.labels[:points]}
     kept |= {"instances": example.instances[:points], "taught": example.taught[seen]}
@@ -177,10 +177,10 @@ def unlabelled(example):
 
 @pytest.mark.parametrize("reduction", ["mean", "batchmean"])
 @pytest.mark.parametrize("balanced", [True, False])
-def test_nothing_labelled_and_nothing_taught_is_no_loss(
+def test_without_labels_and_teacher_targets_the_loss_is_zero(
     examples, learner, weights, student_settings, balanced, reduction
 ):
-    """Whole scans, and crops of one point and of none beside another."""
+    """For whole scans, for a crop of one point, and for an empty crop in a batch with a whole scan."""
     s = losses_of(student_settings, **ALL_TERMS, reduction=reduction)
     weights = weights if balanced else weights._replace(answers=None)
     nothing = unlabelled(examples[1])
@@ -193,7 +193,7 @@ def test_nothing_labelled_and_nothing_taught_is_no_loss(
         assert all(p.grad is None or not p.grad.any() for p in learner.parameters())
 
 
-def test_labels_alone_and_answers_alone_make_their_own_terms(examples, learner, weights, student_settings):
+def test_labels_alone_and_teacher_targets_alone_give_only_their_own_terms(examples, learner, weights, student_settings):
     s = losses_of(student_settings, **ALL_TERMS)
     _, _, labels = run(learner, collate([examples[1]]), weights, s)
     assert {name for name, value in labels.items() if value} == {"cross_entropy", "lovasz", "auxiliary"}
@@ -201,8 +201,8 @@ def test_labels_alone_and_answers_alone_make_their_own_terms(examples, learner, 
     assert {name for name, value in answers.items() if value} == {"distillation", "output", "features"}
 
 
-def test_unseen_points_and_silent_scans_change_no_term_of_the_teacher(examples, student_settings, learner, weights):
-    """In evaluation mode, where scans do not meet in a normalisation."""
+def test_scans_without_teacher_targets_change_no_teacher_term(examples, student_settings, learner, weights):
+    """In evaluation mode, where batch normalisation does not mix scans."""
     s, learner = losses_of(student_settings, **ALL_TERMS), learner.eval()
     seen = varied(examples[2])
     _, _, alone = run(learner, collate([seen]), weights, s)
@@ -212,7 +212,7 @@ def test_unseen_points_and_silent_scans_change_no_term_of_the_teacher(examples, 
 
 
 @pytest.mark.parametrize("balanced", [True, False])
-def test_a_student_without_a_teacher_has_the_labels_losses(taught, open_taught, weights, student_settings, balanced):
+def test_a_student_without_a_teacher_has_only_label_losses(taught, open_taught, weights, student_settings, balanced):
     alone = Examples(open_taught(taught, "frames"), features=True)
     torch.manual_seed(0)
     learner = SegmentationLearner(build(student_settings.network, 20), 20)
@@ -223,8 +223,8 @@ def test_a_student_without_a_teacher_has_the_labels_losses(taught, open_taught, 
 
 
 @pytest.mark.parametrize("size", [-6e4, 6e4])
-def test_certain_answers_stay_finite(examples, learner, weights, student_settings, size):
-    """The largest logits that a store holds, at odds with each other from stage to stage."""
+def test_extreme_logits_give_finite_losses(examples, learner, weights, student_settings, size):
+    """The largest logits that a store holds. They contradict each other between stages."""
     example = examples[0]
     teacher = torch.zeros_like(example.teacher)
     for s, m in itertools.product(range(4), range(len(teacher))):

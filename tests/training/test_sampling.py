@@ -1,4 +1,4 @@
-"""Which scans a step sees: a function of seed and step, fair, and the same for one process and for two."""
+"""The scans of a step: they depend only on seed and step, and are the same for one process and for two."""
 
 from collections import Counter
 
@@ -10,11 +10,11 @@ from elite_pipeline.training.examples import Example
 from elite_pipeline.training.sampling import draw, scans_seen
 
 LABELLED = [1, 4, 5, 9, 10]
-"""Of 13 scans."""
+"""The labelled ones of 13 scans."""
 
 
 class Numbered:
-    """Scans that tell which they are: every remission is the item's number; all but the first have three points."""
+    """Scans that can be identified: every remission is the number of the scan. All but the first have three points."""
 
     def __init__(self, labelled):
         self.labelled, self.classes = labelled, class_table("semantickitti")
@@ -37,7 +37,7 @@ def settings_of(student_settings, **options):
 
 
 def mixing(settings):
-    """All three ways of mixing, often."""
+    """`settings` with a large share for all three ways of mixing."""
     shares = {"laser_mix": 0.7, "polar_mix": 0.7, "instance_cutmix": 0.7}
     return settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update=shares)})
 
@@ -47,18 +47,18 @@ def draw_of(examples, settings, position):
 
 
 def scans(batch):
-    """The items of a batch, in order."""
+    """The numbers of the scans in a batch, in order."""
     return [int(batch.points[batch.scan == k][0, 3]) for k in range(batch.scans)]
 
 
 def contents(*batches):
-    """The scans of some batches, in no order: item, then every coordinate as it was augmented."""
+    """The scans of some batches, sorted: the number of each scan, then all its augmented coordinates."""
     found = [batch.points[batch.scan == k] for batch in batches for k in range(batch.scans)]
     return sorted((int(points[0, 3]), points[:, :3].flatten().tolist()) for points in found)
 
 
 @pytest.mark.parametrize(("share", "batch"), [(0.5, 4), (0.25, 4), (0.75, 4), (0.5, 2), (0.34, 3), (1.0, 2)])
-def test_each_batch_has_its_share_and_every_scan_its_turn(student_settings, share, batch):
+def test_each_batch_has_its_labelled_share_and_every_scan_is_used(student_settings, share, batch):
     settings = settings_of(student_settings, labelled_share=share, batch=batch)
     examples, labelled = Numbered(LABELLED), round(share * batch)
     assert scans_seen(examples, settings.train_student) == (labelled, batch - labelled)  # pyright: ignore[reportArgumentType]
@@ -73,8 +73,8 @@ def test_each_batch_has_its_share_and_every_scan_its_turn(student_settings, shar
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_every_scan_is_seen_equally_often_where_all_come_alike(student_settings, share):
-    """Without a share; and with one where every scan is labelled, or none is."""
+def test_every_scan_of_a_single_stream_is_seen_equally_often(student_settings, share):
+    """There is one stream without a labelled share, and with one if all scans are labelled or none is."""
     settings = settings_of(student_settings, labelled_share=share, batch=3)
     for labelled in (list(range(13)), [], LABELLED)[: 3 if share is None else 2]:
         examples = Numbered(labelled)
@@ -86,8 +86,8 @@ def test_every_scan_is_seen_equally_often_where_all_come_alike(student_settings,
 
 @pytest.mark.parametrize("share", [None, 0.5])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings, share, mixed):
-    """Item by item and point by point: the changes of a scan are the same, and what it is mixed with."""
+def test_two_processes_see_the_same_scans_as_one_with_a_doubled_batch(student_settings, share, mixed):
+    """Scans and points are the same: each scan has the same changes and is mixed with the same other scan."""
     student_settings = mixing(student_settings) if mixed else student_settings
     whole = settings_of(student_settings, labelled_share=share, batch=4)
     half = settings_of(student_settings, labelled_share=share, batch=2)
@@ -99,7 +99,7 @@ def test_two_processes_see_what_one_with_the_doubled_batch_sees(student_settings
 
 @pytest.mark.parametrize("share", [None, 0.5])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_function_of_seed_and_position_alone(student_settings, share, mixed):
+def test_batches_depend_only_on_seed_and_position(student_settings, share, mixed):
     student_settings = mixing(student_settings) if mixed else student_settings
     settings = settings_of(student_settings, labelled_share=share, batch=4)
     examples = Numbered(LABELLED)
@@ -116,7 +116,7 @@ def test_a_function_of_seed_and_position_alone(student_settings, share, mixed):
 
 @pytest.mark.parametrize("way", ["laser_mix", "polar_mix", "instance_cutmix"])
 def test_a_share_of_the_scans_is_mixed_with_any_other(student_settings, way):
-    """Which scans a mixture is of shows in the remissions: two numbers, its own and any of the others'."""
+    """The remissions show the sources of a mixture: the number of its own scan and that of any other scan."""
     examples, batch = Numbered(list(range(13))), 13
 
     def partners(share):
@@ -137,7 +137,7 @@ def test_a_share_of_the_scans_is_mixed_with_any_other(student_settings, way):
     assert 0.25 < sum(len(items) == 2 for items in halves) / len(several) < 0.75
 
 
-def test_one_scan_is_changed_anew_each_time(student_settings):
+def test_a_repeated_scan_is_changed_differently_each_time(student_settings):
     settings = settings_of(student_settings, labelled_share=0.5, batch=2)
     examples = Numbered([3])
     times = [draw_of(examples, settings, 2 * k).points[:1, :3] for k in range(5)]  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The schedule rises linearly, peaks once and ends at nothing."""
+"""The schedule rises linearly, reaches its maximum and falls to nearly zero."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from elite_pipeline.training.schedule import warm_up_cosine
 
 
-def test_warms_up_and_falls_to_nothing():
+def test_warms_up_and_falls_to_nearly_zero():
     rates = [warm_up_cosine(step, 100, 10) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert max(rates) == rates[9] == rates[10] == 1

@@ -1,4 +1,4 @@
-"""What `Segmentation` begins with, what of it is learnt, and from what: pre-trained backbones, FSKD, their faults."""
+"""`Segmentation`: its initial weights, its trainable parts and its losses, with pre-trained backbones and with FSKD."""
 
 import json
 
@@ -33,7 +33,7 @@ def examples(taught, examples_of):
 
 @pytest.fixture
 def pretrained(pretraining_settings, tmp_path):
-    """The folder of a backbone, and its weights."""
+    """(folder of a backbone, its weights)."""
     torch.manual_seed(5)
     learner, network = (
         ContrastLearner(pretraining_settings, 10, 20),
@@ -54,18 +54,18 @@ def differ(first, second):
     return {name for name in first if not torch.equal(first[name], second[name])}
 
 
-def test_begins_with_the_pretrained_backbone(examples, minkunet_settings, pretrained, tmp_path):
+def test_starts_from_the_pretrained_backbone(examples, minkunet_settings, pretrained, tmp_path):
     folder, backbone = pretrained
     task, other = Segmentation(examples, minkunet_settings, folder), Segmentation(examples, minkunet_settings)
     assert not differ(task.student.backbone.state_dict(), backbone)
     assert differ(other.student.backbone.state_dict(), backbone)
-    # All else is as without it, but for the folder of checkpoints, which is its own.
+    # Everything else is the same as without it, except the folder of checkpoints.
     assert not differ(task.student.classifier.state_dict(), other.student.classifier.state_dict())
     assert train(task, tmp_path / "run").log.parent != train(other, tmp_path / "run").log.parent
     assert differ(task.student.backbone.state_dict(), backbone)
 
 
-def test_linear_probing_leaves_the_backbone_and_its_statistics(examples, minkunet_settings, pretrained, tmp_path):
+def test_linear_probing_keeps_the_backbone_and_its_statistics(examples, minkunet_settings, pretrained, tmp_path):
     folder, backbone = pretrained
     task = Segmentation(examples, changed(minkunet_settings, "train_student", backbone_learning_rate=0.0), folder)
     before = snapshot(task.student)
@@ -75,7 +75,7 @@ def test_linear_probing_leaves_the_backbone_and_its_statistics(examples, minkune
     assert differ(before, task.student.state_dict()) == {"classifier.weight", "classifier.bias"}
 
 
-def test_the_backbone_has_a_learning_rate_of_its_own(examples, minkunet_settings, tmp_path):
+def test_the_backbone_can_have_its_own_learning_rate(examples, minkunet_settings, tmp_path):
     options = {"optimiser": "sgd", "learning_rate": 0.1, "epochs": None, "steps": 1, "weight_decay": 0.0, "warmup": 0}
     moved = {}
     for share in (None, 0.1):
@@ -92,7 +92,7 @@ def test_the_backbone_has_a_learning_rate_of_its_own(examples, minkunet_settings
     assert all(moved[None][name].any() for name in ("classifier.weight", "backbone.stem.convolution.weight"))
 
 
-def test_a_spvcnn_has_no_backbone_to_begin_with(examples, student_settings, pretrained):
+def test_a_spvcnn_has_no_separate_backbone(examples, student_settings, pretrained):
     with pytest.raises(InputError, match="leave out --pretrained"):
         Segmentation(examples, student_settings, pretrained[0])
     with pytest.raises(InputError, match=r"train_student\.backbone_learning_rate"):
@@ -116,7 +116,7 @@ def test_fskd_learns_without_any_label(unlabelled, image_taught, examples_of, fs
     for name in ("output", "features"):
         values = [line[name] for line in log if line[name]]
         assert sum(values[-5:]) < 0.8 * sum(values[:5])
-    # The shared classifier is in the student's weights, as it was.
+    # The weights of the student contain the shared classifier, unchanged.
     assert torch.equal(task.student.state_dict()["classifier.weight"], weight)
     assert torch.equal(task.student.state_dict()["classifier.bias"], bias)
 
@@ -131,7 +131,7 @@ def test_fskd_is_its_formula(image_taught, examples_of, fskd_settings, adaptatio
     output = student(student.voxelise(batch.points, batch.scan, batch.scans))
     _, parts = task.loss(task.learner, batch, 0)
     of_point = student.voxelise(batch.points, batch.scan, batch.scans)[1].of_point
-    features = output.features[of_point[batch.taught]]  # those behind the module
+    features = output.features[of_point[batch.taught]]  # after the adaptation module
     assert (output.embedding is not None and torch.equal(output.features, output.embedding)) is False
 
     distances = []
@@ -141,20 +141,20 @@ def test_fskd_is_its_formula(image_taught, examples_of, fskd_settings, adaptatio
     torch.testing.assert_close(parts["features"], torch.stack(distances).mean(), rtol=1e-4, atol=1e-6)
 
     weight, bias = examples.classifier()
-    p = (batch.teacher[:, 0, KNOWN] / 2).softmax(1)  # with temperature 2, over what is not silent
+    p = (batch.teacher[:, 0, KNOWN] / 2).softmax(1)  # with temperature 2, over the classes that the teacher knows
     q = ((features @ weight.T + bias)[:, KNOWN] / 2).softmax(1)
     expected = 4 * (p * (p / q).log()).sum(1).mean()
     torch.testing.assert_close(parts["output"], expected, rtol=2e-3, atol=2e-3)
 
 
-def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(
+def test_labels_of_classes_that_a_shared_classifier_never_predicts_do_not_count(
     image_taught, examples_of, fskd_settings
 ):
     examples = examples_of(image_taught)
     task, batch = Segmentation(examples, fskd_settings), collate([examples[0]])
     assert task.known_classes == ["car", "road", "building"]
     _, parts = task.loss(task.learner.eval(), batch, 0)
-    assert 0 < parts["cross_entropy"] < 100  # and not the 10,000 of a logit that is never answered
+    assert 0 < parts["cross_entropy"] < 100  # not 10,000, which the logit of a class that is never predicted would give
     known = torch.isin(batch.labels, torch.tensor(KNOWN))
     pyramid = task.student.voxelise(batch.points)
     logits = task.student(pyramid).logits[pyramid[1].of_point]
@@ -165,24 +165,24 @@ def test_labels_of_classes_that_a_shared_classifier_never_answers_do_not_count(
     assert own.student.classifier.weight.requires_grad
 
 
-def test_faults_of_a_teacher_are_told(
+def test_teachers_that_do_not_fit_raise_clear_errors(
     image_taught, taught, examples_of, fskd_settings, minkunet_settings, rewrite_targets
 ):
     examples = examples_of(image_taught)
-    with pytest.raises(InputError, match=r"8 channels and the student's 16: write network\.embedding=8"):
+    with pytest.raises(InputError, match=r"8 channels and the student's 16: set network\.embedding=8"):
         Segmentation(examples, changed(fskd_settings, "network", embedding=16))
     soft = changed(fskd_settings, "losses", features=0.0)
-    with pytest.raises(InputError, match=r"network\.embedding must be .* 8"):
+    with pytest.raises(InputError, match=r"set network\.embedding=8, which is the teacher's upscaler"):
         Segmentation(examples, changed(soft, "network", embedding=16))
     rewrite_targets(taught["targets"], classifier_weight=None, classifier_bias=None)
     with pytest.raises(InputError, match="no classifier to share"):
         Segmentation(examples_of(taught), fskd_settings)
     rewrite_targets(taught["targets"], logits=None, mass=None)
-    with pytest.raises(InputError, match=r"names no classes.*add logits"):
+    with pytest.raises(InputError, match=r"has no cached logits.*add logits"):
         Segmentation(examples_of(taught), changed(minkunet_settings, "losses", output=1.0))
 
 
-def test_features_of_several_stages_meet_the_one_kind_that_a_unet_has(taught, examples_of, minkunet_settings):
+def test_the_one_set_of_features_of_a_unet_learns_from_several_stages(taught, examples_of, minkunet_settings):
     settings = changed(changed(minkunet_settings, "network", embedding=8), "losses", features=1.0, stages=[0, 2])
     with pytest.raises(InputError, match=r"network\.embedding=5"):
         Segmentation(examples_of(taught), settings)
