@@ -1,5 +1,6 @@
 """Make targets with Snakemake behind one line of progress. All that it and the stages print goes to a file."""
 
+import contextlib
 import json
 import os
 import queue
@@ -64,7 +65,7 @@ class _Run:
     """A Snakemake that runs."""
 
     def __init__(self, line: ProgressLine, arguments: list[str], log: Path) -> None:
-        self._line, self._log = line, log
+        self._line, self._log, self._interrupted = line, log, False
         reader, writer = os.pipe()
         words = [sys.executable, "-m", "elite_pipeline.commands.events", str(writer), *arguments]
         # A process group of its own, so that an interrupt reaches Snakemake and its jobs once, and by way of us.
@@ -78,22 +79,26 @@ class _Run:
 
     def wait(self) -> int:
         """Follow the run to its end. Returns its exit status, `INTERRUPTED` after Ctrl-C or SIGTERM."""
-        interrupted = False
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while True:
                 try:
                     if not self._follow():
                         status = self._process.wait()
-                        return INTERRUPTED if interrupted else status
+                        return INTERRUPTED if self._interrupted else status
                 except KeyboardInterrupt:
-                    os.killpg(self._process.pid, signal.SIGTERM if interrupted else signal.SIGINT)
-                    if not interrupted:
-                        self._line.say("Stopping: the running steps are being ended.")
-                    interrupted = True
+                    self._interrupt()
         finally:
             signal.signal(signal.SIGTERM, before)
             self._end()
+
+    def _interrupt(self) -> None:
+        """End Snakemake and its jobs; at once where that was asked for before."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL if self._interrupted else signal.SIGINT)
+        if not self._interrupted:
+            self._line.say("Stopping: the running steps are being ended. Again: without waiting for them.")
+        self._interrupted = True
 
     def _end(self) -> None:
         """End a run that nobody follows any more, for instance because stdout was closed."""
@@ -114,7 +119,7 @@ class _Run:
         if event is None:
             return False
         self._line.event(event)
-        if event["event"] == "job_error":
+        if event["event"] == "job_error" and not self._interrupted:
             self._line.say(_failure(event, self._log))
         return True
 
