@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     if words[:1] == ["predict"]:
         from elite_pipeline.stages.predict_scans import main as predict
 
+        sys.argv[0] = "elite-pipeline predict"  # the name in its usage line
         predict(words[1:])
         return 0
     args = parser().parse_args(words)

@@ -3,6 +3,7 @@
 On a terminal the line is redrawn. In a log, a plain line says when a step starts, and one a minute that it goes on.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ class ProgressLine:
         self._left = {plan.dag.jobs[k].key: k for k in plan.to_do}
         self._expected = self._took = 0.0
         self._bar = (
-            tqdm(total=1, file=self.out, bar_format="{desc}", leave=False, dynamic_ncols=True)
+            tqdm(total=1, file=self.out, bar_format="{desc}", leave=False, ncols=_width())
             if self.out.isatty()
             else None
         )
@@ -74,7 +75,8 @@ class ProgressLine:
     def refresh(self) -> None:
         """Draw the line again; in a log, say something after a long silence."""
         if self._bar is not None:
-            self._bar.set_description_str(self._line()[: self._bar.ncols - 1 if self._bar.ncols else None])
+            self._bar.ncols = _width()
+            self._bar.set_description_str(self._line()[: self._bar.ncols])
         elif self._running and self.now() - self._spoken >= SILENCE:
             self.say(self._line())
 
@@ -150,3 +152,8 @@ class ProgressLine:
             if k is not None:
                 seconds[k] = max(1.0, seconds[k] - (self.now() - step.since))
         return self.plan.makespan(seconds)
+
+
+def _width() -> int:
+    """Columns of a line that does not wrap."""
+    return shutil.get_terminal_size().columns - 1
