@@ -46,7 +46,7 @@ class ProgressLine:
         self.failed: list[dict[str, Any]] = []
         self.faults: list[str] = []
         """What Snakemake said of errors outside of any job."""
-        self._begun = self._spoken = now()
+        self._spoken = now()
         self._running: dict[int, Step] = {}
         self._left = {plan.dag.jobs[k].key: k for k in plan.to_do}
         self._expected = self._took = 0.0

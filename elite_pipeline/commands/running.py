@@ -78,8 +78,9 @@ class _Run:
         threading.Thread(target=self._read, args=[reader], daemon=True).start()
 
     def wait(self) -> int:
-        """Follow the run to its end. Returns its exit status, `INTERRUPTED` after Ctrl-C or SIGTERM."""
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        """Follow the run to its end. Returns its exit status, `INTERRUPTED` after Ctrl-C or a kill."""
+        handled = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) != signal.SIG_IGN]
+        before = {name: signal.signal(name, signal.default_int_handler) for name in handled}
         try:
             while True:
                 try:
@@ -89,7 +90,8 @@ class _Run:
                 except KeyboardInterrupt:
                     self._interrupt()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for name, handler in before.items():
+                signal.signal(name, handler)
             self._end()
 
     def _interrupt(self) -> None:

@@ -23,8 +23,11 @@ def stage_usage(folder: str | Path, names: Container[str]) -> dict[str, tuple[in
 
 def table(experiment: str) -> str:
     """The stages of an experiment, longest first. Raises `InputError` where `config.yaml` is not valid."""
-    names = {experiment, config.read(Path("config.yaml"), COMPARISONS).experiments[experiment].dataset}
-    found = stage_usage("logs/jobs", names)
+    experiments = config.read(Path("config.yaml"), COMPARISONS).experiments
+    names = {experiment, experiments[experiment.partition("-seed")[0]].dataset}
+    found = stage_usage("logs/jobs", names) if Path("logs/jobs").is_dir() else {}
+    if not found:
+        return "logs/jobs holds no times of these stages."
     total = sum(seconds for _, seconds, _ in found.values())
     lines = [f"{'stage':<22}{'jobs':>5}{'seconds':>9}{'share':>8}{'peak MB':>9}"]
     for stage, (jobs, seconds, peak) in sorted(found.items(), key=lambda item: -item[1][1]):
