@@ -1,6 +1,7 @@
 """The command of the package: `elite-pipeline`, or `python -m elite_pipeline`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def command() -> None:
         run(run_main)
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:  # as in `elite-pipeline run ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
     sys.exit(status)
 
 

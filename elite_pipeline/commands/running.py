@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from elite_pipeline.commands.plan import duration, make_plan
 from elite_pipeline.commands.progress_line import ProgressLine
 
@@ -52,6 +54,8 @@ def make(targets: Sequence[str], cores: int | None = None) -> int:
     return status
 
 
+PATIENCE = 15
+"""How often, every two seconds, a run is waited for that is to end."""
 INTERRUPTED = 128 + signal.SIGINT
 RESUME = "What is done stays done: the same command goes on from here."
 
@@ -95,21 +99,33 @@ class _Run:
             self._end()
 
     def _interrupt(self) -> None:
-        """End Snakemake and its jobs; at once where that was asked for before."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL if self._interrupted else signal.SIGINT)
-        if not self._interrupted:
-            self._line.say("Stopping: the running steps are being ended. Again: without waiting for them.")
+        """Ask Snakemake and its jobs to end. Again: kill the jobs, so that Snakemake can end and leave no lock."""
+        if self._interrupted:
+            self._kill_jobs()
+            return
         self._interrupted = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGINT)
+        self._line.say("Stopping: the running steps are being ended. Ctrl-C again kills them.")
+
+    def _kill_jobs(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def _end(self) -> None:
         """End a run that nobody follows any more, for instance because stdout was closed."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGINT)
+        if self._process.poll() is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGINT)
+        for _ in range(PATIENCE):
             try:
-                self._process.wait(timeout=20)
+                self._process.wait(timeout=2)
+                return
             except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
+                self._kill_jobs()  # also those that had not begun when they were asked to end
+        os.killpg(self._process.pid, signal.SIGKILL)
 
     def _follow(self) -> bool:
         """Wait for an event, or a second, and show it. False: there will be none any more."""

@@ -80,10 +80,12 @@ def test_interrupt_ends_all_that_runs(small, name):
 
 def test_closed_output_ends_the_run(small):
     """As in `elite-pipeline run slow.txt | head -1`."""
-    run = subprocess.Popen([sys.executable, "-m", "elite_pipeline", "run", "slow.txt"], stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "elite_pipeline", "run", "slow.txt"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     run.stdout.readline()
     run.stdout.close()
-    assert run.wait(timeout=60) != 0
+    assert run.wait(timeout=100) == 141
+    assert run.stderr.read() == ""
     assert not list(small.glob(".snakemake/locks/*"))
 
 

@@ -15,11 +15,15 @@ def test_shares_count_only_the_jobs_of_the_experiment(tmp_path):
 
 
 def test_table_of_a_seed_has_the_stages_of_its_data_set(whole):
-    for path in ("train_student/demo-seed3.tsv", "train_student/demo.tsv", "index_frames/demo/00.tsv"):
+    for path in (
+        "train_student/semkitti_udakd-seed3.tsv",
+        "train_student/semkitti.tsv",
+        "index_frames/semkitti_1/00.tsv",
+    ):
         file = Path("logs/jobs", path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("s\tmax_rss\n3\t300\n")
-    lines = table("demo-seed3").splitlines()
+    lines = table("semkitti_udakd-seed3").splitlines()
     assert [line.split()[:3] for line in lines[1:3]] == [["index_frames", "1", "3.0"], ["train_student", "1", "3.0"]]
     assert lines[3].startswith("all stages")
 
