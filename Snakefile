@@ -1,6 +1,6 @@
 """Recorded drives -> SAM teacher -> cached targets -> sparse LiDAR student -> mIoU and latency.
 
-Every rule NAME runs `python -m elite_pipeline.stages.NAME` and nothing else. `snakemake --list` prints what each does.
+Every rule NAME runs only `python -m elite_pipeline.stages.NAME`. `snakemake --list` prints one line about each rule.
 """
 
 from snakemake.utils import min_version
@@ -28,7 +28,7 @@ include: "workflow/rules/compare.smk"
 
 
 rule all:
-    """The embedded demo: both headline numbers and every figure."""
+    """Run the demo (default target): mIoU, latency and every figure."""
     default_target: True
     input:
         "results/demo_summary.md",

@@ -1,4 +1,4 @@
-"""Official checkpoint files: where they are and how to know them. Imported by the Snakefile, so without torch."""
+"""Checkpoint files: how to get them, and their check by sha256. The Snakefile imports this module, so not torch."""
 
 import hashlib
 from pathlib import Path
@@ -11,18 +11,18 @@ PACKAGED = Path(__file__).parent / "sam/weights/sam_tiny.safetensors"
 
 
 def where_from(encoder: str, path: Path | str | None) -> str:
-    """The command that brings the missing checkpoint `path` of `encoder`."""
+    """Returns the command that gets the missing checkpoint `path` of `encoder`."""
     chosen = ENCODERS[encoder]
     if chosen.url is None:
-        return "Remake it with: snakemake --cores 2 pretrain_sam"
-    other = f". Learnt without labels: {chosen.without_labels}" if chosen.without_labels else ""
+        return "Make it again with: snakemake --cores 2 pretrain_sam"
+    other = f". Weights trained without labels: {chosen.without_labels}" if chosen.without_labels else ""
     return f"Get it with: curl -L --create-dirs -o {path} {chosen.url} (sha256 {chosen.sha256}){other}"
 
 
 def verified(encoder: str, path: Path | str | None, sha256: str | None) -> Path:
-    """`path` as a `Path`.
+    """Returns `path` as a `Path` after checking the file.
 
-    Raises `InputError` where no file is there, or one whose sha256 differs from `sha256`, unless that is None.
+    Raises `InputError` where the file is missing, or where its sha256 differs from `sha256` (None: no check).
     """
     if path is None or not Path(path).is_file():
         raise InputError(f"{path}: the checkpoint of {encoder} is missing. {where_from(encoder, path)}")
@@ -30,7 +30,7 @@ def verified(encoder: str, path: Path | str | None, sha256: str | None) -> Path:
     if sha256 is not None and (found := _sha256(path)) != sha256:
         raise InputError(
             f"{path}: sha256 is {found}, but the configuration expects {sha256}."
-            f" The file is damaged or another one. {where_from(encoder, path)}"
+            f" The file is damaged or is a different file. {where_from(encoder, path)}"
         )
     return path
 

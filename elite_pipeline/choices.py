@@ -1,6 +1,6 @@
-"""What the configuration can name, and the code that each name stands for. A new choice is a new line in one table.
+"""Tables of the formats, students and encoders that the configuration can name. A new choice is a new line in a table.
 
-Imported by the configuration and by the Snakefile, so nothing else is imported here.
+The configuration and the Snakefile import this module, so it imports no other part of the package.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from typing import Any
 FORMATS = {
     "semantickitti": "elite_pipeline.datasets.semantickitti:SemanticKitti",
 }
-"""`datasets.<name>.format` -> a `datasets.Recording`."""
+"""`datasets.<name>.format` -> the class that implements `datasets.Recording`."""
 
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
     "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
 }
-"""`students.<name>.network.kind` -> a `student.network.StudentNetwork`."""
+"""`students.<name>.network.kind` -> the class that implements `student.network.StudentNetwork`."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Encoder:
     promptable: bool = False
     """Whether it is a SAM, which labellers can prompt."""
     adaptable: bool = True
-    """Whether adapters go onto it (`peft.method`)."""
+    """Whether it takes adapters (`peft.method`)."""
     longest_side: int | None = None
-    """Pixels: the largest image that it takes; None for any."""
+    """The largest image side that it takes, in pixels; None: any."""
     url: str | None = None
-    """Where its published weights are; None: they ship with the package."""
+    """Address of its published weights; None: the weights ship with the package."""
     sha256: str | None = None
-    """Of the published weights."""
+    """The sha256 of the published weights."""
     without_labels: str | None = None
-    """Where weights are that were learnt without labels."""
+    """Address of weights that were trained without labels."""
 
 
 _SAM = "elite_pipeline.sam.build:build_image_encoder"
@@ -73,10 +73,10 @@ ENCODERS = {
         without_labels=f"{_META}moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
     ),
 }
-"""`teachers.<name>.encoder`, and `encoder` of a labeller's SAM, -> an `Encoder`."""
+"""`teachers.<name>.encoder`, or `encoder` of a labeller's SAM -> its `Encoder`."""
 
 STAGES = 4
-"""Stages of every encoder that are distilled, one for each scale of ELiTe's student."""
+"""The number of stages of every encoder that are distilled: one for each scale of ELiTe's student."""
 
 TABLES = {
     "FORMATS": FORMATS,
@@ -87,6 +87,6 @@ TABLES = {
 
 
 def load(place: str) -> Any:
-    """The attribute that `module:attribute` names."""
+    """Returns the object that `module:attribute` names."""
     module, attribute = place.split(":")
     return getattr(import_module(module), attribute)

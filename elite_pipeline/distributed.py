@@ -1,9 +1,10 @@
-"""Several processes that train one student, each on scans of its own, as if they were one with all the scans.
+"""Training of one student by several processes, each with its own scans, equal to one process with all scans.
 
-Why the gradient is that of one process. Every process computes the same loss L from the rows of all (`gathered`), and
-differentiates as if the W losses of the W processes were summed: what reaches its own rows x_r is W dL/dx_r, and what
-reaches the weights is W dL/dx_r dx_r/dweights. Fabric's DDP strategy averages that over the processes, which leaves
-sum_r dL/dx_r dx_r/dweights = dL/dweights. Sums inside the network (`summed`) are differentiated by the same rule.
+Why the gradient equals that of one process: every process computes the same loss L from the rows of all processes
+(`gathered`), and differentiates as if the W losses of the W processes were summed. Its own rows x_r then get the
+gradient W dL/dx_r, and its weights get W dL/dx_r dx_r/dweights. Fabric's DDP strategy averages the weight gradients
+over the processes, which gives sum_r dL/dx_r dx_r/dweights = dL/dweights. Sums inside the network (`summed`) are
+differentiated by the same rule.
 """
 
 import os
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def start(processes: int, precision: Literal["32-true", "16-mixed"], section: str = "train_student") -> "Fabric":
-    """Fabric with its processes running: torchrun's where that started this one, else `processes` on this machine.
+    """Returns a launched Fabric: with torchrun's processes if torchrun started this one, else with `processes` here.
 
-    The others are started as this one was, with the same command line; so only a command may ask for several. Raises
-    `InputError`, which names the `section` of the configuration, where there are too few GPUs, or where `precision`
-    needs one and there is none.
+    The other processes are started with the command line of this one, so only a command may ask for several. Raises
+    `InputError` where there are too few GPUs, or where `precision` needs a GPU and the machine has none. The error
+    names the `section` of the configuration.
     """
-    # Here, since whoever predicts imports this module too.
+    # Imported here because prediction imports this module too, and does not need Fabric.
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -37,22 +38,22 @@ def start(processes: int, precision: Literal["32-true", "16-mixed"], section: st
 
     cuda = torch.cuda.is_available()
     if precision == "16-mixed" and not cuda:
-        raise InputError(f"{section}.precision 16-mixed needs a GPU, and there is none: write 32-true")
+        raise InputError(f"{section}.precision 16-mixed needs a GPU, but this machine has none. Write 32-true")
     if TorchElasticEnvironment.detect():
         environment, here = TorchElasticEnvironment(), int(os.environ["LOCAL_WORLD_SIZE"])
         machines, setting = environment.world_size() // here, "torchrun --nproc-per-node"
     else:
-        # Processes are ours to start, also inside a SLURM job, where Fabric would otherwise look for srun's.
+        # We start the processes ourselves, also inside a SLURM job, where Fabric would otherwise look for srun's.
         environment, here, machines, setting = LightningEnvironment(), processes, 1, f"{section}.processes"
     if cuda and here > torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise InputError(f"{setting} is {here}, and this machine has {found} GPUs, one per process: write {found}")
+        raise InputError(f"{setting} is {here}, but this machine has {found} GPUs. Write {found}: one process per GPU")
     several = here * machines > 1
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=here,
         num_nodes=machines,
-        # The buffers are running statistics, which `summed` makes alike in all processes.
+        # No broadcast: the buffers are running statistics, and `summed` makes them equal in all processes.
         strategy=DDPStrategy(forward_sync_buffers=False) if several else "auto",
         precision=precision,
         plugins=environment,
@@ -64,15 +65,15 @@ def start(processes: int, precision: Literal["32-true", "16-mixed"], section: st
 
 
 def world() -> int:
-    """The number of processes that train together."""
+    """Returns the number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def gathered(*rows: Tensor) -> tuple[Tensor, ...]:
-    """`rows`, tensors of one length, of all processes end to end; in each the same.
+    """Returns `rows` (tensors of one length) of all processes, concatenated. The result is equal in all processes.
 
-    Lengths differ from process to process, and where they are 0 the other sizes mean nothing. What is computed from
-    the result must be the same in all processes, since gradients are taken to be so.
+    Lengths may differ between processes. A tensor of length 0 may have any other sizes. All processes must compute the
+    same values from the result, because the gradient relies on it.
     """
     if world() == 1:
         return rows
@@ -87,12 +88,12 @@ def gathered(*rows: Tensor) -> tuple[Tensor, ...]:
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum of `tensor` over all processes, in each the same to the bit."""
+    """Returns the sum of `tensor` over all processes, bit for bit equal in all of them."""
     return _Summed.apply(tensor) if world() > 1 else tensor  # pyright: ignore[reportReturnType]
 
 
 class _Gathered(Function):
-    """Backward needs no exchange: each process holds the gradient of the W equal losses at its own rows already."""
+    """Gathers rows. Backward needs no exchange: each process already has the gradient of the loss at its own rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, lengths: Sequence[int]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -120,14 +121,14 @@ class _Summed(Function):
 
 
 def _exchanged(tensor: Tensor) -> list[Tensor]:
-    """`tensor`, of the same shape in all processes, of each."""
+    """Returns `tensor` of every process. Its shape must be the same in all processes."""
     parts = [torch.empty_like(tensor) for _ in range(world())]
     distributed.all_gather(parts, tensor)
     return parts
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent has ended: one that is killed cannot tell the others, which wait for it."""
+    """End this process when its parent has ended. A killed parent cannot notify the others, which would wait for it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

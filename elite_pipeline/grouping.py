@@ -1,13 +1,13 @@
-"""Sums over groups of rows, as sparse networks, losses and soft labels need them."""
+"""Means, majorities and counts over groups of rows. Sparse networks, losses and soft labels use them."""
 
 import torch
 from torch import Tensor
 
 
 def mean(features: Tensor, group: Tensor, groups: int, weights: Tensor | None = None) -> Tensor:
-    """Mean of `features` (R, C) per `group` (R,) int64, weighted by `weights` (R,): (groups, C), 0 for an empty group.
+    """Returns the mean of `features` (R, C) per group, weighted by `weights` (R,): (groups, C); 0 for an empty group.
 
-    Summed in float32, since the sums of a coarse voxel overflow float16.
+    group: (R,) int64. Sums are in float32, because sums over a coarse voxel overflow float16.
     """
     rows = features.float()
     if weights is None:
@@ -18,13 +18,16 @@ def mean(features: Tensor, group: Tensor, groups: int, weights: Tensor | None = 
 
 
 def majority(labels: Tensor, group: Tensor, groups: int, classes: int) -> Tensor:
-    """The most frequent of `labels` (R,) int64 in each group: (groups,) int64; the lowest of equals."""
+    """Returns the most frequent of `labels` (R,) int64 in each group: (groups,) int64. Ties: the lowest label."""
     votes = torch.bincount(group * classes + labels, minlength=groups * classes)
     return votes.view(groups, classes).argmax(dim=1)
 
 
 def pairs(group: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The distinct pairs of `group` and `labels`, (R,) int64 each: (P,) groups, (P,) labels, (P,) float32 repeats."""
+    """Returns the distinct pairs of `group` and `labels` ((R,) int64 each), and how often each pair occurs.
+
+    Returns (P,) int64 groups, (P,) int64 labels and (P,) float32 repeats.
+    """
     base = int(labels.max()) + 1 if len(labels) else 1
     keys, repeats = torch.unique(group * base + labels, return_counts=True)
     return keys // base, keys % base, repeats.float()

@@ -1,4 +1,4 @@
-"""Distances, connected pieces and borders in images: SciPy's, with the types that its signatures leave open."""
+"""Distances, connected components and borders in images. Typed wrappers of SciPy functions, whose types are open."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def distance_to(points: np.ndarray) -> np.ndarray:
-    """(H, W) float64 pixels to the nearest pixel of `points`, (H, W) bool, which has one at least."""
+    """Returns each pixel's distance to the nearest true pixel of `points`: (H, W) float64, in pixels.
+
+    points: (H, W) bool, with at least one true pixel.
+    """
     from scipy.ndimage import distance_transform_edt
 
     found: Any = distance_transform_edt(~points)
@@ -14,7 +17,7 @@ def distance_to(points: np.ndarray) -> np.ndarray:
 
 
 def nearest_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`distance_to` the nearest pixel of `points`, and that pixel's row and column, (H, W) int32 each."""
+    """Returns `distance_to(points)`, and the row and the column of that nearest pixel, (H, W) int32 each."""
     from scipy.ndimage import distance_transform_edt
 
     found: Any = distance_transform_edt(~points, return_indices=True)
@@ -23,7 +26,10 @@ def nearest_of(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def connected(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """(H, W) int32 numbers of the pieces of `mask`, (H, W) bool, that touch at edges, from 1 on, and how many."""
+    """Returns the components of `mask` (H, W) bool, numbered from 1 (0: outside) as (H, W) int32, and their number.
+
+    Pixels of one component touch at edges (4-connectivity).
+    """
     from scipy.ndimage import label
 
     found: Any = label(mask)
@@ -31,13 +37,13 @@ def connected(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def bounds(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the smallest box around `mask`, (H, W) bool, which has a pixel at least."""
+    """Returns the rows and columns of the smallest box around `mask` (H, W) bool, which has at least one true pixel."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def border(region: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of `region` (H, W) with a neighbour, of four, in another region."""
+    """Returns the pixels of `region` (H, W) with one of their four neighbours in another region: (H, W) bool."""
     result = np.zeros(region.shape, bool)
     vertical = region[1:] != region[:-1]
     horizontal = region[:, 1:] != region[:, :-1]

@@ -1,4 +1,4 @@
-"""What made a result: versions, commit, device. Written into results, never into a rule's params."""
+"""Provenance of results: versions, commit, device. It is written into results, never into the params of a rule."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Package name -> version, of those installed, and Python's."""
+    """Returns package name -> version for the installed `PACKAGES` and for Python."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -41,17 +41,17 @@ def versions() -> dict[str, str]:
 
 
 def digest(path: Path | str) -> str | None:
-    """crc32 (8 hex digits) of a file, or of the `zarr.json` that seals a store; None where there is none."""
+    """Returns the crc32 (8 hex digits) of a file; of a store, that of its final `zarr.json`; None if it is missing."""
     path = Path(path)
     path = path / "zarr.json" if path.is_dir() else path
     return f"{zlib.crc32(path.read_bytes()):08x}" if path.exists() else None
 
 
 def listing_digest(paths: Iterable[Path]) -> str:
-    """crc32 (8 hex digits) of the names, sizes and dates of the files at `paths`, and of those right in its folders.
+    """Returns the crc32 (8 hex digits) of names, sizes and dates of the files at `paths`; folders: direct entries.
 
-    Tells one folder from another behind the same name, and a restored file from the one before, whichever is older.
-    Nothing is opened: a folder of 100,000 files takes about a second.
+    The digest changes if a link leads to another folder, and if a file is replaced by an older or newer one. No file is
+    opened: a folder of 100,000 files takes about a second.
     """
     listed = []
     for path in map(Path, paths):
@@ -62,7 +62,7 @@ def listing_digest(paths: Iterable[Path]) -> str:
 
 
 def provenance(settings: "Section", *inputs: Path | str) -> dict[str, Any]:
-    """What made a store: its settings, the digest of each of its `inputs`, and the versions of what ran."""
+    """Returns the provenance of a store: its settings, the digest of each input, and the versions of the software."""
     return {
         "settings": settings.model_dump(mode="json"),
         "inputs": {str(path): digest(path) for path in inputs},
@@ -71,7 +71,7 @@ def provenance(settings: "Section", *inputs: Path | str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code that runs, with `+changes` where files differ from it; None outside a checkout."""
+    """Returns the git commit of the running code, plus `+changes` if files differ from it; None outside a checkout."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -84,7 +84,7 @@ def commit() -> str | None:
 
 
 def device_name() -> str:
-    """The accelerator's name, or the processor's with the number of usable cores."""
+    """Returns the name of the GPU, or the name of the processor and its number of usable cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -96,7 +96,7 @@ def device_name() -> str:
 
 
 def file_of_device(folder: Path, what: str) -> Path:
-    """`folder`/<what>_<device>.json, where a benchmark of this device is kept."""
+    """Returns `folder`/<what>_<device>.json: the file of a benchmark on this device."""
     return Path(folder, f"{what}_{re.sub(r'[^a-z0-9]+', '_', device_name().lower()).strip('_')}.json")
 
 

@@ -1,4 +1,4 @@
-"""Result files: JSON for programs and a Markdown table beside it for people, written aside and renamed."""
+"""Result files: JSON for programs, and a Markdown table for people. Written under a temporary name, then renamed."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write(path: Path, result: dict[str, Any], table: str) -> None:
-    """Write `result` (JSON values) to `path` and `table` (Markdown) beside it, with the suffix .md."""
+    """Write `result` (JSON values) to `path`, and `table` (Markdown) to the same path with the suffix .md."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, text in ((path.with_suffix(".md"), table), (path, json.dumps(result, indent=2) + "\n")):

@@ -1,7 +1,7 @@
-"""How a killed writer of a folder is continued: what it saves between two steps, and how the next run takes that up.
+"""Resuming a killed writer of a folder: the checkpoint that it saves between steps, and how the next run restores it.
 
-Nothing in the folder counts but what the checkpoint records and what still has the recorded checksum. A kill, a full
-disk or a power cut at any moment therefore leaves a folder that is either continued or emptied.
+Only files that the checkpoint records, and that still have the recorded checksum, are used. Therefore a kill, a full
+disk or a power cut at any moment leaves a folder that the next run either continues or empties.
 """
 
 import fcntl
@@ -27,9 +27,9 @@ CHECKPOINT = "checkpoint.npz"
 
 
 def origin(stage: str, *, network: "EncoderSettings | None" = None, files: Iterable[Path] = ()) -> list[Any]:
-    """What the bits of a stage's result follow from beside its settings and inputs, as JSON values.
+    """Returns, as JSON values, what determines the bits of a stage's result in addition to its settings and inputs.
 
-    stage: its name. network: the encoder that answers, if one does. files: other weights.
+    stage: its name. network: the encoder that the stage runs, if any. files: other weights.
     """
     values = [sources.digest(stage), *map(digest, files)]
     if network is None:
@@ -45,18 +45,18 @@ class Checkpoint:
     """The state of a writer between two steps."""
 
     identity: str
-    """Of what is written; one of another identity is never taken up."""
+    """Identifies the content that is written. A checkpoint of another identity is never used."""
     done: int = 0
-    """Steps that are over."""
+    """Number of finished steps."""
     shards: dict[str, list[str]] = field(default_factory=dict)
     """Array name -> crc32 of each of its whole shards, in order."""
     waiting: dict[str, np.ndarray] = field(default_factory=dict)
-    """Array name -> the rows that wait for its next shard."""
+    """Array name -> the rows that are not in a shard yet."""
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     """Name -> counts and sums of the stage."""
 
     def save(self, folder: Path) -> None:
-        """Replace the checkpoint in `folder`, whose shards are on disk already."""
+        """Replace the checkpoint in `folder`. Its shards must already be on disk."""
         about = {"identity": self.identity, "done": self.done, "shards": self.shards}
         arrays: dict[str, Any] = {f"waiting.{name}": rows for name, rows in self.waiting.items()}
         arrays |= {f"kept.{name}": values for name, values in self.kept.items()}
@@ -69,7 +69,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":
-        """The checkpoint in `folder`; no exception in particular where it is damaged."""
+        """Returns the checkpoint in `folder`. A damaged file may raise any exception."""
         with np.load(folder / CHECKPOINT) as file:
             result = cls(**json.loads(str(file["about"])))
             for key in set(file) - {"about"}:
@@ -78,7 +78,7 @@ class Checkpoint:
         return result
 
     def files(self) -> dict[str, str]:
-        """Path below the folder -> crc32, of every whole shard."""
+        """Returns path below the folder -> crc32 for every whole shard."""
         return {
             shard_path(name, k, self.waiting[name].ndim): checksum
             for name, checksums in self.shards.items()
@@ -87,21 +87,22 @@ class Checkpoint:
 
 
 def shard_path(name: str, k: int, dimensions: int) -> str:
-    """Where Zarr 3 puts the `k`-th shard along the first axis of array `name`, below the store's folder."""
+    """Returns the path, below a Zarr 3 store's folder, of shard `k` along the first axis of array `name`."""
     return "/".join([name, "c", str(k), *["0"] * (dimensions - 1)])
 
 
 def seal(path: Path) -> str | None:
-    """Bring a written file from the system's cache to the disk; its crc32 for `Checkpoint.shards`."""
+    """Flush a written file from the system's cache to the disk. Returns its crc32 for `Checkpoint.shards`."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return digest(path)
 
 
 def restore(folder: Path, identity: str) -> Checkpoint:
-    """The `Checkpoint` in `folder`, or a new one if there is none of `identity` whose files are whole.
+    """Returns the `Checkpoint` in `folder` if it has this `identity` and whole files, else a new one.
 
-    Everything else in the folder is removed: what came after the checkpoint, and metadata, which are written anew.
+    Everything else in the folder is removed: files written after the checkpoint, and metadata, which the writer creates
+    again.
     """
     found = Checkpoint(identity)
     if (folder / CHECKPOINT).exists():
@@ -109,15 +110,15 @@ def restore(folder: Path, identity: str) -> Checkpoint:
         try:
             saved = Checkpoint.load(folder)
             if saved.identity != identity:
-                fault = "is of other settings, inputs, versions, code or device"
+                fault = "has other settings, inputs, versions, code or device"
             elif all(digest(folder / file) == checksum for file, checksum in saved.files().items()):
                 found, fault = saved, ""
-        except Exception:  # whatever NumPy, zipfile and json raise at a file that is not theirs
+        except Exception:  # NumPy, zipfile and json raise many types for a damaged file
             pass
         if fault:
-            print(f"{folder} {fault}: starts afresh", flush=True)
+            print(f"{folder} {fault}: starting from the beginning", flush=True)
     known = {folder / file for file in (CHECKPOINT, *found.files())} if found.done else set()
-    for path in sorted(folder.rglob("*"), reverse=True):  # a folder after what is in it
+    for path in sorted(folder.rglob("*"), reverse=True):  # reversed: the contents of a folder before the folder
         if not path.is_dir():
             if path not in known:
                 path.unlink()
@@ -128,9 +129,9 @@ def restore(folder: Path, identity: str) -> Checkpoint:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it while the block runs: a stage may outlive the Snakemake that was killed.
+    """Create `folder` and lock it while the block runs, because a stage can outlive a killed Snakemake.
 
-    Raises `InputError` while another process holds it.
+    Raises `InputError` while another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -147,7 +148,7 @@ def _lock(handle: int, folder: Path) -> None:
     except BlockingIOError:
         raise InputError(
             f"{folder}: another process is writing it, maybe one that outlived a killed Snakemake."
-            " Wait for it, or end it, and run snakemake again."
+            " Wait for it or end it, then run snakemake again."
         ) from None
     except OSError:
-        pass  # some network file systems lock no folders
+        pass  # some network file systems cannot lock folders

@@ -1,8 +1,8 @@
-"""Which files a stage's result follows from: what its module imports, followed through the package.
+"""Finds the source files that determine a stage's result: its module and the imports of it, through the package.
 
-Imports inside functions count, those for type checkers alone do not. `PLUMBING` is not followed: it changes what is
-shown or refused, and no result. Of what the configuration chooses (`choices.py`) only the chosen module counts.
-Imported by the Snakefile, so it runs nothing.
+Imports inside functions count. Imports for type checkers do not. `PLUMBING` is not followed: it changes messages and
+checks, but no result. Of the modules that the configuration can choose (`choices.py`), only the chosen ones count.
+The Snakefile imports this module, so it runs no other code of the package.
 
     python -m elite_pipeline.sources [folder of the package]
 
@@ -21,15 +21,15 @@ from elite_pipeline.choices import TABLES
 PACKAGE = Path(__file__).parent
 PLUMBING = {
     *("choices", "sources", "errors", "progress", "provenance", "results", "marker", "system", "checkpoints"),
-    *("config", "stages"),
+    *("compiler", "config", "stages"),
 }
-"""Modules and folders at the package's root that are not followed. Settings count by their values: they are params."""
+"""Modules and folders at the package's root that are not followed. Settings count by value: they are params."""
 
 
 def closure(modules: Iterable[str]) -> tuple[set[Path], set[str]]:
-    """(files, tables) behind `modules`, such as "training.loop": what they import, and what that imports.
+    """Returns (files, tables): what `modules` (such as "training.loop") import, directly or indirectly.
 
-    Files are absolute. Tables are those of `choices` from which one of the files picks a module when it runs.
+    Files are absolute paths. A table of `choices` is listed if one of the files picks a module from it at run time.
     """
     files, tables, waiting = set(), set(), [PACKAGE.joinpath(*module.split(".")) for module in modules]
     while waiting:
@@ -42,13 +42,13 @@ def closure(modules: Iterable[str]) -> tuple[set[Path], set[str]]:
         for place in imported:
             parts = place.relative_to(PACKAGE).parts
             if parts[0] not in PLUMBING:
-                # The folders on the way run too, where their __init__.py does anything.
+                # The __init__.py of each parent folder runs too, if it has content.
                 waiting += filter(_runs, (PACKAGE.joinpath(*parts[: k + 1]) for k in range(len(parts))))
     return files, tables
 
 
 def sources(stage: str, chosen: Iterable[str] = ()) -> list[Path]:
-    """The files of stage `stage`, sorted. chosen: names of the formats, encoders and students that it picks."""
+    """Returns the sorted files of stage `stage`. chosen: names of the formats, encoders and students that it picks."""
     files, tables = closure([f"stages.{stage}"])
     chosen = set(chosen)
     while picked := {place for t in tables for name, place in TABLES[t].items() if name in chosen}:
@@ -60,7 +60,7 @@ def sources(stage: str, chosen: Iterable[str] = ()) -> list[Path]:
 
 
 def digest(stage: str) -> str:
-    """crc32 (8 hex digits) of the files of a stage, with all that its configuration might pick."""
+    """Returns the crc32 (8 hex digits) of the files of a stage, including all modules that it could pick."""
     checksum = 0
     for file in sources(stage, (name for table in TABLES.values() for name in table)):
         checksum = zlib.crc32(file.read_bytes(), checksum)
@@ -68,13 +68,13 @@ def digest(stage: str) -> str:
 
 
 def graph(package: Path = PACKAGE) -> dict[Path, set[Path]]:
-    """Every module of `package` -> the modules that it imports, plumbing too."""
+    """Returns every module of `package` -> the modules that it imports, including plumbing."""
     modules = [file for file in sorted(package.rglob("*.py")) if file.stat().st_size]
     return {file: {_file(place) for place in _imports(file, package)[0]} - {file} for file in modules}
 
 
 def describe(package: Path = PACKAGE) -> str:
-    """The shape of `graph` in a few lines: modules at the root, folders, imports between these, circles of modules."""
+    """Returns the shape of `graph` as text: modules at the root, folders, imports between them, import cycles."""
     import numpy as np
     from scipy.sparse.csgraph import connected_components
 
@@ -101,7 +101,7 @@ def describe(package: Path = PACKAGE) -> str:
 
 @cache
 def _imports(file: Path, package: Path) -> tuple[list[Path], set[str]]:
-    """Places (without suffix) of the modules of `package` that `file` imports, and of the tables of `choices` which."""
+    """Returns the paths (without suffix) of the modules of `package` that `file` imports, and tables of `choices`."""
     places: list[Path] = []
     tables: set[str] = set()
     for node in _executed(ast.parse(file.read_text())):
@@ -113,14 +113,14 @@ def _imports(file: Path, package: Path) -> tuple[list[Path], set[str]]:
         elif isinstance(node, ast.Import):
             names = [(alias.name,) for alias in node.names]
         for either in names:
-            # What is imported from a folder is one of its modules, or a name in its __init__.py.
+            # An import from a folder is one of its modules, or a name in its __init__.py.
             found = (package.joinpath(*name.split(".")[1:]) for name in either if name.split(".")[0] == package.name)
             places += list(filter(_runs, found))[:1]
     return places, tables
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of `tree` but those below `if TYPE_CHECKING:`."""
+    """Yields the nodes of `tree` except those below `if TYPE_CHECKING:`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue

@@ -1,6 +1,6 @@
-"""Zarr stores: written aside in whole shards, continued after a kill, renamed when whole, read with clear errors.
+"""Zarr stores. They are written in whole shards under a temporary name, resumed after a kill, renamed when complete.
 
-Every chunk has a checksum. `FORMATS` lists the formats; a reader refuses any other, and any other version of them.
+Every chunk has a checksum. `FORMATS` lists the formats. A reader refuses other formats and other versions.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_writer
 
-# Snakemake leaves a file in each folder that a rule makes, which Zarr would call a stranger at every opening.
+# Snakemake puts a file into each folder that a rule makes. Zarr would warn about it each time a store is opened.
 warnings.filterwarnings("ignore", message=r"Object at \.snakemake_timestamp")
 
 FORMATS = {"projection": 2, "pseudo_labels": 2, "superpixels": 1, "targets": 2}
@@ -34,7 +34,7 @@ SHARD_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
 
 SAVE_SECONDS = 60
-"""After so long progress is saved even if no shard was filled."""
+"""Progress is saved after this time, even if no shard was filled."""
 
 Item = TypeVar("Item")
 
@@ -50,13 +50,13 @@ def create(
     origin: Any = None,
     **attributes: Any,
 ) -> Iterator["Writer"]:
-    """A new store of format `name` at `path`: `with create(...) as out`, a `Writer`.
+    """Create a store of format `name` at `path`: `with create(...) as out` gives a `Writer`.
 
-    Written in `path.partial` and renamed to `path` when the block ends without an error, so that what stands at `path`
-    is always whole. What a killed run left in `path.partial` is continued (see `Writer.steps`) if all that the store's
-    bytes follow from is the same: what is given here. Otherwise it is thrown away.
+    The store is written to `path.partial` and renamed to `path` when the block ends without an error. So the store at
+    `path` is always complete. A later run continues the `path.partial` of a killed run (see `Writer.steps`) if all
+    arguments here are the same, because they determine the bytes of the store. Otherwise it deletes `path.partial`.
 
-    `frames` are the frame names in order; further `attributes` must be JSON values, and so must `origin`, which is not
+    `frames` are the frame names in order. Further `attributes` and `origin` must be JSON values. `origin` is not
     written (see `resume.origin`). Raises `InputError` while another process writes the same store.
     """
     path = Path(path)
@@ -75,7 +75,7 @@ def create(
         yield out
         out.close()
         out.group.attrs.update(attributes)
-        os.sync()  # or a power cut after the renaming leaves empty shards under the final name
+        os.sync()  # otherwise a power cut after the renaming could leave empty shards under the final name
         if path.exists():
             shutil.rmtree(path)
         (partial / CHECKPOINT).unlink(missing_ok=True)
@@ -83,17 +83,17 @@ def create(
 
 
 class Writer:
-    """A store that is being written: arrays, and the steps that fill them, which a killed run need not repeat."""
+    """A store that is being written: its arrays, and the steps that fill them. A resumed run skips finished steps."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        """`identity` differs wherever the store's bytes might; see `create`."""
+        """identity: differs whenever the bytes of the store could differ; see `create`."""
         self._folder = folder
         self._progress = restore(folder, identity)
         self.group = zarr.create_group(folder, zarr_format=3)
         self._rows: dict[str, Rows] = {}
 
     def rows(self, name: str, shape: Sequence[int], dtype: DTypeLike, *, compress: bool = False) -> "Rows":
-        """An array `name` that grows by rows of `shape` and `dtype`."""
+        """Returns a new array `name` that grows by rows of `shape` and `dtype`."""
         shards = len(self._progress.shards.setdefault(name, []))
         rows = self._rows[name] = Rows(self.group, name, shape, dtype, compress=compress, shards=shards)
         if self._progress.done:
@@ -101,7 +101,7 @@ class Writer:
         return rows
 
     def array(self, name: str, values: np.ndarray) -> None:
-        """A small whole array (offsets, scales) in one checksummed chunk."""
+        """Write a small array (offsets, scales) in one chunk with a checksum."""
         self.group.create_array(
             name,
             data=values,
@@ -111,18 +111,18 @@ class Writer:
         )
 
     def keep(self, **arrays: np.ndarray) -> None:
-        """Arrays that the steps change in place, such as counts; a run that resumes gets their values back."""
+        """Register arrays that the steps change in place, such as counts. A resumed run gets their saved values."""
         for name, values in arrays.items():
             if self._progress.done:
                 values[...] = self._progress.kept[name]
             self._progress.kept[name] = values
 
     def steps(self, items: list[Item], *, label: str, unit: str = "frame") -> Iterator[Item]:
-        """The elements of `items` that are still to do; after all `rows` and `keep`, and once per store.
+        """Yields the elements of `items` that are not done yet. Call it once per store, after all `rows` and `keep`.
 
-        What a step appends and changes must be complete when the next element is asked for. Progress is saved after
-        each step that filled a shard, and now and then: with the rows that wait for the next shards, of which arrays
-        of small rows fill few, and with what is kept. `label` and `unit` are what `progress` shows.
+        A step must have made all its changes when it asks for the next element. Progress is saved after each step that
+        filled a shard, and after `SAVE_SECONDS` (arrays of small rows rarely fill one). It includes the rows that are
+        not in a shard yet, and the kept arrays. `label` and `unit` are shown by `progress`.
         """
         start, total = self._progress.done, len(items)
         if start:
@@ -151,7 +151,7 @@ class Writer:
 
 
 class Rows:
-    """An array that grows by rows and is written in whole shards: 13 times faster than frame by frame."""
+    """An array that grows by rows and is written in whole shards, which is 13 times faster than frame by frame."""
 
     def __init__(
         self,
@@ -163,9 +163,9 @@ class Rows:
         compress: bool = False,
         shards: int = 0,
     ) -> None:
-        """Array `name` of rows of `shape` and `dtype`; `compress` adds zstd: labels shrink, float16 features do not.
+        """Create array `name` with rows of `shape` and `dtype`.
 
-        `shards`: how many whole ones lie there already.
+        compress: adds zstd (labels shrink, float16 features do not). shards: number of whole shards already on disk.
         """
         shape = tuple(map(int, shape))  # zarr 3.1.5 refuses NumPy's integers
         row_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
@@ -178,7 +178,7 @@ class Rows:
             chunks=(chunk, *shape),
             shards=(shard, *shape),
             compressors=[ZstdCodec(level=1), Crc32cCodec()] if compress else [Crc32cCodec()],
-            # Chunks of zeros too: a missing file is then a loss, and not a zero.
+            # Also writes chunks of zeros, so that a missing file is always an error and never zeros.
             config={"write_empty_chunks": True},
         )
         self.shards = shards
@@ -187,14 +187,16 @@ class Rows:
 
     @property
     def waiting(self) -> np.ndarray:
-        """The rows that wait for the next shard: (n, *shape), a view."""
+        """The rows that are not in a shard yet: (n, *shape), a view."""
         return self._shard[: self._filled]
 
     def append(self, rows: np.ndarray) -> None:
-        """Add `rows` (n, *shape); written once a shard is full."""
+        """Add `rows` (n, *shape). They are written when a shard is full."""
         rows = np.asarray(rows, dtype=self._shard.dtype)
         if rows.shape[1:] != self._shard.shape[1:]:
-            raise ValueError(f"rows of {rows.shape[1:]} for {self._array.name}, whose rows are {self._shard.shape[1:]}")
+            raise ValueError(
+                f"got rows of {rows.shape[1:]}, but {self._array.name} has rows of {self._shard.shape[1:]}"
+            )
         while len(rows):
             part, rows = np.split(rows, [len(self._shard) - self._filled])
             self._shard[self._filled : self._filled + len(part)] = part
@@ -204,7 +206,7 @@ class Rows:
                 self.shards += 1
 
     def close(self) -> None:
-        """Write what waits: the last, shorter shard."""
+        """Write the remaining rows as the last, shorter shard."""
         if self._filled:
             self._write(self.waiting)
 
@@ -216,36 +218,36 @@ class Rows:
 
 
 def open_store(path: Path, name: str) -> zarr.Group:
-    """The store of format `name` at `path`, read-only.
+    """Returns the store of format `name` at `path`, read-only.
 
-    Raises `InputError` where it is missing, foreign, of another version, or has lost files.
+    Raises `InputError` where it is missing, has another format or version, or lacks files.
     """
     path = Path(path)
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
     except (FileNotFoundError, json.JSONDecodeError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no readable Zarr store ({error}). Delete it and run snakemake again.") from None
+        raise InputError(f"{path} is not a readable Zarr store ({error}). Delete it and run snakemake again.") from None
     found = (group.attrs.get("format"), group.attrs.get("format_version"))
     if found != (name, FORMATS[name]):
         raise InputError(
-            f"{path} holds format {found[0]!r} version {found[1]!r}; this code reads {name!r} version {FORMATS[name]}."
+            f"{path} has format {found[0]!r} version {found[1]!r}; this code reads {name!r} version {FORMATS[name]}."
             " Delete it and run snakemake again, or use the version of elite_pipeline that wrote it."
         )
     for key, array in group.arrays():
         block = array.shards or array.chunks
         files = sum(file.is_file() for file in (path / key / "c").rglob("*"))
         if files != math.prod(-(-n // m) for n, m in zip(array.shape, block, strict=True)):
-            raise InputError(f"{path}: array {key!r} has lost files. Delete the store and run snakemake again.")
+            raise InputError(f"{path}: files of array {key!r} are missing. Delete the store and run snakemake again.")
     return group
 
 
 def read(group: zarr.Group, name: str, rows: int | slice | tuple[int, ...] = slice(None)) -> np.ndarray:
-    """`group[name][rows]` as a NumPy array. Raises `InputError`, which names the store, where a chunk is damaged."""
+    """Returns `group[name][rows]` as a NumPy array. Raises `InputError` with the store's path for a damaged chunk."""
     array = group[name]
     try:
         return np.asarray(array[rows])  # pyright: ignore[reportArgumentType]
     except Exception as error:
-        # Zarr's codecs raise ValueError, RuntimeError or their own types, by codec.
+        # The type depends on the codec: Zarr's codecs raise ValueError, RuntimeError or their own types.
         raise InputError(
             f"{group.store_path}: array {name!r} is damaged ({type(error).__name__}: {error})."
             " Delete the store and run snakemake again."
@@ -253,10 +255,10 @@ def read(group: zarr.Group, name: str, rows: int | slice | tuple[int, ...] = sli
 
 
 class Projection:
-    """Reader of a projection store: which points of a frame fall on which pixels of a camera."""
+    """Reader of a projection store: the points of each frame that fall into a camera image, and their pixels."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `InputError` where no whole projection store is at `path`."""
+        """Opens the store. Raises `InputError` where there is no complete projection store at `path`."""
         self.group = open_store(path, "projection")
         self.path = Path(path)
         self.sequence: str = self.group.attrs["sequence"]  # pyright: ignore[reportAttributeAccessIssue]
@@ -266,14 +268,14 @@ class Projection:
         self.offsets = read(self.group, "offsets")
 
     def rows(self, frame: int, camera: int) -> slice:
-        """The slice of rows of frame index `frame` and camera index `camera`."""
+        """Returns the slice of rows of frame index `frame` and camera index `camera`."""
         k = frame * len(self.cameras) + camera
         return slice(int(self.offsets[k]), int(self.offsets[k + 1]))
 
     def frame_rows(self, frame: int) -> slice:
-        """The slice of rows of all cameras of frame index `frame`."""
+        """Returns the slice of rows of all cameras of frame index `frame`."""
         return slice(self.rows(frame, 0).start, self.rows(frame, len(self.cameras) - 1).stop)
 
     def read(self, name: str, rows: slice) -> np.ndarray:
-        """Array `name` (`point`, `pixel`, `depth` or `visible`) at `rows`. Raises `InputError` where it is damaged."""
+        """Returns array `name` (`point`, `pixel`, `depth` or `visible`) at `rows`. Raises `InputError` if damaged."""
         return read(self.group, name, rows)

@@ -6,6 +6,7 @@ pip is needed too, to install uv.
 """
 
 import ctypes
+import importlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,13 @@ DEBIAN_PACKAGES = {"libGL.so.1": "libgl1", "libX11.so.6": "libx11-6", "libgomp.s
 
 PYTHONS = ("python3", "/usr/bin/python3")
 """Where set-up looks for pip. An activated virtual environment may have none; the system's Python then has."""
+
+OPEN3D_UNUSED = {
+    "open3d.ml": {},
+    "open3d.visualization.draw_plotly": {"draw_plotly": None, "draw_plotly_server": None},
+}
+"""Modules of Open3D that the simulator does not use -> the names that `import open3d` takes from them. They would load
+scikit-learn, pandas and dash, which takes four times as long as the rest."""
 
 
 def missing_libraries() -> list[str]:
@@ -40,11 +48,18 @@ def check_libraries() -> None:
 
 
 def import_open3d() -> ModuleType:
-    """The module `open3d`. Raises `InputError` where one of its system libraries is missing."""
+    """The module `open3d`, without `OPEN3D_UNUSED`. Raises `InputError` where a system library is missing."""
     check_libraries()
-    import open3d
-
-    return open3d
+    if "open3d" not in sys.modules:
+        for name, values in OPEN3D_UNUSED.items():
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__dict__.update(values)
+        try:
+            importlib.import_module("open3d")
+        finally:
+            for name in OPEN3D_UNUSED:
+                del sys.modules[name]  # whoever imports it now gets the real one
+    return importlib.import_module("open3d")
 
 
 def has_pip() -> bool:

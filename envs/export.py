@@ -1,4 +1,4 @@
-"""Wrap a requirements list (stdin, `uv export`) as a conda environment (stdout) for `snakemake --sdm conda`."""
+"""Turn a requirements list (stdin, from `uv export`) into a conda environment (stdout) for `snakemake --sdm conda`."""
 
 import sys
 

@@ -1,11 +1,14 @@
-"""Fixtures that several tests share: a tiny drive on disk, and the real sample frames where they lie."""
+"""Fixtures that several tests share: small drives and stores on disk, settings, results, and the real sample frames."""
 
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm_python import WarmPython
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,14 +25,26 @@ CAMERAS = {"image_2": "P2"}
 
 
 def pytest_configure(config):
-    """Hide the GPU from all but `pytest -m gpu`, before torch looks: bits that must repeat are a CPU's."""
+    """Hide the GPU except for `pytest -m gpu`, before torch is imported. Tests of equal bits need the CPU."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")
+def warm_python(pytestconfig):
+    """Return the path of a `python` that starts at once (`warm_python.py`); of Python itself in tests of a GPU."""
+    if pytestconfig.option.markexpr == "gpu":
+        yield sys.executable
+        return
+    with TemporaryDirectory(prefix="warm_python_") as folder:
+        server = WarmPython(Path(folder))
+        yield str(server.path)
+        server.close()
+
+
+@pytest.fixture(scope="session")
 def write_drive():
-    """A function that writes, to a folder, a sequence: 3 scans of 500 points around the sensor, images of 80 x 40."""
+    """A function (folder) that writes a sequence: 3 scans of 500 points around the sensor, and images of 80 x 40."""
 
     def write(folder):
         rng = np.random.default_rng(0)
@@ -86,7 +101,7 @@ def write_index(classes):
 
 @pytest.fixture(scope="session")
 def open_taught():
-    """A function that opens the one sequence of `taught` (or those of its stores that are named) as `Recorded`s."""
+    """A function that opens the one sequence of `taught` as `Recorded`s, with all its stores or only with `names`."""
     from elite_pipeline.recordings.sequence import open_recorded
 
     def opened(taught, *names, times=1, labels=True):
@@ -108,7 +123,7 @@ def sample():
 
 @pytest.fixture(scope="session")
 def simulated_drive(tmp_path_factory):
-    """A sequence folder of the demo's simulated world: 4 frames at the demo's size, with truth."""
+    """The folder of a simulated sequence: 4 frames at the demo's size, with ground truth."""
     from elite_pipeline.config import SimulateDrive
     from elite_pipeline.simulation.drive import write_drive
 
@@ -120,13 +135,13 @@ def simulated_drive(tmp_path_factory):
 
 @pytest.fixture
 def taught(drive, tmp_path, classes, open_drive, write_index):
-    """`drive` with stores by hand: {"data", "frames", "projection", "targets"} -> path, 2 cameras, 4 stages.
+    """`drive` with hand-made stores: {"data", "frames", "projection", "targets"} -> path. 2 cameras, 4 stages.
 
-    Frame 0 has labels and answers (40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
-    hidden), frame 1 has labels and only hidden rows, frame 2 is unlabelled and has answers. An answer is the point's
-    index. Points with the same index modulo 4 share a patch in each camera, whose five features are, in steps of 0.5,
-    that plus 10 for camera 1 plus 20 per frame; the fourth stage lacks the last channel. Patches lie in descending
-    order of it.
+    Frame 0 has labels and soft labels: 40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
+    hidden. Frame 1 has labels and only hidden rows. Frame 2 is unlabelled and has soft labels. All logits of a point
+    are the point's index. Points with the same index modulo 4 share a patch in each camera. All five features of a
+    patch are 0.5 times (index modulo 4, plus 10 for camera 1, plus 20 per frame); the fourth stage lacks the last
+    channel. Patches are in descending order of the index modulo 4.
     """
     from elite_pipeline import store
 
@@ -169,7 +184,7 @@ def taught(drive, tmp_path, classes, open_drive, write_index):
 
 @pytest.fixture
 def interrupted(monkeypatch):
-    """A function (step, train, *arguments) that runs `train` until it is killed in the given step, counted from 0."""
+    """A function (step, train, *arguments) that runs `train` and kills it in the given step, counted from 0."""
 
     def run(step, train, *arguments):
         from elite_pipeline.training import loop
@@ -231,9 +246,9 @@ def student_settings():
 
 @pytest.fixture
 def miou_result(classes):
-    """An mIoU result in which only cars and roads have points, and some roads were predicted as nothing."""
+    """An mIoU result. Only car and road have points, and some road points are predicted as class 0 (ignore)."""
     confusion = np.zeros((20, 20), dtype=int)
-    # Rows are the truth.
+    # Rows are the ground truth.
     confusion[1, 1], confusion[1, 9], confusion[9, 9], confusion[9, 0] = 50, 50, 900, 100
     iou = dict.fromkeys(classes.evaluated, 0.0) | {"car": 0.5, "road": 0.857}
     looks = dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True))
@@ -270,7 +285,7 @@ def untrained_model(tmp_path, classes):
 
 @pytest.fixture
 def minkunet_settings(student_settings):
-    """`student_settings` with a U-Net of 8 channels and two stages, which labels alone teach."""
+    """`student_settings` with a U-Net of 8 channels and two stages, trained on labels alone."""
     from elite_pipeline.config import StudentSettings
 
     network = {
@@ -289,7 +304,7 @@ def minkunet_settings(student_settings):
 
 @pytest.fixture
 def fskd_settings(minkunet_settings):
-    """`minkunet_settings` of a student that shares the classifier of `image_taught`'s teacher, and has its features."""
+    """`minkunet_settings` of a student that shares the classifier of `image_taught`'s teacher, and learns features."""
     from elite_pipeline.config import StudentSettings
 
     parts = {"embedding": 8, "adaptation": {"layers": 1, "pooling": 2}, "classifier": "shared"}
@@ -300,7 +315,7 @@ def fskd_settings(minkunet_settings):
 
 @pytest.fixture
 def pretraining_settings(minkunet_settings):
-    """Settings of a pre-training of `minkunet_settings`' backbone: 64 pairs of patches, two stages of the teacher."""
+    """Settings to pre-train the backbone of `minkunet_settings`: 64 pairs, two stages of the teacher."""
     from elite_pipeline.config import StudentToPretrain
 
     settings = minkunet_settings.model_dump()
@@ -317,7 +332,7 @@ def pretraining_settings(minkunet_settings):
 
 @pytest.fixture
 def rewrite_targets():
-    """A function of a targets store's path that writes it again, with other `attributes` and arrays; None: without."""
+    """A function that writes a targets store again with changed `attributes` and arrays; None removes an array."""
     from elite_pipeline import store
 
     def rewrite(path, attributes=(), **changes):
@@ -335,7 +350,7 @@ def rewrite_targets():
 
 @pytest.fixture
 def unlabelled(taught, write_index):
-    """`taught` with an index that says of no scan that it has labels."""
+    """`taught` with an index in which no scan has labels."""
     frames = ["000000", "000001", "000002"]
     blank = {"points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}
     write_index(taught["frames"], [{"frame": frame, **blank} for frame in frames])
@@ -344,8 +359,11 @@ def unlabelled(taught, write_index):
 
 @pytest.fixture
 def image_taught(taught, rewrite_targets, classes):
-    """`taught` by an image segmentation network: one stage, 8 channels, each patch's at random, a linear classifier of
-    them, whose answers at the points are cached. Of all classes it knows car, road and building."""
+    """`taught` with an image segmentation network as teacher.
+
+    It has one stage, 8 channels of random patch features, and a linear classifier, whose logits at the points are
+    cached. It knows only the classes car, road and building.
+    """
     from elite_pipeline import store
 
     old, rng = store.open_store(taught["targets"], "targets"), np.random.default_rng(4)

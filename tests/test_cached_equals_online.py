@@ -1,4 +1,4 @@
-"""Training from the cache is training with the frozen teacher in the loop: same answers, same losses, same weights."""
+"""Training from the cache equals training with the frozen teacher in the loop: same targets, losses and weights."""
 
 import json
 
@@ -26,17 +26,18 @@ TUNE = [
     '"seed": 0}',
 ]
 CUT, STEP = 6.0, 6.0 / 127
-"""Standard deviations at which cached features end, and of which their steps are, as the store states."""
+"""In standard deviations: the value at which cached features are clipped, and their quantisation step. The store states
+both."""
 
 TOLERANCE = 2e-3
-"""Relative, of losses, between float16 logits and int8 features and exact ones."""
+"""Allowed relative difference of losses between cached targets (float16 logits, int8 features) and exact targets."""
 
 
 @pytest.fixture(scope="module")
 def cached(write_drive, classes, tmp_path_factory):
     """({"data", "frames", "projection", "targets"} -> path, teacher, view): a tuned sam_tiny and its cache.
 
-    Frame 0 has a colour image only, frame 1 a smaller grey one only, frame 2 both and no labels.
+    Frame 0 has only a colour image, frame 1 has only a smaller grey image, and frame 2 has both and no labels.
     """
     out = tmp_path_factory.mktemp("cached")
     folder = write_drive(out / "sequences" / "00")
@@ -71,9 +72,9 @@ def read(paths):
 
 @torch.no_grad()
 def ask(teacher, view, recorded, f):
-    """What the teacher answers now about frame index `f`, from images and calibration: nothing cached by it is read.
+    """Runs the teacher on frame index `f`, from images and calibration, without its cache. The results are exact.
 
-    (M,) points, (M, S, K) float32 logits, (M,) rows of (Q, S, D) float32 patch features, exact.
+    Returns (M,) points, (M, S, K) float32 logits, (M,) rows of the patch features, (Q, S, D) float32 patch features.
     """
     projection, widest = recorded.projection, max(teacher.encoder.channels)
     points, logits, patch_of, patches, count = [], [], [], [], 0
@@ -101,7 +102,7 @@ def ask(teacher, view, recorded, f):
 
 
 class Online(Examples):
-    """Examples whose answers are asked of the teacher whenever one is drawn; `rounded` as the store rounds them."""
+    """Examples that run the teacher each time one is drawn. rounded: whether targets are rounded as in the store."""
 
     def __init__(self, sequences, teacher, view, *, rounded):
         super().__init__(sequences, features=True)
@@ -124,7 +125,7 @@ class Online(Examples):
         )
 
 
-def test_answers_read_back_are_the_teachers_within_what_the_store_states(cached):
+def test_cached_targets_equal_the_teachers_within_the_stated_rounding(cached):
     paths, teacher, view = cached
     (recorded,) = read(paths)
     assert recorded.targets is not None
@@ -153,8 +154,8 @@ def test_answers_read_back_are_the_teachers_within_what_the_store_states(cached)
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_what_a_gpu_caches_a_cpu_says_too(cached):
-    """Tuned and cached on the GPU, which rounds convolutions to TensorFloat-32; asked on the CPU."""
+def test_targets_cached_on_a_gpu_equal_those_of_a_cpu(cached):
+    """The teacher is tuned and cached on the GPU, which rounds convolutions to TensorFloat-32, and run on the CPU."""
     paths, teacher, view = cached
     (recorded,) = read(paths)
     for f in range(3):
@@ -173,14 +174,14 @@ def taught_by_all(settings, **options):
 
 
 def trained(examples, settings, run):
-    """(each step's losses (steps, 5), the weights that training ends in)."""
+    """Returns (losses of each step (steps, 5), final weights)."""
     task = Segmentation(examples, settings)
     lines = [json.loads(line) for line in train(task, run).log.read_text().splitlines()]
     names = ("loss", "cross_entropy", "distillation", "output", "features")
     return np.array([[line[name] for name in names] for line in lines]), task.student.state_dict()
 
 
-def test_training_from_rounded_live_answers_ends_in_the_same_bits(cached, student_settings, tmp_path):
+def test_training_from_rounded_live_targets_gives_the_same_bits(cached, student_settings, tmp_path):
     paths, teacher, view = cached
     settings = taught_by_all(student_settings)
     from_cache, weights = trained(Examples(read(paths), features=True), settings, tmp_path / "cached")
@@ -190,7 +191,7 @@ def test_training_from_rounded_live_answers_ends_in_the_same_bits(cached, studen
 
 
 def test_training_with_the_teacher_in_the_loop_has_the_same_loss_curves(cached, student_settings, tmp_path):
-    """With SGD: AdamW's first steps, which are as long for small gradients as for large ones, magnify any rounding."""
+    """With SGD. AdamW's first steps are as long for small gradients as for large ones, which magnifies any rounding."""
     paths, teacher, view = cached
     settings = taught_by_all(student_settings, optimiser="sgd", learning_rate=0.05)
     from_cache, _ = trained(Examples(read(paths), features=True), settings, tmp_path / "cached")

@@ -1,6 +1,7 @@
-"""Two processes are one with the doubled batch, to rounding, whatever one of them lacks; and they resume together.
+"""Two processes equal one process with twice the batch, up to rounding, also if one of them lacks labels or targets.
 
-Run as a script, this file is one of two processes of a group: what it computes is compared with one process in pytest.
+They also resume together. Run as a script, this file is one of two processes of a group; pytest compares its results
+with those of one process.
 """
 
 import json
@@ -31,13 +32,13 @@ from elite_pipeline.training.objective import ClassWeights, SegmentationLearner,
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 GATHERED = [(5, 2), (0, 3), (4, 0)]
-"""Rows of each of the two processes."""
+"""Numbers of rows of the two processes."""
 NORMALISED = [(7, 3), (1, 6), (5, 0), (1, 1), (0, 1)]
 STAGES, FEATURES = 4, 6
 
 
 def of_group(sizes, rank):
-    """(rows (n, 3), labels (n,)) of process `rank`; of both where it is None. Far from 0, where sums cancel."""
+    """Returns (rows (n, 3), labels (n,)) of process `rank`; None: of both. Rows are far from 0, where sums cancel."""
     generator = torch.Generator().manual_seed(sum(sizes))
     rows = 300 + torch.randn(sum(sizes), 3, generator=generator) * torch.tensor([1.0, 3.0, 30.0])
     labels = torch.randint(5, (sum(sizes),), generator=generator)
@@ -47,7 +48,7 @@ def of_group(sizes, rank):
 
 
 def gather(sizes, rank):
-    """What becomes of all rows, and the gradient of the weights that made them."""
+    """Returns the gathered rows, the loss, and the gradient of the weights that made the rows."""
     weights = torch.linspace(-1, 1, 6).view(3, 2).requires_grad_()
     x, labels = of_group(sizes, rank)
     unlike = torch.zeros(len(x), 4, 2) + labels[:, None, None] if len(x) else torch.zeros(0, 0, 0)
@@ -58,7 +59,7 @@ def gather(sizes, rank):
 
 
 def normalise(sizes, rank):
-    """Two steps through a `BatchNorm`: outputs, gradients of rows and weights, running statistics."""
+    """Runs two steps through a `BatchNorm`. Returns outputs, gradients of rows and weights, running statistics."""
     norm, found = BatchNorm(3), {}
     nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(0))
     for step in range(2):
@@ -72,7 +73,7 @@ def normalise(sizes, rank):
 
 
 def learn(settings, rank):
-    """Every loss there is, its parts, and the gradient of every weight: one scan has labels, the other a teacher."""
+    """Returns every loss, its parts, and the gradient of every weight. One scan has labels, the other has targets."""
     settings = settings.model_copy(update={"losses": settings.losses.model_copy(update={"output": 0.5, "features": 2})})
     torch.manual_seed(0)
     student = build(settings.network, 20)
@@ -87,7 +88,7 @@ def learn(settings, rank):
 
 
 def scan(points, *, labelled, taught, patches):
-    """A scan whose teacher answered about `taught` points and has features of `patches` patches."""
+    """Returns a scan with soft labels at `taught` points and features of `patches` image patches."""
     generator = torch.Generator().manual_seed(points)
     xyz = torch.rand(points, 4, generator=generator) * torch.tensor([30.0, 30, 5, 1]) - torch.tensor([15.0, 15, 3, 0])
     labels = torch.randint(20, (points,), generator=generator) * labelled
@@ -103,7 +104,7 @@ def scan(points, *, labelled, taught, patches):
 
 
 def averaged(gradient):
-    """What DDP makes of a gradient."""
+    """Returns the gradient as DDP averages it."""
     return summed(gradient) / distributed.world()
 
 
@@ -114,7 +115,7 @@ def summed(tensor):
 
 
 def in_group(settings, folder, rank):
-    """All of the above, as process `rank` of two."""
+    """Compute all of the above as process `rank` of two, and save it to `folder`."""
     torch_distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = {f"gather {sizes}": gather(sizes, rank) for sizes in GATHERED}
     found |= {f"normalise {sizes}": normalise(sizes, rank) for sizes in NORMALISED}
@@ -125,7 +126,7 @@ def in_group(settings, folder, rank):
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """A function of the settings that returns what both processes find; they run once."""
+    """A function of the settings that returns the results of both processes. They run only once."""
     folder, found = tmp_path_factory.mktemp("group"), []
 
     def run(settings):
@@ -140,14 +141,14 @@ def of_two(tmp_path_factory):
 
 
 @pytest.mark.parametrize("sizes", GATHERED, ids=str)
-def test_gathered_rows_are_those_of_one_process_and_so_is_the_gradient(of_two, student_settings, sizes):
+def test_gathered_rows_and_the_gradient_equal_those_of_one_process(of_two, student_settings, sizes):
     one = gather(sizes, None)
     for found in of_two(student_settings):
         assert torch.equal(found[f"gather {sizes}"]["labels"], one["labels"])
         torch.testing.assert_close(found[f"gather {sizes}"], one)
 
 
-def test_rows_that_no_process_has(of_two, student_settings):
+def test_gathering_works_if_no_process_has_rows(of_two, student_settings):
     for found in of_two(student_settings):
         assert [tuple(rows.shape) for rows in found["nothing"]] == [(0, 2), (0,)]
 
@@ -156,14 +157,14 @@ def test_rows_that_no_process_has(of_two, student_settings):
 def test_normalises_over_the_rows_of_all_processes(of_two, student_settings, sizes):
     one, two = normalise(sizes, None), [found[f"normalise {sizes}"] for found in of_two(student_settings)]
     for name, expected in one.items():
-        if name[-1].isdigit():  # of rows, which each process has its own of
+        if name[-1].isdigit():  # values of rows: each process has its own
             torch.testing.assert_close(torch.cat([found[name] for found in two]), expected, rtol=1e-3, atol=1e-4)
         else:
             torch.testing.assert_close(two[0][name], expected, rtol=1e-3, atol=1e-4)
             assert torch.equal(two[0][name], two[1][name])
 
 
-def test_one_process_with_labels_and_one_with_answers_learn_what_one_does_with_both(of_two, student_settings):
+def test_a_process_with_labels_and_one_with_targets_equal_one_process_with_both(of_two, student_settings):
     one = learn(student_settings, None)
     assert set(one) > {"cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"}
     assert all(one[name] > 0 for name in ("cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"))
@@ -171,15 +172,17 @@ def test_one_process_with_labels_and_one_with_answers_learn_what_one_does_with_b
     for found in of_two(student_settings):
         assert set(found["learn"]) == set(one)
         for name, expected in one.items():
-            # Sums in another order differ by some 1e-7 of their largest terms, which cancel altogether where a bias is
-            # followed by a normalisation: such a gradient is nothing but the rounding of the others.
+            # Sums in another order differ by about 1e-7 of their largest terms. These terms cancel completely for a
+            # bias before a normalisation, so its gradient consists only of rounding.
             atol = max(1e-6 * largest, 1e-4 * float(expected.detach().abs().max()))
             torch.testing.assert_close(found["learn"][name], expected, rtol=1e-4, atol=atol, msg=name)
 
 
 def trained_with(settings, section="train_student", **options):
-    """`settings` with other options of `section`. SGD, which passes on the rounding of a gradient as it is, where AdamW
-    makes whole steps of gradients that are nothing but rounding."""
+    """Returns `settings` with other options of `section`, and with SGD.
+
+    SGD keeps the rounding of a gradient small. AdamW would make full steps from gradients that are only rounding.
+    """
     options = {"optimiser": "sgd", "learning_rate": 0.05, "epochs": None, **options}
     options = getattr(settings, section).model_copy(update=options)
     return settings.model_copy(update={section: options})
@@ -198,7 +201,7 @@ def log_of(folder):
     return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch(taught, student_settings, tmp_path):
+def test_two_processes_train_as_one_with_twice_the_batch(taught, student_settings, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     train_student.main(words(taught, one, trained_with(student_settings, steps=3, batch=4)))
     both = trained_with(student_settings, steps=3, batch=2, processes=2)
@@ -212,17 +215,15 @@ def test_two_processes_train_as_one_with_the_doubled_batch(taught, student_setti
     expected, found = load_file(one / "student.safetensors"), load_file(two / "student.safetensors")
     assert set(expected) == set(found)
     for name in expected:
-        # Gradients are equal to 1e-6 of their largest entry (above). A later step may cross a kink (LeakyReLU,
-        # the order of Lovász) on one side only, which no tolerance of rounding covers: hence few steps, of up to 1e-2.
+        # Gradients are equal up to 1e-6 of their largest entry (see above). In a later step only one of the two may
+        # cross a kink (LeakyReLU, the order of Lovász), which no rounding tolerance covers. Hence few, small steps.
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=2e-5, msg=name)
     assert json.loads((two / "config.json").read_text())["processes"] == 2
     assert list((two / "run").iterdir()) == []
 
 
-def test_two_processes_contrast_what_one_does_with_the_doubled_batch(
-    taught, rewrite_targets, pretraining_settings, tmp_path
-):
-    """All superpixels of both processes; at some step one of them has a scan that shows none."""
+def test_two_processes_pretrain_as_one_with_twice_the_batch(taught, rewrite_targets, pretraining_settings, tmp_path):
+    """The contrast is over the superpixels of both processes. In one step, one process has a scan without any."""
     rng = np.random.default_rng(0)
     rewrite_targets(taught["targets"], patch_feature=rng.integers(-20, 20, size=(20, 4, 5)).astype(np.int8))
     one, two, superpixels = tmp_path / "one", tmp_path / "two", tmp_path / "superpixels"
@@ -259,7 +260,7 @@ def test_killed_and_restarted_two_processes_end_in_the_same_weights_as_on_two_ma
     while process.poll() is None and not list(killed.glob("run/*/checkpoint.pt")):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=600)  # the second process holds the pipe as well, until it ends
+    process.communicate(timeout=600)  # waits for the second process too, which also holds the pipe
     assert process.returncode == -signal.SIGKILL
     (log,) = killed.glob("run/*/training.jsonl")
     assert 4 <= len(log.read_text().splitlines()) < 30
@@ -271,9 +272,9 @@ def test_killed_and_restarted_two_processes_end_in_the_same_weights_as_on_two_ma
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torchrun = ["torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
-    # Without "--", torchrun takes our --run for a short form of an option of its own.
+    # Without "--", torchrun would read our --run as an abbreviation of its own option.
     torchrun += ["--master-port", str(port)]
-    # The two machines share no folder.
+    # The two machines have separate folders.
     out = [apart, tmp_path / "second"]
     machines = [
         subprocess.Popen(
@@ -300,11 +301,11 @@ def test_killed_and_restarted_two_processes_end_in_the_same_weights_as_on_two_ma
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=r"train_student\.processes is 3, and this machine has 2 GPUs.*write 2"):
+    with pytest.raises(InputError, match=r"train_student\.processes is 3, but this machine has 2 GPUs\. Write 2"):
         distributed.start(3, "32-true")
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=r"torchrun --nproc-per-node is 4, and this machine has 2 GPUs.*write 2"):
+    with pytest.raises(InputError, match=r"torchrun --nproc-per-node is 4, but this machine has 2 GPUs\. Write 2"):
         distributed.start(1, "32-true")
 
 

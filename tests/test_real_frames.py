@@ -1,4 +1,4 @@
-"""The paper's student, at its full size, on real frames."""
+"""The paper's student at full size, on real frames."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from elite_pipeline.training.losses import class_weights
 ROOT = Path(__file__).parent.parent
 
 
-def test_elite_learns_from_and_labels_whole_real_scans(sample, open_drive, classes):
-    """One scan of about 124,000 points through every loss and back, and a label for every point of another."""
+def test_elite_trains_on_and_labels_whole_real_scans(sample, open_drive, classes):
+    """One scan of about 124,000 points goes through every loss and backward. Every point of another gets a label."""
     settings = read(ROOT / "config.yaml").students["elite"]
     torch.manual_seed(0)
     student = build(settings.network, len(classes))
@@ -26,7 +26,7 @@ def test_elite_learns_from_and_labels_whole_real_scans(sample, open_drive, class
     points = recording.points("000000")
     labels = torch.from_numpy(recording.labels("000000", len(points)).astype(np.int64))
     assert len(points) > 120_000
-    # A teacher that is sure of every tenth point's label: there are no real answers to real frames here.
+    # A made-up teacher that is certain of every tenth point's label, because there are no targets for real frames here.
     taught = torch.arange(0, len(points), 10)
     answers = torch.nn.functional.one_hot(labels[taught], len(classes)).float()[:, None].expand(-1, 4, -1) * 5
     nothing = torch.zeros(len(points), dtype=torch.int64)
@@ -47,4 +47,4 @@ def test_elite_learns_from_and_labels_whole_real_scans(sample, open_drive, class
     assert not (prediction == IGNORE).any()
     low, high = np.array(settings.network.volume).T
     outside = ((other[:, :3] < low) | (other[:, :3] >= high)).any(axis=1)
-    assert outside.any()  # and they have a label too
+    assert outside.any()  # points outside the volume have a label too

@@ -1,4 +1,4 @@
-"""A store whose writer was killed at any moment: continued to the same bytes, or thrown away."""
+"""A store whose writer was killed at any moment is either continued to the same bytes, or deleted."""
 
 import errno
 import functools
@@ -25,7 +25,7 @@ STEPS = 14
 
 
 class Kill(Exception):
-    """Ends a run where a test wants it."""
+    """Ends a run at the place that a test chooses."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def _small_shards(monkeypatch):
 
 
 def write(path, frames=STEPS, *, settings=None, rows=20, before_step=lambda k: None, **about):
-    """Three arrays whose shards end at different steps, some rows without end; returns the steps that it took."""
+    """Writes three arrays whose shards end at different steps. Returns the steps that it made."""
     taken, sums, counts = [], np.zeros(3), np.zeros(frames, dtype=np.int64)
     provenance = {"settings": settings or {}}
     frames = [f"{k:06d}" for k in range(frames)]
@@ -59,19 +59,19 @@ def write(path, frames=STEPS, *, settings=None, rows=20, before_step=lambda k: N
 
 
 def contents(path):
-    """Path below `path` -> bytes, of every file."""
+    """Returns path below `path` -> bytes, of every file."""
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
 def whole(tmp_path):
-    """What a run without interruption writes."""
+    """The files that a run without interruption writes."""
     write(tmp_path / "whole.zarr")
     return contents(tmp_path / "whole.zarr")
 
 
 def killed(path, at=10, **arguments):
-    """Kill a run before step `at`; its partial folder."""
+    """Kill a run before step `at`. Returns its partial folder."""
 
     def before_step(k):
         if k == at:
@@ -83,7 +83,10 @@ def killed(path, at=10, **arguments):
 
 
 def survives(moment, function):
-    """Run `function` in a process that is killed at its `moment`-th change of the disk, half done; whether it ended."""
+    """Run `function` in a process that is killed halfway through its `moment`-th change of the disk.
+
+    Returns whether `function` finished before that.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -140,7 +143,7 @@ def test_a_kill_at_any_moment_changes_nothing_in_the_end(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "whole.zarr"]
         shutil.rmtree(path)
     assert len(set(resumed)) > 2
-    assert sorted(resumed[:-1]) == resumed[:-1], "a later kill loses no more, until nothing is left but the renaming"
+    assert sorted(resumed[:-1]) == resumed[:-1], "a later kill never loses more steps, until only the renaming is left"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -168,7 +171,7 @@ def test_finished_shards_are_not_written_again(whole, tmp_path, capsys):
     assert contents(tmp_path / "a.zarr") == whole
 
 
-def test_progress_is_saved_now_and_then_where_no_shard_fills(tmp_path, monkeypatch):
+def test_progress_is_saved_by_time_if_no_shard_fills(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "SHARD_BYTES", 1 << 20)
     killed(tmp_path / "a.zarr")
     assert write(tmp_path / "a.zarr") == list(range(STEPS))
@@ -183,24 +186,26 @@ def test_progress_is_saved_now_and_then_where_no_shard_fills(tmp_path, monkeypat
     [{"settings": {"radius": 2}}, {"frames": STEPS + 1}, {"cameras": ["image_2"]}, {"origin": ["another GPU"]}],
     ids=str,
 )
-def test_a_partial_store_of_something_else_is_thrown_away(tmp_path, other, capsys):
+def test_a_partial_store_with_another_identity_is_deleted(tmp_path, other, capsys):
     write(tmp_path / "whole.zarr", **other)
     partial = killed(tmp_path / "a.zarr")
     (partial / "left_over").mkdir()
     assert write(tmp_path / "a.zarr", **other)[0] == 0
-    assert "of other settings, inputs, versions, code or device: starts afresh" in capsys.readouterr().out
+    assert (
+        "has other settings, inputs, versions, code or device: starting from the beginning" in capsys.readouterr().out
+    )
     assert contents(tmp_path / "a.zarr") == contents(tmp_path / "whole.zarr")
     assert not (tmp_path / "a.zarr/left_over").exists()
 
 
 @pytest.mark.parametrize("size", ["SHARD_BYTES", "CHUNK_BYTES"])
-def test_a_partial_store_of_other_shards_is_thrown_away(tmp_path, size, monkeypatch):
+def test_a_partial_store_with_another_shard_size_is_deleted(tmp_path, size, monkeypatch):
     killed(tmp_path / "a.zarr")
     monkeypatch.setattr(store, size, 128)
     assert write(tmp_path / "a.zarr")[0] == 0
 
 
-def test_the_origin_tells_apart_code_weights_and_device(tmp_path, monkeypatch):
+def test_the_origin_differs_by_code_weights_and_device(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"2")
     view = functools.partial(EncoderSettings, encoder="sam_tiny", longest_side=64)
@@ -220,7 +225,7 @@ def test_the_origin_tells_apart_code_weights_and_device(tmp_path, monkeypatch):
 
 
 def damages(partial):
-    """Name -> a function that damages a partial store."""
+    """Returns name -> a function that damages a partial store."""
     checkpoint, shard = partial / resume.CHECKPOINT, partial / "wide/c/1/0/0"
 
     def flipped(path, place):
@@ -235,7 +240,7 @@ def damages(partial):
     return {
         "empty checkpoint": lambda: checkpoint.write_bytes(b""),
         "truncated checkpoint": lambda: checkpoint.write_bytes(checkpoint.read_bytes()[:-50]),
-        "no checkpoint at all": lambda: checkpoint.write_text("hello"),
+        "not a checkpoint": lambda: checkpoint.write_text("hello"),
         "unknown field": lambda: rewritten(lambda about: {**about, "more": 1}),
         "unknown array": lambda: rewritten(lambda about: {**about, "shards": {"other": ["00000000"]}}),
         "lost shard": shard.unlink,
@@ -246,10 +251,10 @@ def damages(partial):
 
 
 @pytest.mark.parametrize("name", damages(Path()))
-def test_a_damaged_partial_store_is_thrown_away(whole, tmp_path, name, capsys):
+def test_a_damaged_partial_store_is_deleted(whole, tmp_path, name, capsys):
     damages(killed(tmp_path / "a.zarr"))[name]()
     assert write(tmp_path / "a.zarr")[0] == 0
-    assert "is damaged: starts afresh" in capsys.readouterr().out
+    assert "is damaged: starting from the beginning" in capsys.readouterr().out
     assert contents(tmp_path / "a.zarr") == whole
 
 
@@ -266,7 +271,7 @@ def test_a_flipped_bit_of_the_checkpoint_never_reaches_the_store(whole, tmp_path
         assert contents(tmp_path / "a.zarr") == whole, place
 
 
-def test_damaged_metadata_is_written_anew(whole, tmp_path):
+def test_damaged_metadata_is_written_again(whole, tmp_path):
     partial = killed(tmp_path / "a.zarr")
     for file in partial.rglob("zarr.json"):
         file.write_bytes(b"")
@@ -275,7 +280,7 @@ def test_damaged_metadata_is_written_anew(whole, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["_put", "savez"])
-def test_a_full_disk_leaves_what_can_be_continued(whole, tmp_path, monkeypatch, what):
+def test_a_store_can_be_continued_after_a_full_disk(whole, tmp_path, monkeypatch, what):
     def full(file, *_, **__):
         if what == "savez":
             file.write(b"what still fits")
@@ -305,13 +310,13 @@ def test_two_writers_of_one_store_are_refused(whole, tmp_path):
 def test_rows_of_another_shape_are_refused(tmp_path):
     with (
         store.create(tmp_path / "a.zarr", "targets", sequence="00", frames=[], provenance={}) as out,
-        pytest.raises(ValueError, match=r"rows of \(1,\) for .*wide.*, whose rows are \(4,\)"),
+        pytest.raises(ValueError, match=r"rows of \(1,\), but .*wide.* has rows of \(4,\)"),
     ):
         out.rows("wide", (4,), np.float32).append(np.zeros((3, 1)))
 
 
 def peak(path, frames):
-    """Most bytes that Python and NumPy held while a store of `frames` steps was written."""
+    """Returns the peak number of bytes held by Python and NumPy while a store of `frames` steps is written."""
     gc.collect()
     tracemalloc.start()
     write(path, frames, rows=2000)
@@ -320,7 +325,7 @@ def peak(path, frames):
     return held
 
 
-@pytest.mark.parametrize("leaks", [False, True], ids=["as it is", "if the test could not fail"])
+@pytest.mark.parametrize("leaks", [False, True], ids=["unchanged", "with a leak, which the test must detect"])
 def test_memory_does_not_grow_with_the_sequence(tmp_path, monkeypatch, leaks):
     monkeypatch.setattr(store, "CHUNK_BYTES", 10_000)
     monkeypatch.setattr(store, "SHARD_BYTES", 100_000)
@@ -329,5 +334,5 @@ def test_memory_does_not_grow_with_the_sequence(tmp_path, monkeypatch, leaks):
         monkeypatch.setattr(store.Rows, "append", lambda self, rows: (held.append(rows), original(self, rows))[1])
     write(tmp_path / "warm.zarr", 2, rows=2000)
     short, long = peak(tmp_path / "short.zarr", 15), peak(tmp_path / "long.zarr", 60)
-    data = 45 * 1000 * 24  # bytes by which `wide` is longer
+    data = 45 * 1000 * 24  # extra bytes of `wide` in the long store
     assert (long - short > data / 2) if leaks else (long - short < data / 4)

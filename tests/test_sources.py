@@ -1,4 +1,4 @@
-"""The import graph: no circles, every name said once; and how imports are found."""
+"""The import graph: it has no cycles, every name is used once, and imports are found correctly."""
 
 import ast
 from collections import defaultdict
@@ -11,7 +11,7 @@ from elite_pipeline.sources import PACKAGE, describe, graph
 
 
 def names(kind):
-    """Name of a module or of a public class -> where it stands."""
+    """Returns the name of each module or public class -> the files that define it."""
     found = defaultdict(list)
     for file in sorted(PACKAGE.rglob("*.py")):
         if kind == "class":
@@ -24,32 +24,32 @@ def names(kind):
 
 
 @pytest.mark.parametrize("kind", ["module", "class"])
-def test_a_name_is_said_once(kind):
-    """Stages are named like their rules, and figures like what they show."""
+def test_names_are_unique(kind):
+    """Except in stages/ and figures/: stages have the names of their rules, and figures the names of their subjects."""
     twice = {name: places for name, places in names(kind).items() if len(places) > 1}
     assert not twice
     assert len(names(kind)) > 80
 
 
-def test_no_module_is_part_of_a_circle():
+def test_no_module_is_part_of_an_import_cycle():
     assert describe().endswith("circles of modules: 0")
 
 
-def test_no_module_outside_of_datasets_names_a_class():
-    """Class tables are handed to whoever needs them."""
+def test_no_module_outside_datasets_depends_on_one_class_table():
+    """Class tables are passed as arguments."""
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.relative_to(PACKAGE).parts[0] in ("datasets", "simulation"):
             continue
         text = file.read_text()
         assert "datasets.semantickitti import" not in text.replace("datasets.semantickitti import BENCHMARK", ""), (
-            f"{file} knows one format"
+            f"{file} depends on one format"
         )
-        assert 'class_table("' not in text, f"{file} knows one class table"
+        assert 'class_table("' not in text, f"{file} depends on one class table"
 
 
 @pytest.fixture
 def package(tmp_path):
-    """A package with a circle, an import inside a function, and one for type checkers alone."""
+    """A package with an import cycle, an import inside a function, and an import only for type checkers."""
     folder = tmp_path / "somewhere"
     (folder / "part").mkdir(parents=True)
     files = {
@@ -77,7 +77,7 @@ def test_what_counts_as_an_import(package):
     }
 
 
-def test_the_shape_is_told(package):
+def test_describe_prints_the_shape_of_the_graph(package):
     assert describe(package).splitlines() == [
         "modules: 4",
         "modules at the root: 1",
@@ -88,11 +88,11 @@ def test_the_shape_is_told(package):
     ]
 
 
-def test_the_digest_follows_what_a_stage_may_pick(monkeypatch, tmp_path):
+def test_the_digest_covers_every_module_that_a_stage_may_pick(monkeypatch, tmp_path):
     before, of_figure = sources.digest("train_student"), sources.digest("plot_miou")
     assert before == sources.digest("train_student")
     assert before != of_figure
-    # Of what the configuration may choose, all counts: an interrupted run never goes on under other code.
+    # All modules that the configuration may choose count, so that an interrupted run never resumes with other code.
     read = Path.read_bytes
     changed = PACKAGE / "student/minkunet.py"
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"#" if path == changed else b""))

@@ -1,4 +1,4 @@
-"""Stores: whole or absent, in whole shards, damage is an error."""
+"""Stores: complete or absent, written in whole shards, and damage is an error."""
 
 import json
 
@@ -19,7 +19,7 @@ def write(path, rows=3000):
     return values
 
 
-def test_rows_come_back_in_order(tmp_path):
+def test_rows_are_read_back_in_order(tmp_path):
     values = write(tmp_path / "a.zarr")
     group = store.open_store(tmp_path / "a.zarr", "targets")
     np.testing.assert_array_equal(store.read(group, "logits"), values)
@@ -56,7 +56,7 @@ def test_interrupted_writer_leaves_nothing_that_looks_finished(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not (tmp_path / "a.zarr").exists()
-    write(tmp_path / "a.zarr")  # the left-over partial store is no obstacle
+    write(tmp_path / "a.zarr")  # works despite the left-over partial store
     assert not (tmp_path / "a.zarr.partial").exists()
 
 
@@ -77,15 +77,15 @@ def test_lost_shard_is_an_error_and_not_zeros(tmp_path, monkeypatch):
         out.rows("logits", (4,), np.float16).append(np.zeros((333, 4)))
     assert not store.read(store.open_store(tmp_path / "a.zarr", "targets"), "logits").any()
     (tmp_path / "a.zarr/logits/c/3/0").unlink()
-    with pytest.raises(InputError, match=r"a\.zarr: array 'logits' has lost files"):
+    with pytest.raises(InputError, match=r"a\.zarr: files of array 'logits' are missing"):
         store.open_store(tmp_path / "a.zarr", "targets")
 
 
-def test_foreign_and_newer_stores_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none\.zarr is no readable Zarr store"):
+def test_other_formats_and_versions_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.zarr is not a readable Zarr store"):
         store.open_store(tmp_path / "none.zarr", "targets")
     write(tmp_path / "a.zarr")
-    with pytest.raises(InputError, match="holds format 'targets' version 2; this code reads 'projection'"):
+    with pytest.raises(InputError, match="has format 'targets' version 2; this code reads 'projection'"):
         store.open_store(tmp_path / "a.zarr", "projection")
     metadata = tmp_path / "a.zarr" / "zarr.json"
     content = json.loads(metadata.read_text())

@@ -1,6 +1,6 @@
-"""Experiments side by side, each trained with several seeds: means, spreads and paired differences, from their results.
+"""Compares experiments that were trained with several seeds: means, standard deviations and paired differences.
 
-The spread of the seeds is the measure of everything: what two runs of one experiment differ by, nobody gained.
+Every difference is judged by the spread over the seeds: a difference no larger than between two seeds is not a gain.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ MIOU_KEYS = (
     *("experiment", "dataset", "sequences", "miou", "iou", "confusion", "points", "scans", "tta", "config", "steps"),
     *("labelled_scans", "training_scans", "taught", "commit", "device"),
 )
-"""What is read of a `<experiment>_miou.json`."""
+"""The keys of `<experiment>_miou.json` that are read."""
 
 POINTS_KEYS = ("dataset", "teacher", "all", "unlabelled")
-"""What is read of a `<dataset>_<teacher>_points.json`."""
+"""The keys of `<dataset>_<teacher>_points.json` that are read."""
 
 NOTEWORTHY = 3
-"""Standard deviations of the seeds beyond which a difference is called a gain or a loss."""
+"""A difference of more than this many standard deviations over the seeds is called a gain or a loss."""
 
 SAME_FOR_ALL_SEEDS = ("labelled_scans", "training_scans", "taught", "steps")
 
 Run = tuple[Path, dict[str, Any]]
-"""A result file and what it holds: an experiment with one seed."""
+"""A result file and its content: one experiment with one seed."""
 
 
 def compare(
     settings: CompareExperiments, result_files: Iterable[Path], teacher_files: Iterable[Path]
 ) -> dict[str, Any]:
-    """The comparison (JSON values, mIoU and IoU in 0..1) of the experiments that `settings` names.
+    """Returns the comparison (JSON values, mIoU and IoU in 0..1) of the experiments in `settings`.
 
-    Of these, `figure`, `teachers` and `datasets` are passed on. result_files: one mIoU result for each experiment and
-    seed. teacher_files: one result of evaluate_teacher for each data set and teacher.
-    Raises `InputError` where a file is damaged, is missing, is not asked for, or does not fit to the others.
+    `figure`, `teachers` and `datasets` of `settings` are copied into it. result_files: one mIoU result per experiment
+    and seed. teacher_files: one result of evaluate_teacher per data set and teacher.
+    Raises `InputError` where a file is damaged or missing, is not part of the comparison, or does not fit the others.
     """
     runs = _runs(settings, result_files)
     teachers = _teachers(settings, teacher_files)
@@ -73,10 +73,10 @@ def compare(
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """What experiment `a` has over `b`, seed by seed; both are values of `experiments` in a comparison.
+    """Returns the difference a - b in mIoU, seed by seed. Both are values of `experiments` in a comparison.
 
-    `larger_sd` is the larger of the two experiments' standard deviations over the seeds, and `larger_than_3_sd` says
-    whether the mean difference is a gain of more than three of these; both are None where there is one seed.
+    `larger_sd` is the larger of the two experiments' standard deviations over the seeds. `larger_than_3_sd` says
+    whether the mean difference is a gain of more than three times that. Both are None with one seed.
     """
     by_seed = [x - y for x, y in zip(a["miou"], b["miou"], strict=True)]
     larger_sd = None if a["sd"] is None or b["sd"] is None else max(a["sd"], b["sd"])
@@ -91,20 +91,20 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """Sample standard deviation (n - 1); None of a single value."""
+    """Returns the sample standard deviation (n - 1); None for a single value."""
     return stdev(values) if len(values) > 1 else None
 
 
 def pretraining(experiment: Mapping[str, Any]) -> str | None:
-    """Name of the pre-training whose backbone the student began with, or None, as in results of older versions."""
+    """Returns the name of the pre-training of the student's backbone; None without one, and in older results."""
     return experiment.get("pretraining")
 
 
 def baselines(experiments: Mapping[str, Any]) -> dict[str, str]:
-    """Label of each distilled experiment -> label of the one without distillation from as many labelled scans.
+    """Returns label of each distilled experiment -> label of its baseline without distillation.
 
-    Both begin with the same backbone: a pre-trained one is no baseline of one that is not. Where there are several
-    such, that of the same data set and student comes first. Without any, the label is left out.
+    A baseline has as many labelled scans and the same pre-trained backbone (or none). Of several candidates, one with
+    the same data set and student is preferred. An experiment without a baseline is left out.
     """
     found = {}
     for label, taught in experiments.items():
@@ -119,29 +119,29 @@ def baselines(experiments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def curves(experiments: Mapping[str, Any]) -> dict[bool, dict[int, str]]:
-    """{distilled: {labelled scans: label}}: what `figure: curves` draws.
+    """Returns {distilled: {labelled scans: label}}, the two curves of `figure: curves`.
 
-    Raises `InputError` unless each number of labelled scans, two at least, comes once with distillation and once
-    without.
+    Raises `InputError` unless there are at least two numbers of labelled scans, each of them once with and once without
+    distillation.
     """
     lines: dict[bool, dict[int, str]] = {False: {}, True: {}}
     for label, experiment in experiments.items():
         scans = experiment["labelled_scans"]
         if (other := lines[experiment["distilled"]].setdefault(scans, label)) != label:
             raise InputError(
-                f"experiments {other!r} and {label!r} are one point of figure: curves, {scans} labelled scans: leave"
-                " one out, or write figure: rows for the comparison"
+                f"experiments {other!r} and {label!r} are the same point of figure: curves, with {scans} labelled"
+                " scans. Remove one, or write figure: rows for the comparison"
             )
     if len(lines[True]) < 2 or lines[True].keys() != lines[False].keys():
         raise InputError(
             f"figure: curves has {sorted(lines[True])} labelled scans with distillation and {sorted(lines[False])}"
-            " without: give both the same, two at least, or write figure: rows for the comparison"
+            " without. Both need the same numbers, at least two, or write figure: rows for the comparison"
         )
     return {distilled: dict(sorted(line.items())) for distilled, line in lines.items()}
 
 
 def _beginnings(experiment: Mapping[str, Any]) -> tuple[float, int, str | None]:
-    """What a student had beside a teacher: labels and a backbone."""
+    """Returns what a baseline must have in common: labels and pre-trained backbone."""
     return experiment["labelled"], experiment["labelled_scans"], pretraining(experiment)
 
 
@@ -182,39 +182,42 @@ def _summary(
 
 
 def _validation(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What was scored: equal for all results that may be compared. `class_points` are the points of each class."""
+    """Returns the evaluated points of a result. They must be equal in all compared results.
+
+    `class_points` is the number of points of each class.
+    """
     of_class = np.sum(result["confusion"], axis=1)[1:].tolist()
     about = {key: result[key] for key in ("sequences", "scans", "points")}
     return about | {"class_points": dict(zip(result["iou"], of_class, strict=True))}
 
 
 def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The student's settings but for the seed, in which alone the runs of one experiment differ."""
+    """Returns the student's settings without the seed, which is the only difference between runs of one experiment."""
     training = {key: value for key, value in result["config"]["train_student"].items() if key != "seed"}
     return result["config"] | {"train_student": training}
 
 
-# Reading, and what does not fit together. --------------------------------------------------------------------------
+# Reading results, and checking that they fit together. -------------------------------------------------------------
 
 
 def _runs(settings: CompareExperiments, files: Iterable[Path]) -> dict[str, list[Run]]:
-    """Label -> run of each seed, all of the same validation points and of the settings asked for.
+    """Returns label -> one run per seed. All have the same validation points and the settings of the comparison.
 
-    Raises `InputError` where one is missing, not asked for, or unlike the others.
+    Raises `InputError` where a run is missing, does not belong to the comparison, or does not fit the others.
     """
     found: dict[str, Run] = {}
     for path in files:
         result = _load(path, MIOU_KEYS, "evaluate_miou")
         other, _ = found.setdefault(result["experiment"], (path, result))
         if other != path:
-            raise InputError(f"{path} and {other} are both of experiment {result['experiment']}: pass one of them")
+            raise InputError(f"{path} and {other} are both of experiment {result['experiment']}. Pass only one of them")
     runs: dict[str, list[Run]] = {}
     students: dict[str, Run] = {}
     for label, about in settings.experiments.items():
         names = [f"{about.experiment}-seed{seed}" for seed in settings.seeds]
         if missing := [f"results/{name}_miou.json" for name in names if name not in found]:
             raise InputError(
-                f"{', '.join(missing)}: not among the results to compare; make it with snakemake, and pass it"
+                f"{', '.join(missing)}: not among the results to compare. Make it with snakemake, and pass it"
             )
         runs[label] = [found[name] for name in names]
         for seed, (path, result) in zip(settings.seeds, runs[label], strict=True):
@@ -224,7 +227,7 @@ def _runs(settings: CompareExperiments, files: Iterable[Path]) -> dict[str, list
     everything = [run for of_label in runs.values() for run in of_label]
     if strangers := sorted({str(path) for path, _ in found.values()} - {str(path) for path, _ in everything}):
         raise InputError(
-            f"{strangers[0]}: comparison {settings.comparison} has no such experiment and seed: leave it out"
+            f"{strangers[0]}: comparison {settings.comparison} has no such experiment and seed. Do not pass it"
         )
     for run in everything:
         _check_alike(everything[0], run, {"validation": _validation})
@@ -232,15 +235,15 @@ def _runs(settings: CompareExperiments, files: Iterable[Path]) -> dict[str, list
 
 
 def _check_run(path: Path, result: Mapping[str, Any], about: ComparedExperiment, seed: int) -> None:
-    """Raises `InputError` where a result is not of the experiment `about` with `seed`, scored in a single pass."""
+    """Raises `InputError` unless a result belongs to experiment `about` with `seed` and was scored in a single pass."""
     if unknown := [key for key in SAME_FOR_ALL_SEEDS if result[key] is None]:
         raise InputError(
-            f"{path}: does not say {', '.join(unknown)}, since its student is of an older version: delete"
+            f"{path}: lacks {', '.join(unknown)}, because an older version trained its student. Delete"
             f" models/{result['experiment']}/ and make it again"
         )
     if result["tta"]:
         raise InputError(
-            f"{path}: scored with test-time augmentation, which is another measure: compare"
+            f"{path}: scored with test-time augmentation, which is not comparable. Use"
             f" results/{result['experiment']}_miou.json"
         )
     training = result["config"].get("train_student", {}).get("seed")
@@ -251,27 +254,27 @@ def _check_run(path: Path, result: Mapping[str, Any], about: ComparedExperiment,
     for what, (is_now, wanted) in stated.items():
         if is_now != wanted:
             raise InputError(
-                f"{path}: its {what} is {is_now!r}, and {wanted!r} is asked for. The file is of other settings than its"
-                f" name says: delete it and models/{result['experiment']}/, and make it again"
+                f"{path}: its {what} is {is_now!r}, but the comparison needs {wanted!r}. The settings in the file do"
+                f" not match its name. Delete it and models/{result['experiment']}/, and make it again"
             )
     if result["taught"] and about.teacher is None:
-        raise InputError(f"{path}: its student had a teacher, but {about.experiment} has none: make it again")
+        raise InputError(f"{path}: its student had a teacher, but {about.experiment} has none. Make it again")
 
 
 def _check_alike(first_run: Run, run: Run, aspects: Mapping[str, Callable[[dict[str, Any]], Any]]) -> None:
-    """Raises `InputError` where the results of two runs differ in one of `aspects`, functions of them by name."""
+    """Raises `InputError` where two runs differ in one of `aspects`: name -> function of a result."""
     (first_path, first), (path, result) = first_run, run
     for name, aspect in aspects.items():
         if aspect(first) != aspect(result):
             was, now = _where_different(aspect(first), aspect(result), name)
             raise InputError(
-                f"{path}: {now}, but {first_path}: {was}. These do not fit together: a comparison needs the same"
-                " settings for one student and the same validation scans for all. Make the older one again"
+                f"{path}: {now}, but {first_path}: {was}. These do not fit together. A comparison needs the same"
+                " settings for each student and the same validation scans for all. Make the older result again"
             )
 
 
 def _where_different(one: Any, other: Any, name: str) -> tuple[str, str]:
-    """The first place at which two nested values differ, as `path.to.key is value`, of both."""
+    """Returns the first difference of two nested values as `path.to.key is value`, for each of them."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted({*one, *other}):
             if one.get(key) != other.get(key):
@@ -280,38 +283,37 @@ def _where_different(one: Any, other: Any, name: str) -> tuple[str, str]:
 
 
 def _teachers(settings: CompareExperiments, files: Iterable[Path]) -> dict[tuple[str, str | None], dict[str, float]]:
-    """(data set, teacher) -> {`accuracy`, `miou`} of its soft labels where nothing else taught, or of all of them.
+    """Returns (data set, teacher) -> {`accuracy`, `miou`} of its soft labels.
 
-    Raises `InputError` where one is missing, or was scored against nothing.
+    They are scored on the scans whose labels students do not use, or on all scans if students use all labels. Raises
+    `InputError` where a result is missing, or has no labels to score against.
     """
     found: dict[tuple[str, str | None], dict[str, float]] = {}
     for path in files:
         result = _load(path, POINTS_KEYS, "evaluate_teacher")
         group = result["unlabelled"] or result["all"]
         if not group:
-            raise InputError(f"{path}: no point has a label to score the teacher against")
+            raise InputError(f"{path}: no point has a label, so the teacher has no score. Use a data set with labels")
         found[result["dataset"], result["teacher"]] = {key: group["mean"][key] for key in ("accuracy", "miou")}
     for about in settings.experiments.values():
         if about.teacher and (about.dataset, about.teacher) not in found:
             missing = f"results/{about.dataset}_{about.teacher}_points.json"
-            raise InputError(
-                f"{missing}: not among the teachers of the comparison; make it with snakemake, and pass it"
-            )
+            raise InputError(f"{missing}: not among the teacher results. Make it with snakemake, and pass it")
     return found
 
 
 def _load(path: Path, keys: Iterable[str], rule: str) -> dict[str, Any]:
-    """The result at `path`, which `rule` made.
+    """Returns the result at `path`. rule: the rule that makes it, for error messages.
 
     Raises `InputError` where it cannot be read, or lacks one of `keys`.
     """
-    again = f"make it again: snakemake --forcerun {rule} {path}"
+    again = f"Make it again: snakemake --forcerun {rule} {path}"
     try:
         result = json.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): make it with snakemake {path}") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Make it with: snakemake {path}") from None
     except ValueError:
-        raise InputError(f"{path}: is no JSON file; {again}") from None
+        raise InputError(f"{path}: is not a JSON file. {again}") from None
     if missing := [key for key in keys if not isinstance(result, dict) or key not in result]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}, as a result of another version does; {again}")
+        raise InputError(f"{path}: lacks {', '.join(missing)}. Another version may have written it. {again}")
     return result

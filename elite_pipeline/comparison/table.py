@@ -1,4 +1,4 @@
-"""The Markdown page of a comparison: who did how well, by how much more than another, and on which classes."""
+"""The Markdown page of a comparison: mIoU of every experiment, differences, and IoU per class."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -9,7 +9,7 @@ from elite_pipeline.evaluation.metrics import is_oracle
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Markdown of `result` (the JSON of compare_experiments): all numbers in percent, or in points of a percent."""
+    """Returns the Markdown page of `result` (the JSON of compare_experiments), in percent and percentage points."""
     experiments, seeds = result["experiments"], _seeds(result)
     validation = result["validation"]
     lines = [
@@ -22,8 +22,8 @@ def table(result: Mapping[str, Any]) -> str:
         "|---:|---|---:|---:|---|---:|",
         *(_experiment(number, label, e) for number, (label, e) in enumerate(experiments.items(), 1)),
         "",
-        "All in percent. sd: sample standard deviation over the seeds. Teacher at points: its soft labels, averaged",
-        "over its stages, against labels that the student never saw (against all where the student saw all).",
+        "All numbers are percent. sd: sample standard deviation over the seeds. Teacher at points: the teacher's soft",
+        "labels, averaged over its stages, scored on labels that the student did not use (or on all, if it used all).",
         *_pretrained(experiments),
         *_known(experiments),
         *(_oracles(experiments) if any(map(is_oracle, experiments.values())) else ()),
@@ -31,7 +31,7 @@ def table(result: Mapping[str, Any]) -> str:
         *_differences(result["differences"], seeds),
         "## IoU per class",
         "",
-        "Mean over the seeds, in percent; the columns are the experiments by number.",
+        "Mean over the seeds, in percent. The columns are the experiments, by number.",
         "",
         f"| class | {' | '.join(f'#{k}' for k in range(1, len(experiments) + 1))} | points |",
         f"|---|{'---:|' * len(experiments)}---:|",
@@ -42,7 +42,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
-    """What a value of `differences` is worth against the spread of the seeds, in words."""
+    """Returns in words how large a value of `differences` is, compared with the spread over the seeds."""
     if difference["larger_sd"] is None:
         return "one seed: unknown"
     if difference["larger_than_3_sd"]:
@@ -73,7 +73,7 @@ def _differences(differences: Mapping[str, Any], seeds: Sequence[int]) -> list[s
     lines = [
         "## Differences",
         "",
-        f"| difference | {_named(seeds)} | mean ± sd | against the larger sd of the two |",
+        f"| difference | {_named(seeds)} | mean ± sd | compared with the larger sd of the two |",
         "|---|---|---:|---|",
     ]
     for name, found in differences.items():
@@ -82,9 +82,9 @@ def _differences(differences: Mapping[str, Any], seeds: Sequence[int]) -> list[s
     return [
         *lines,
         "",
-        "Points of mIoU, seed by seed. A mean difference that is no larger than the larger standard deviation of its",
-        "two experiments is noise: runs of one experiment that differ in the seed alone are as far apart. What is",
-        f"called a gain or a loss is more than {NOTEWORTHY} times as large; what lies between needs more seeds.",
+        "Percentage points of mIoU, seed by seed. A mean difference is noise if it is no larger than the larger",
+        "standard deviation of the two experiments: runs of one experiment with different seeds differ as much. A gain",
+        f"or a loss is more than {NOTEWORTHY} times that standard deviation. Differences in between need more seeds.",
         "",
     ]
 
@@ -93,13 +93,13 @@ def _oracles(experiments: Mapping[str, Any]) -> list[str]:
     numbers = ", ".join(f"#{k}" for k, e in enumerate(experiments.values(), 1) if is_oracle(e))
     return [
         "",
-        f"**Oracles ({numbers}) are a diagnostic of the simulator and no result of the method**: such a teacher is the",
-        "dense truth, corrupted to a stated accuracy, which no recorded drive has.",
+        f"**Oracles ({numbers}) are a diagnostic of the simulator and not a result of the method**: such a teacher is",
+        "dense ground truth with errors added, down to a stated accuracy. Recorded drives have no dense ground truth.",
     ]
 
 
 def _pretrained(experiments: Mapping[str, Any]) -> list[str]:
-    """Which experiments began with which pre-trained backbone."""
+    """Returns lines on which experiments use which pre-trained backbone."""
     names = dict.fromkeys(filter(None, map(pretraining, experiments.values())))
     if not names:
         return []
@@ -107,11 +107,11 @@ def _pretrained(experiments: Mapping[str, Any]) -> list[str]:
         f"`{name}`: {', '.join(f'#{k}' for k, e in enumerate(experiments.values(), 1) if pretraining(e) == name)}"
         for name in names
     ]
-    return ["", f"Begun with a pre-trained backbone, of the same seed: {'; '.join(of_name)}."]
+    return ["", f"Experiments with a pre-trained backbone (of the same seed): {'; '.join(of_name)}."]
 
 
 def _known(experiments: Mapping[str, Any]) -> list[str]:
-    """Means over the classes that a teacher knows, where it knows fewer than all."""
+    """Returns lines with means over the classes that the teacher knows, if it does not know all."""
     fewer = {k: e for k, e in enumerate(experiments.values(), 1) if len(e["known_classes"]) < len(e["iou"])}
     if not fewer:
         return []
@@ -121,8 +121,8 @@ def _known(experiments: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "",
-        "**Some students know only the classes that their teacher knows.** The means above are over all classes, with",
-        f"0 for those that are never predicted. Over the known ones they are: {', '.join(means)}.",
+        "**Some students know only the classes that their teacher knows.** The means above are over all classes, and a",
+        f"class that is never predicted counts as 0. The means over the known classes are: {', '.join(means)}.",
     ]
 
 
@@ -144,7 +144,7 @@ def _steps(experiments: Mapping[str, Any]) -> str:
     if len(steps) == 1:
         return f"Every student took {steps[0]:,} steps."
     each = ", ".join(f"{label} {e['steps']:,}" for label, e in experiments.items())
-    return f"**The students took different numbers of steps**, which is a difference of its own: {each}."
+    return f"**The students took different numbers of steps**, which also affects the results: {each}."
 
 
 def _seeds(result: Mapping[str, Any]) -> list[int]:

@@ -1,7 +1,7 @@
-"""The one definition of the configuration (`config.yaml`, `config/comparisons.yaml`): every key, its type, its bounds.
+"""The definition of the configuration (`config.yaml`, `config/comparisons.yaml`): every key with its type and bounds.
 
-Unknown keys, wrong types and impossible combinations are refused with the key's full path. What the keys *do*, with
-units, stands beside their values in the YAML files; here stand only types, bounds and what must agree with what.
+Unknown keys, wrong types and impossible combinations are refused with the full path of the key. The YAML files explain
+the effect and the unit of each key. These modules define only types, bounds and what must agree.
 """
 
 from pathlib import Path
@@ -83,7 +83,7 @@ class Config(Section):
 
     @classmethod
     def spelt_out(cls, values: Any) -> Any:
-        """Variants (`of:`) made whole. Raises `ValueError` where `of` names nothing that can be an origin."""
+        """Returns `values` with every variant (`of:`) completed. Raises `ValueError` for an unusable `of`."""
         return variants.spelt_out(values)
 
     @model_validator(mode="after")
@@ -93,9 +93,10 @@ class Config(Section):
 
 
 def read(path: Path, *others: Path) -> Config:
-    """The validated configuration of a YAML file, completed by the entries of `others` that it lacks.
+    """Returns the validated configuration of a YAML file, with the entries of `others` that it lacks.
 
-    Raises `InputError` where a file cannot be read, or the configuration is wrong: every fault, by its full key path.
+    Raises `InputError` where a file cannot be read or the configuration is wrong. The error lists all faults, each with
+    its full key path.
     """
     values = load(path)
     for other in others:

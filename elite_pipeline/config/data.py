@@ -1,4 +1,4 @@
-"""Data sets: where they lie, what is simulated, checked and projected, and how images get their labels."""
+"""Settings of data sets: files, simulation, checks, projection, and the labelling of images."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -13,7 +13,7 @@ from elite_pipeline.errors import InputError
 
 
 class SimulateDrive(Section):
-    """The drives of a simulated data set: how many frames of which sizes."""
+    """The drives of a simulated data set: the number of frames and their sizes."""
 
     seed: Natural
     frames: Count
@@ -26,7 +26,7 @@ class SimulateDrive(Section):
 
 
 class IndexFrames(Section):
-    """What `index_frames` reads: a data set's cameras, and whether the sequence's split needs labels and images."""
+    """Settings of `index_frames`: a data set's cameras, and whether the sequence's split needs labels and images."""
 
     format: str
     classes: str
@@ -37,7 +37,7 @@ class IndexFrames(Section):
 
 
 class ProjectPoints(Section):
-    """Which points a camera sees."""
+    """When a camera sees a point."""
 
     min_depth: Positive
     cell: Positive
@@ -45,13 +45,13 @@ class ProjectPoints(Section):
 
 
 class ProjectSequence(Section):
-    """What `project_points` reads."""
+    """Settings of `project_points`."""
 
     project_points: ProjectPoints
 
 
 class PaperLabeller(Section):
-    """The published way: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
+    """The published method: ELiTe's SAM-PLG (reference: its released `amg.py`)."""
 
     predicted_iou: Fraction
     stability: Fraction
@@ -61,7 +61,7 @@ class PaperLabeller(Section):
 
 
 class RegionsLabeller(Section):
-    """SAM prompted once per connected region of points; the nearest label inside of the masks wins."""
+    """One SAM prompt per connected region of points. The nearest label wins; distances outside its masks count more."""
 
     regions: Count
     inside: Count
@@ -72,13 +72,13 @@ class RegionsLabeller(Section):
 
 
 class NearestLabeller(Section):
-    """Fill from the nearest visible labelled pixel."""
+    """Each pixel takes the label of the nearest visible labelled pixel."""
 
     radius: Positive
 
 
 class LabelImages(Section):
-    """The labeller of a data set's images, and its section."""
+    """The labeller of a data set's images, and its settings."""
 
     labeller: Literal["sparse", "nearest", "paper", "regions"]
     sam: Sam | None = None
@@ -90,30 +90,30 @@ class LabelImages(Section):
     def _chosen_labeller_is_configured(self) -> Self:
         for section in self.sections(self.labeller):
             if getattr(self, section) is None:
-                raise ValueError(f"labeller is {self.labeller!r}, so a section '{section}:' is needed beside it")
+                raise ValueError(f"labeller is {self.labeller!r}, so it needs a section '{section}:'. Add it")
         return self
 
     @staticmethod
     def sections(labeller: str) -> tuple[str, ...]:
-        """The sections that a labeller reads."""
+        """Returns the names of the sections that a labeller reads."""
         return {"sparse": (), "nearest": ("nearest",)}.get(labeller, ("sam", labeller))
 
 
 class SelectLabels(Section):
-    """Which of the training scans keep their labels, where not all do."""
+    """Which training scans keep their labels, if not all do."""
 
     by: Literal["interval", "classes"] = "interval"
     seed: Natural = 0
 
 
 class LabelsToSelect(SelectLabels):
-    """What `select_labels` reads."""
+    """Settings of `select_labels`."""
 
     labelled: Fraction | dict[Sequence, list[Frame]]
 
 
 class SimulateImages(Section):
-    """Labelled images of random places: how many, which."""
+    """Labelled images of random places: their number, seed and size."""
 
     seed: Natural
     worlds: Count
@@ -123,7 +123,7 @@ class SimulateImages(Section):
 
 
 def _checked_table(name: str) -> str:
-    """`name`. Raises `ValueError` where that is no class table, or one that is wrong."""
+    """Returns `name`. Raises `ValueError` where there is no such class table, or it is wrong."""
     try:
         class_table(name)
     except InputError as error:
@@ -132,9 +132,9 @@ def _checked_table(name: str) -> str:
 
 
 def _checked_format(name: str) -> str:
-    """`name`. Raises `ValueError` where `choices.FORMATS` does not list it."""
+    """Returns `name`. Raises `ValueError` where it is not in `choices.FORMATS`."""
     if name not in FORMATS:
-        raise ValueError(f"no format {name!r}; write {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {name!r}; choose one of {', '.join(FORMATS)}")
     return name
 
 
@@ -143,7 +143,7 @@ Classes = Annotated[str, AfterValidator(_checked_table)]
 
 
 class ImageSet(Section):
-    """Images with dense labels and no LiDAR, as a segmentation network is trained on."""
+    """Images with dense labels and without LiDAR, for training a segmentation network."""
 
     classes: Classes = "semantickitti"
     simulate_images: SimulateImages | None = None
@@ -152,19 +152,19 @@ class ImageSet(Section):
 
     @property
     def class_table(self) -> ClassTable:
-        """The table that `classes` names."""
+        """The class table that `classes` names."""
         return class_table(self.classes)
 
     @model_validator(mode="after")
     def _unknown_classes_exist(self) -> Self:
         classes = self.class_table.evaluated
         if strange := sorted(set(self.unknown) - set(classes)):
-            raise ValueError(f"unknown names {strange}, which are no classes; those are {', '.join(classes)}")
+            raise ValueError(f"`unknown` lists {strange}, which are no classes; the classes are {', '.join(classes)}")
         return self
 
 
 class Dataset(Section):
-    """Where a data set's sequences lie, what they hold, and how much of that is used."""
+    """A data set: its format and classes, its sequences, and the labels that are used."""
 
     of: Name | None = None
     format: Annotated[str, AfterValidator(_checked_format)]
@@ -183,20 +183,22 @@ class Dataset(Section):
     @model_validator(mode="after")
     def _splits_are_disjoint(self) -> Self:
         if shared := sorted(set(self.train) & set(self.val)):
-            raise ValueError(f"sequences {shared} are in both train and val; a score on them would mean nothing")
+            raise ValueError(f"sequences {shared} are in both train and val, so scores would be wrong. Remove one")
         if shared := sorted(set(self.test) & {*self.train, *self.val}):
-            raise ValueError(f"sequences {shared} are in test and in train or val; test holds unlabelled ones")
+            raise ValueError(
+                f"sequences {shared} are in test and also in train or val. List only unlabelled sequences in test"
+            )
         for split in (self.train, self.val, self.test):
             if len(split) > len(set(split)):
-                raise ValueError(f"a sequence stands twice in {split}")
+                raise ValueError(f"{split} lists a sequence twice. Remove one")
         if isinstance(self.labelled, dict) and (strange := sorted(set(self.labelled) - set(self.train))):
-            raise ValueError(f"labelled names sequences {strange}, which are not in train")
+            raise ValueError(f"labelled lists sequences {strange}, which are not in train. Add or remove them")
         return self
 
     @property
     def class_table(self) -> ClassTable:
-        """The table that `classes` names."""
+        """The class table that `classes` names."""
         return class_table(self.classes)
 
     VARIANT: ClassVar[set[str]] = {"of", "train", "val", "test", "labelled", "select_labels", "label_images"}
-    """Keys in which a data set that is `of` another may differ from it: its files and projections are the same."""
+    """The keys that a variant (`of:`) may set. It shares all other settings, files and projections with its origin."""

@@ -1,4 +1,4 @@
-"""Experiments, comparisons of them, and the oracles that stand in for a teacher."""
+"""Settings of experiments, comparisons of experiments, and oracles (diagnostic teachers)."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -9,15 +9,15 @@ from elite_pipeline.config.values import Name, Natural
 
 
 class Oracle(Section):
-    """A diagnostic: the ground truth of a simulated world with errors added, up to a stated accuracy."""
+    """A diagnostic: the ground truth of a simulated world, with errors added down to a stated accuracy."""
 
-    # No better than chance among 19 classes, the likeliest class would be no answer any more.
+    # Above chance among 19 classes. At chance the most probable class would carry no information.
     accuracy: Annotated[float, Field(strict=True, gt=1 / 19, le=1)]
     seed: Natural
 
 
 class Experiment(Section):
-    """What is trained by whom on what."""
+    """A student, the data set and the teacher that it learns from, and its pre-trained backbone."""
 
     dataset: Name
     teacher: Name | None
@@ -26,7 +26,7 @@ class Experiment(Section):
 
 
 class Compared(Section):
-    """An experiment of a comparison. arm, setting: its place in a figure of arms, None in other figures."""
+    """An experiment of a comparison. arm, setting: its place in `figure: arms`; None in other figures."""
 
     experiment: Name
     arm: str | None = None
@@ -34,14 +34,14 @@ class Compared(Section):
 
 
 def _named(value: Any) -> Any:
-    """The experiment's name alone is short for `{experiment: name}`."""
+    """Returns `{experiment: name}` for a plain name, and other values unchanged."""
     return {"experiment": value} if isinstance(value, str) else value
 
 
 Label = Annotated[str, StringConstraints(min_length=1)]
 Figure = Literal["rows", "curves", "arms", "oracles"]
-"""What `plot_comparison` draws: a row for each experiment; mIoU over labelled scans with and without distillation;
-arms beside each other in each setting; rows, and the gain over the accuracy of oracles."""
+"""The figure that `plot_comparison` draws. rows: one row per experiment. curves: mIoU over labelled scans, with and
+without distillation. arms: arms side by side in each setting. oracles: rows, and the gain over oracle accuracy."""
 
 
 class ComparisonSettings(Section):
@@ -56,9 +56,9 @@ class ComparisonSettings(Section):
     def _differences_are_of_its_experiments(self) -> Self:
         for pair in self.differences:
             if unknown := [label for label in pair if label not in self.experiments]:
-                raise ValueError(f"differences name {unknown}, but experiments: holds only {sorted(self.experiments)}")
+                raise ValueError(f"differences name {unknown}, but experiments: has only {sorted(self.experiments)}")
         if len(self.seeds) > len(set(self.seeds)):
-            raise ValueError(f"a seed stands twice in {self.seeds}")
+            raise ValueError(f"seeds: {self.seeds} has a seed twice. Remove one")
         return self
 
     @model_validator(mode="after")
@@ -68,16 +68,17 @@ class ComparisonSettings(Section):
             if self.figure != "arms":
                 if about.arm is not None or about.setting is not None:
                     raise ValueError(
-                        f"experiments.{label} has an arm or a setting, which only figure: arms reads: write that, or"
-                        " leave them out"
+                        f"experiments.{label} has an arm or a setting, which only figure: arms uses. Write figure:"
+                        " arms, or remove both"
                     )
             elif about.arm is None or about.setting is None:
                 raise ValueError(
-                    f"experiments.{label} has no place in figure: arms. Write"
+                    f"experiments.{label} lacks its arm or its setting, which figure: arms needs. Write"
                     f" {{experiment: {about.experiment}, arm: ..., setting: ...}}"
                 )
             elif (other := taken.setdefault((about.arm, about.setting), label)) != label:
                 raise ValueError(
-                    f"experiments.{label} has the arm and setting of experiments.{other}: {about.arm}, {about.setting}"
+                    f"experiments.{label} has the same arm and setting as experiments.{other} ({about.arm},"
+                    f" {about.setting}). Change one of them"
                 )
         return self

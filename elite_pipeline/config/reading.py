@@ -1,4 +1,4 @@
-"""The YAML files of a configuration: a key that stands twice is refused, and two files make one configuration."""
+"""Reads the YAML files of a configuration and combines them. Duplicate keys are refused."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,13 +7,14 @@ from typing import Any
 from elite_pipeline.errors import InputError
 
 COMPARISONS = Path("config/comparisons.yaml")
-"""Entries that only comparisons need, in the checkout."""
+"""The file of the entries that only comparisons need; a path in the checkout."""
 
 
 def load(path: Path) -> Any:
-    """What a YAML file holds.
+    """Returns the content of a YAML file.
 
-    Raises `InputError` where it cannot be read, is no YAML, or has a key twice, of which YAML takes the last.
+    Raises `InputError` where the file cannot be read, is not YAML, or has a duplicate key (YAML itself would use the
+    last one).
     """
     import yaml
 
@@ -26,8 +27,8 @@ def load(path: Path) -> Any:
                 line = key.start_mark.line + 1
                 if (first := lines.setdefault((key.tag, key.value), line)) != line:
                     raise InputError(
-                        f"{path}: key {key.value!r} stands in line {first} and again in line {line}, of which only the"
-                        " last would count. Write both as one"
+                        f"{path}: key {key.value!r} is in line {first} and again in line {line}. Only the last one"
+                        " would count. Merge them into one"
                     )
             return super().construct_mapping(node, deep)
 
@@ -36,13 +37,14 @@ def load(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML: {error}") from None
+        raise InputError(f"{path}: is not valid YAML: {error}") from None
 
 
 def completed(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, and those entries of the sections of `more` whose names it lacks.
+    """Returns `values` with the entries of `more` that it lacks, section by section.
 
-    An entry of `values` stands alone: nothing is added to it from one of the same name, which may mean something else.
+    An entry of `values` is kept as it is. It is not merged with an entry of the same name in `more`, which may mean
+    something else.
     """
     whole = dict(values)
     for section, entries in more.items():

@@ -1,4 +1,4 @@
-"""Stages that belong to no data set, teacher or student."""
+"""Settings of stages that belong to no data set, teacher or student."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from elite_pipeline.config.values import Count, Finite, Natural, NonNegative, Po
 
 
 class PretrainSam(Section):
-    """How the packaged `sam_tiny` was made."""
+    """How the weights of the packaged `sam_tiny` are made."""
 
     worlds: Count
     calibration_worlds: Count
@@ -30,7 +30,7 @@ class PretrainSam(Section):
 
 
 class MeasureLatency(Section):
-    """Which scans are timed, at which precision."""
+    """How many scans are timed, and at which precision."""
 
     warmup: Natural
     scans: Count
@@ -38,7 +38,7 @@ class MeasureLatency(Section):
 
 
 class EvaluatePseudoLabels(Section):
-    """On how many frames the labellers are compared, and against what where there is no dense truth."""
+    """How many frames the labellers are compared on, and the held-out points if there is no dense ground truth."""
 
     frames: Count
     held_out: Annotated[Finite, Field(gt=0, lt=1)]
@@ -46,7 +46,7 @@ class EvaluatePseudoLabels(Section):
 
 
 class LabellersToEvaluate(EvaluatePseudoLabels):
-    """What `evaluate_pseudo_labels` reads: that, and a data set's labellers, chosen or not."""
+    """Settings of `evaluate_pseudo_labels`: those above, and all labellers of a data set, chosen or not."""
 
     sam: Sam
     paper: PaperLabeller
@@ -56,13 +56,13 @@ class LabellersToEvaluate(EvaluatePseudoLabels):
 class SegmentImages(Section):
     """Superpixels (SLIC)."""
 
-    segments: Annotated[int, Field(ge=1, lt=1 << 15, strict=True)]  # numbered in 16 bits, and SLIC may make more
+    segments: Annotated[int, Field(ge=1, lt=1 << 15, strict=True)]  # numbers have 16 bits; SLIC may make more segments
     compactness: Positive
     sigma: NonNegative
 
 
 class PlotEmbedding(Section):
-    """How many points are embedded, and how."""
+    """The number of embedded points, and the settings of t-SNE."""
 
     points: Annotated[int, Field(ge=100, strict=True)]
     perplexity: Positive
@@ -70,6 +70,6 @@ class PlotEmbedding(Section):
 
 
 class EvaluateMiou(Section):
-    """Test-time augmentation of results/<experiment>_miou_tta.json."""
+    """Test-time augmentation, for results/<experiment>_miou_tta.json."""
 
     votes: Count

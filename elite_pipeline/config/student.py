@@ -1,4 +1,4 @@
-"""Students: network, losses, augmentation, training."""
+"""Settings of students: network, losses, augmentation, training."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -12,29 +12,29 @@ Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
 class NetworkSettings(Section):
-    """What is asked of every kind of network. A kind overrides what it has."""
+    """Properties that every kind of network has. Each kind overrides those that differ."""
 
     @property
     def stages(self) -> int:
-        """Number of stages with a 3D head of their own, each of which learns from the teacher's stage beside it.
+        """Number of stages that have their own 3D head. Each one learns from the same stage of the teacher.
 
-        0: soft labels and features are learnt at the network's output.
+        0: the network learns soft labels and features at its output.
         """
         return 0
 
     @property
     def has_backbone(self) -> bool:
-        """Whether a part of it can be pre-trained, and has a learning rate of its own."""
+        """Whether the network has a backbone, which can be pre-trained and has its own learning rate."""
         return False
 
     @property
     def embedding_width(self) -> int | None:
-        """Channels of a layer behind the network whose features are compared with the teacher's; None for none."""
+        """Channels of the layer after the network that is compared with the teacher's features; None without one."""
         return None
 
     @property
     def shares_classifier(self) -> bool:
-        """Whether the teacher's classifier is its own, too."""
+        """Whether the student uses the teacher's classifier."""
         return False
 
 
@@ -50,9 +50,11 @@ class SPVCNNSettings(NetworkSettings):
     @model_validator(mode="after")
     def _voxels_nest(self) -> Self:
         if any(after % before for before, after in pairwise(self.scales)):
-            raise ValueError(f"scales are {self.scales}; each must be a multiple of the one before, as in [2, 4, 8]")
+            raise ValueError(f"scales are {self.scales}; each must be a multiple of the previous one, as in [2, 4, 8]")
         if any(low + self.voxel_size > high for low, high in self.volume):
-            raise ValueError(f"volume is {self.volume}; each axis is [low, high] in metres, a voxel apart at least")
+            raise ValueError(
+                f"volume is {self.volume}; each axis needs [low, high] in metres, at least one voxel apart"
+            )
         return self
 
     @property
@@ -62,14 +64,14 @@ class SPVCNNSettings(NetworkSettings):
 
 
 class AdaptationSettings(Section):
-    """The domain-adaptation module: layers of self-calibrated convolution, whose gates see `pooling` voxels around."""
+    """The domain-adaptation module: layers of self-calibrated convolution. A gate sees a block of `pooling` voxels."""
 
     layers: Count = 3
     pooling: Annotated[int, Field(ge=2, strict=True)] = 4
 
 
 class MinkUNetSettings(NetworkSettings):
-    """The student of UDAKD and FSKD: a sparse U-Net, and what follows it."""
+    """The student of UDAKD and FSKD: a sparse U-Net and the layers after it."""
 
     kind: Literal["minkunet"]
     frame: Literal["cartesian", "cylindrical"]
@@ -86,17 +88,18 @@ class MinkUNetSettings(NetworkSettings):
     def _parts_fit(self) -> Self:
         if len(self.planes) % 2 or len(self.planes) != len(self.blocks):
             raise ValueError(
-                f"planes is {self.planes} and blocks {self.blocks}: give each an entry per stage, as many down as up"
+                f"planes is {self.planes} and blocks is {self.blocks}: give each one entry per stage, with as many"
+                " stages down as up"
             )
         for name in ("adaptation", "classifier"):
             if self.embedding is None and getattr(self, name) not in (None, "own"):
-                raise ValueError(f"{name} works on the embedding: give embedding a width, the image features' own")
+                raise ValueError(f"{name} needs an embedding: set embedding to the width of the image features")
         if any(low + size > high for size, (low, high) in zip(self.voxel_size, self.volume, strict=True)):
             raise ValueError(
-                f"volume is {self.volume}; each axis is [low, high], a voxel of {self.voxel_size} at least"
+                f"volume is {self.volume}; each axis needs [low, high], at least one voxel of {self.voxel_size} apart"
             )
         if self.frame == "cylindrical" and self.volume[1] != (-180.0, 180.0):
-            raise ValueError(f"volume[1] is {self.volume[1]}; in a cylindrical frame it is [-180.0, 180.0]")
+            raise ValueError(f"volume[1] is {self.volume[1]}; in a cylindrical frame it must be [-180.0, 180.0]")
         return self
 
     @property
@@ -106,17 +109,17 @@ class MinkUNetSettings(NetworkSettings):
 
     @property
     def embedding_width(self) -> int | None:
-        """Of `embedding`."""
+        """The width of `embedding`."""
         return self.embedding
 
     @property
     def shares_classifier(self) -> bool:
-        """Where `classifier` is shared."""
+        """Whether `classifier` is `shared`."""
         return self.classifier == "shared"
 
 
 def _kind(network: Any) -> Any:
-    """What stands for the kind: in YAML's values, where none is an spvcnn, or in settings; None in anything else."""
+    """Returns the kind in YAML values (default: spvcnn) or in settings; None for other values."""
     return network.get("kind", "spvcnn") if isinstance(network, dict) else getattr(network, "kind", None)
 
 
@@ -144,17 +147,17 @@ class Losses(Section):
 
     @property
     def soft_labels(self) -> bool:
-        """Whether the teacher's soft labels are learnt from."""
+        """Whether the student learns from the teacher's soft labels."""
         return self.distillation > 0 or self.output > 0
 
     @property
     def taught(self) -> bool:
-        """Whether anything of a teacher is learnt from."""
+        """Whether the student learns from a teacher at all: from soft labels or from features."""
         return self.soft_labels or self.features > 0
 
 
 class Augmentation(Section):
-    """Random changes of the scans that a student is trained on."""
+    """Random changes of the training scans."""
 
     rotate: StrictBool
     flip: StrictBool
@@ -189,11 +192,13 @@ class Schedule(Section):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         if self.labelled_share is not None and not round(self.labelled_share * self.batch) > 0:
-            raise ValueError(f"labelled_share {self.labelled_share} of a batch of {self.batch} is no scan at all")
+            raise ValueError(
+                f"labelled_share {self.labelled_share} of a batch of {self.batch} rounds to no scan. Raise one of them"
+            )
         if self.labelled_share and self.labelled_share < 1 and round(self.labelled_share * self.batch) == self.batch:
             raise ValueError(
-                f"labelled_share {self.labelled_share} of a batch of {self.batch} is all of it, so that no unlabelled"
-                " scan would be seen, and no teacher be heard there"
+                f"labelled_share {self.labelled_share} of a batch of {self.batch} rounds to all scans, so unlabelled"
+                " scans would never be used. Lower labelled_share or raise batch"
             )
         return self
 
@@ -224,7 +229,7 @@ class Contrast(Section):
 
 
 class Pretraining(Section):
-    """What a student's backbone learns before it sees a label, from whom and how."""
+    """How a student's backbone is pre-trained without labels: data set, teacher, contrast and schedule."""
 
     dataset: Name
     teacher: Name
@@ -235,7 +240,7 @@ class Pretraining(Section):
 
 
 class StudentToPretrain(Section):
-    """What `pretrain_student` reads."""
+    """Settings of `pretrain_student`."""
 
     network: MinkUNetSettings
     augmentation: Augmentation

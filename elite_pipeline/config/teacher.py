@@ -1,4 +1,4 @@
-"""Image teachers: encoder, adapters, tuning, and what of them is cached."""
+"""Settings of image teachers: encoder, adapters, tuning and cached targets."""
 
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
@@ -10,22 +10,22 @@ from elite_pipeline.config.values import Count, Name, Natural, NonNegative, Posi
 
 
 def _known(encoder: str) -> str:
-    """`encoder`. Raises `ValueError` where `choices.ENCODERS` does not list it."""
+    """Returns `encoder`. Raises `ValueError` where it is not in `choices.ENCODERS`."""
     if encoder not in ENCODERS:
-        raise ValueError(f"this encoder is not known; those are {', '.join(ENCODERS)}")
+        raise ValueError(f"unknown encoder; choose one of {', '.join(ENCODERS)}")
     return encoder
 
 
 def _promptable(encoder: str) -> str:
-    """`encoder`. Raises `ValueError` where it is no SAM."""
+    """Returns `encoder`. Raises `ValueError` where it is not a SAM."""
     known = [name for name, about in ENCODERS.items() if about.promptable]
     if encoder not in known:
-        raise ValueError(f"a labeller prompts a SAM; those are {', '.join(map(repr, known))}")
+        raise ValueError(f"a labeller needs a SAM; choose one of {', '.join(map(repr, known))}")
     return encoder
 
 
 class EncoderSettings(Section):
-    """Which encoder sees images of which size: what every stage that runs the teacher reads."""
+    """The encoder and its image size. Every stage that runs the teacher reads them."""
 
     encoder: Annotated[str, AfterValidator(_known)]
     checkpoint: str | None = None
@@ -39,12 +39,12 @@ class EncoderSettings(Section):
         if about.url is not None and (self.checkpoint is None or self.sha256 is None):
             packaged = ", ".join(name for name, encoder in ENCODERS.items() if encoder.url is None)
             raise ValueError(
-                f"encoder {self.encoder} needs checkpoint and sha256; only {packaged} ships with the package"
+                f"encoder {self.encoder} needs checkpoint and sha256. Only the weights of {packaged} are in the package"
             )
         if about.longest_side is not None and self.longest_side > about.longest_side:
             raise ValueError(
-                f"longest_side {self.longest_side} is beyond the {about.longest_side} pixels that {self.encoder} has"
-                " positions for"
+                f"longest_side {self.longest_side} is above {about.longest_side} pixels, the maximum of"
+                f" {self.encoder}'s position embeddings. Lower it"
             )
         return self
 
@@ -56,7 +56,7 @@ class Sam(EncoderSettings):
 
 
 class Peft(Section):
-    """Adapters of the image encoder. A method states the keys that it reads, and no others."""
+    """Adapters of the image encoder. A method needs the keys that it reads and allows no others."""
 
     method: Literal["none", "lora", "adalora"]
     rank: Count | None = None
@@ -80,14 +80,14 @@ class Peft(Section):
             published = " (the paper's code: initial_rank 12, orthogonality 0.1)" if self.method == "adalora" else ""
             raise ValueError(f"method {self.method} needs {', '.join(missing)}{published}")
         if idle := sorted(stated - self.READS[self.method]):
-            raise ValueError(f"method {self.method} does not read {', '.join(idle)}: leave them out")
+            raise ValueError(f"method {self.method} does not use {', '.join(idle)}. Remove them")
         if self.initial_rank is not None and self.rank is not None and self.initial_rank < self.rank:
-            raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}; AdaLoRA only prunes")
+            raise ValueError(f"initial_rank {self.initial_rank} is below rank {self.rank}, but AdaLoRA only prunes")
         return self
 
 
 class Steps(NamedTuple):
-    """What the optimiser's steps read."""
+    """Settings that the optimiser's steps need."""
 
     batch: int
     learning_rate: float
@@ -97,7 +97,7 @@ class Steps(NamedTuple):
 
 
 class TuneTeacher(Section):
-    """How a teacher is tuned; with 0 steps, its features are only standardised, for which no label is needed."""
+    """How a teacher is tuned. With 0 steps its features are only standardised, which needs no labels."""
 
     steps: Natural
     batch: Count | None = None
@@ -115,19 +115,19 @@ class TuneTeacher(Section):
 
     @property
     def of_steps(self) -> Steps:
-        """What the steps read; all is there where there are steps."""
+        """The settings of the steps. They are complete if `steps` is above 0."""
         return Steps(*(getattr(self, key) for key in Steps._fields))
 
 
 class CacheTeacher(Section):
-    """What of a teacher is cached."""
+    """The targets of a teacher that are cached."""
 
     targets: list[Literal["logits", "features"]] = Field(min_length=1)
     batch: Count
 
 
 class TeacherToTune(EncoderSettings):
-    """What `tune_teacher` reads. upscaler: None where no head reads features, with 0 steps."""
+    """Settings of `tune_teacher`. upscaler: None with 0 steps, where no head reads features."""
 
     upscaler: Count | None = None
     peft: Peft = Peft(method="none")
@@ -137,26 +137,28 @@ class TeacherToTune(EncoderSettings):
     def _states_what_is_tuned(self) -> Self:
         tuning = self.tune_teacher
         if not ENCODERS[self.encoder].adaptable and self.peft.method != "none":
-            raise ValueError(f"no adapters go onto {self.encoder}: peft.method must be none")
+            raise ValueError(f"encoder {self.encoder} takes no adapters: peft.method must be none")
         if tuning.steps and self.upscaler is None:
-            raise ValueError(f"tune_teacher.steps is {tuning.steps}, so upscaler is needed: channels that heads read")
+            raise ValueError(
+                f"tune_teacher.steps is {tuning.steps}, so upscaler is needed: the channels that the heads read"
+            )
         if not tuning.steps and self.peft.method != "none":
             raise ValueError("tune_teacher.steps is 0, so peft.method must be none")
         if not tuning.steps:
             idle = [f"tune_teacher.{key}" for key in Steps._fields if getattr(tuning, key) is not None]
             if idle := [*idle, *(["upscaler"] if self.upscaler is not None else [])]:
-                raise ValueError(f"tune_teacher.steps is 0, so nothing reads {', '.join(idle)}: leave them out")
+                raise ValueError(f"tune_teacher.steps is 0, so {', '.join(idle)} would be unused. Remove them")
         return self
 
 
 class TeacherToCache(EncoderSettings):
-    """What `cache_teacher` reads."""
+    """Settings of `cache_teacher`."""
 
     cache_teacher: CacheTeacher
 
 
 class TeacherSettings(TeacherToTune, TeacherToCache):
-    """An image encoder, its adapters and what it hands on."""
+    """An image teacher: its encoder, adapters, tuning, training images and cached targets."""
 
     images: Name | None = None
 
@@ -164,18 +166,18 @@ class TeacherSettings(TeacherToTune, TeacherToCache):
     def _soft_labels_are_learnt(self) -> Self:
         if self.tune_teacher.steps == 0 and "logits" in self.cache_teacher.targets:
             raise ValueError(
-                "tune_teacher.steps is 0, which teaches no classes: cache_teacher.targets must be [features]"
+                "tune_teacher.steps is 0, so the teacher learns no classes: cache_teacher.targets must be [features]"
             )
         if self.tune_teacher.steps == 0 and self.images is not None:
-            raise ValueError("tune_teacher.steps is 0, but classes are to be learnt from images: give it steps")
+            raise ValueError("tune_teacher.steps is 0, but learning classes from images needs steps. Set it above 0")
         return self
 
     @property
     def stages(self) -> int:
-        """Number of stages that it teaches: four of an encoder, or the one of an image segmentation network."""
+        """Number of stages with targets: four for an encoder, one for an image segmentation network."""
         return STAGES if self.images is None else 1
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it learns from labels of the drives, made dense by a labeller."""
+        """Whether the teacher learns from pseudo-labels, which a labeller makes from labels of the drives."""
         return self.images is None and self.tune_teacher.steps > 0

@@ -1,4 +1,4 @@
-"""Settings as models, as nested dicts and as `dotted.key=json` words; what is wrong with them, by full path."""
+"""Settings as models, as nested dicts and as `dotted.key=json` words. Errors name the full path of each fault."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,29 +14,29 @@ Model = TypeVar("Model", bound="Section")
 
 
 class Section(BaseModel):
-    """A part of the configuration: immutable, no unknown keys."""
+    """A part of the configuration. It is immutable and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def spelt_out(cls, values: Any) -> Any:
-        """`values` without the short forms that the model itself does not know.
+        """Returns `values` with short forms written out, where the model itself does not know them.
 
-        Raises `ValueError` where one is wrong.
+        Raises `ValueError` where a short form is wrong.
         """
         return values
 
 
 def validate(model: type[Model], values: Any, source: str) -> Model:
-    """`model` of `values`.
+    """Returns `values` as a `model`.
 
-    Raises `InputError` where they do not fit it: every fault, as `source: full.path: what is wrong`.
+    Raises `InputError` where they do not fit it. The error lists every fault as `source: full.path: fault`.
     """
     try:
         values = model.spelt_out(values)
         return model.model_validate(values)
     except ValidationError as error:
-        # What concerns several sections is of no path, and names its own.
+        # A fault across sections has no path here; its message names the paths.
         faults = [": ".join(filter(None, (source, _path(values, e), _advice(model, e)))) for e in error.errors()]
         raise InputError("\n".join(faults)) from None
     except ValueError as error:
@@ -44,16 +44,19 @@ def validate(model: type[Model], values: Any, source: str) -> Model:
 
 
 def flatten(node: Any, path: tuple[str, ...] = ()) -> list[str]:
-    """`node` as sorted `dotted.key=json` strings: the order-proof form in which rules declare what they read."""
+    """Returns `node` as sorted `dotted.key=json` strings, which do not depend on the order of keys.
+
+    Rules declare their params in this form.
+    """
     if isinstance(node, dict):
         return [item for key in sorted(node) for item in flatten(node[key], (*path, key))]
     return [f"{'.'.join(path)}={json.dumps(node)}"]
 
 
 def unflatten(items: Iterable[str]) -> dict[str, Any]:
-    """Inverse of `flatten`; empty items are skipped.
+    """Returns the nested dict of `dotted.key=json` items: the inverse of `flatten`. Empty items are skipped.
 
-    Raises `InputError` where one is not `dotted.key=json`.
+    Raises `InputError` where an item has another form.
     """
     tree: dict[str, Any] = {}
     for item in filter(None, items):
@@ -73,7 +76,7 @@ def unflatten(items: Iterable[str]) -> dict[str, Any]:
 
 
 def _path(values: Any, error: ErrorDetails) -> str:
-    """Where the user wrote it: without the names that pydantic puts in for the kinds of a section."""
+    """Returns the dotted path as the user wrote it, without the names that pydantic adds for kinds of a section."""
     node, path = values, []
     for part in error["loc"]:
         stands_for_missing = error["type"] == "missing" and part == error["loc"][-1]
@@ -85,7 +88,7 @@ def _path(values: Any, error: ErrorDetails) -> str:
 
 
 def _advice(model: type[BaseModel], error: ErrorDetails) -> str:
-    """What is wrong, in words that say what to write instead."""
+    """Returns the fault in words that say what to write instead."""
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         siblings = _keys_at(model, error["loc"][:-1])
@@ -93,23 +96,26 @@ def _advice(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return "this key is missing"
     if error["type"] == "string_pattern_mismatch" and error.get("ctx", {}).get("pattern") == rf"^{NAME}$":
-        return f"{error['input']!r} is no name; write letters, digits, '.', '_' and '-', a letter or a digit first"
+        return (
+            f"{error['input']!r} is not a valid name; use letters, digits, '.', '_' and '-', and start with a letter"
+            " or a digit"
+        )
     if error["type"] == "string_type" and {"train", "val", "test"} & set(error["loc"]):
         found = error["input"]
         quoted = f"{found:02d}" if type(found) is int else "08"
-        return f'{found!r} is no name; write the name of the sequence in quotes, as in "{quoted}"'
+        return f'{found!r} is not a valid name; write the name of the sequence in quotes, for example "{quoted}"'
     if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
-        return f"{error['input']!r} is text and no number (YAML wants a point and a sign in it: 1.0e-3)"
+        return f"{error['input']!r} is text, not a number (with an exponent, YAML needs a point and a sign: 1.0e-3)"
     if error["type"] == "value_error" or isinstance(error["input"], dict):
-        return message  # ours, which says what it is about
+        return message  # our own message, which names the value
     return f"{message}; it is {error['input']!r}"
 
 
 def _keys_at(model: object, path: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the sub-model at `path`, or nothing where that is no model."""
+    """Returns the field names of the sub-model at `path`; empty where there is no model."""
     for part in path:
         fields = getattr(model, "model_fields", {})
         annotation = fields[part].annotation if part in fields else model
-        # dict[Name, Section] -> Section; Section | None -> Section; a model stays itself.
+        # dict[Name, Section] -> Section; Section | None -> Section; a model stays as it is.
         model = next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
     return sorted(getattr(model, "model_fields", ()))

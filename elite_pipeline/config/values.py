@@ -11,7 +11,7 @@ Frame = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", strict=True)]
 Camera = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Strict: `true` is no number, and neither is the text that YAML makes of 1e-3.
+# Strict: `true` is not a number, and neither is 1e-3, which YAML reads as text.
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 NonNegative = Annotated[Finite, Field(ge=0)]

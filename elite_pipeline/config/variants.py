@@ -1,4 +1,4 @@
-"""Variants: an entry that is `of:` another of its section, and states only what differs."""
+"""Variants: an entry with `of: <name>` takes the settings of entry <name> and states only the differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ from elite_pipeline.config.data import Dataset
 from elite_pipeline.config.teacher import Peft
 
 SECTIONS = ("teachers", "students", "pretrainings")
-"""Sections whose variants are merged deeply with their origin. Data sets are not: see `whole_datasets`."""
+"""Sections in which variants are merged with their origin key by key. Data sets differ: see `whole_datasets`."""
 
 ALTERNATIVES = {"epochs", "steps"}
-"""Keys of which a section holds one: a variant that states one does without its origin's other."""
+"""Keys that exclude each other. A variant that states one of them drops the other one of its origin."""
 
 
 def spelt_out(values: Any) -> Any:
-    """The configuration (as YAML gives it) with every variant made whole. Values that are no sections stay as they are.
+    """Returns the configuration (as YAML gives it) with every variant completed. Other values stay as they are.
 
-    Raises `ValueError` with the full key path where `of` names nothing that can be an origin.
+    Raises `ValueError` with the full key path where `of` does not name a possible origin.
     """
     if not isinstance(values, dict):
         return values
@@ -27,7 +27,7 @@ def spelt_out(values: Any) -> Any:
 
 
 def whole_entries(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a section of `SECTIONS`: variants are merged deeply with their origin, and `of` is gone.
+    """Returns the entries of a section of `SECTIONS` with variants merged with their origins, and without `of`.
 
     Raises `ValueError` where `of` names no other entry, or closes a circle.
     """
@@ -35,9 +35,11 @@ def whole_entries(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def whole_datasets(datasets: Mapping[str, Any]) -> dict[str, Any]:
-    """The data sets: a variant has its origin's keys where it states none, and `of`, since it shares its files.
+    """Returns the data sets with variants completed: a variant takes all keys of its origin that it does not state.
 
-    Raises `ValueError` where `of` names no other one, or a variant; or where a variant sets a key that it may not.
+    A variant keeps its `of`, because it shares the files of its origin.
+    Raises `ValueError` where `of` names no other data set, or names a variant, or where a variant sets a key that it
+    may not set.
     """
     whole: dict[str, Any] = {}
     for name, dataset in datasets.items():
@@ -45,14 +47,14 @@ def whole_datasets(datasets: Mapping[str, Any]) -> dict[str, Any]:
             origin = datasets[_origin("datasets", datasets, name)]
             if origin.get("of") is not None:
                 raise ValueError(
-                    f"datasets.{name}.of is {dataset['of']!r}, which is of {origin['of']!r} itself. Name a data set"
-                    " that is of no other: the one that has the files"
+                    f"datasets.{name}.of is {dataset['of']!r}, which is itself a variant of {origin['of']!r}. Name the"
+                    " data set that has the files, which has no of:"
                 )
             stated = {key for key, value in dataset.items() if value != origin.get(key)}
             if strange := sorted(stated - Dataset.VARIANT):
                 raise ValueError(
-                    f"datasets.{name} is of {dataset['of']} and shares its files, so it cannot set {strange}. Leave"
-                    " them out, or write a data set of its own, without of:"
+                    f"datasets.{name} is a variant of {dataset['of']} and shares its files, so it cannot set {strange}."
+                    " Remove these keys, or write a separate data set, without of:"
                 )
             dataset = origin | dataset
         whole[name] = dataset
@@ -60,9 +62,9 @@ def whole_datasets(datasets: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole_entry(section: str, entries: Mapping[str, Any], chain: Sequence[str]) -> Any:
-    """The last of `chain`, made whole; chain: names, each of which is `of` the next.
+    """Returns the last entry of `chain`, completed. chain: names; each one is a variant of the next.
 
-    Raises `ValueError` where `of` names no other entry, or one of the chain.
+    Raises `ValueError` where `of` names no other entry, or an entry in the chain.
     """
     entry = entries[chain[-1]]
     if not isinstance(entry, dict) or "of" not in entry:
@@ -70,24 +72,28 @@ def _whole_entry(section: str, entries: Mapping[str, Any], chain: Sequence[str])
     origin = _origin(section, entries, chain[-1])
     if origin in chain:
         circle = " of ".join([*chain, origin])
-        raise ValueError(f"{section}.{chain[-1]}.of closes a circle: {circle}. Write one of them out, without of:")
+        raise ValueError(
+            f"{section}.{chain[-1]}.of closes a circle: {circle}. Write out one of them in full, without of:"
+        )
     changes = {key: value for key, value in entry.items() if key != "of"}
     return _merged(_whole_entry(section, entries, [*chain, origin]), changes)
 
 
 def _origin(section: str, entries: Mapping[str, Any], name: str) -> str:
-    """The name in `of`. Raises `ValueError` where no other entry has it."""
+    """Returns the name in `of`. Raises `ValueError` where no other entry has it."""
     origin = entries[name]["of"]
     known = [other for other, entry in entries.items() if isinstance(entry, dict) and other != name]
     if not isinstance(origin, str) or origin not in known:
         if origin == name:
-            raise ValueError(f"{section}.{name}.of names itself; name another one of {', '.join(sorted(known))}")
-        raise ValueError(f"{section}.{name}.of is {origin!r}; name one of {', '.join(sorted(known)) or 'nothing'}")
+            raise ValueError(f"{section}.{name}.of names itself; choose another one of {', '.join(sorted(known))}")
+        raise ValueError(
+            f"{section}.{name}.of is {origin!r}; choose one of {', '.join(sorted(known)) or '(no other entry)'}"
+        )
     return origin
 
 
 def _merged(origin: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`changes` over `origin`, section by section, without what of the origin has no meaning beside them."""
+    """Returns `origin` with `changes`, key by key, without the keys of `origin` that the changes make unused."""
     merged = _still_read(origin, changes)
     for key, value in changes.items():
         below = merged.get(key)
@@ -96,7 +102,7 @@ def _merged(origin: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _still_read(origin: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the keys of `origin` that something reads beside `changes`."""
+    """Returns a copy of `origin` without the keys that nothing reads any more after `changes`."""
     gone: set[str] = set()
     if stated := ALTERNATIVES & {key for key, value in changes.items() if value is not None}:
         gone |= ALTERNATIVES - stated

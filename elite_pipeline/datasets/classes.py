@@ -1,7 +1,7 @@
-"""Class tables: which classes a data set has, how its files number them, and how they look.
+"""Class tables: the classes of a data set, their ids in files, and their colours.
 
-A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, whose colours are BGR; `things`
-is ours. `classes/` holds those that ship with the package.
+A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, with colours in BGR. The key
+`things` is ours. The folder `classes/` has the tables that ship with the package.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,43 +15,43 @@ import numpy as np
 from elite_pipeline.errors import InputError
 
 IGNORE = 0
-"""Training id of what is not evaluated."""
+"""Training id of points and pixels that are not evaluated."""
 
 UNKNOWN = 255
-"""What `ClassTable.of_raw` gives for a raw id that the table lacks."""
+"""The value that `ClassTable.of_raw` returns for a raw id that the table lacks."""
 
 MOST = 254
-"""Training ids are kept in 8 bits; 255 means that there is none."""
+"""The largest training id. Training ids have 8 bits, and 255 is `UNKNOWN`."""
 
 RAW_IDS = 1 << 16
-"""Raw ids are kept in 16 bits."""
+"""The number of possible raw ids, which have 16 bits."""
 
 FOLDER = Path(__file__).parent / "classes"
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The K classes of a data set, `IGNORE` among them. A class is known by its training id, 0 to K - 1."""
+    """The K classes of a data set, including `IGNORE`. Training ids 0 to K - 1 identify the classes."""
 
     name: str
-    """Of the table: that of a packaged one, or the path of its file."""
+    """Name of a packaged table, or path of the table's file."""
     names: tuple[str, ...]
-    """By training id."""
+    """Class name by training id."""
     raw_ids: tuple[int, ...]
-    """By training id: the id that predictions are written as (`learning_map_inv`)."""
+    """Raw id by training id: the id in files of predictions (`learning_map_inv`)."""
     training_ids: Mapping[int, int]
     """Raw id in the files -> training id (`learning_map`)."""
     colours: tuple[tuple[int, int, int], ...]
-    """By training id: RGB, 0 to 255."""
+    """RGB colour by training id, 0 to 255."""
     things: tuple[int, ...]
-    """Training ids of the classes that come as objects."""
+    """Training ids of the classes of countable objects (things, as opposed to stuff)."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def evaluated(self) -> list[str]:
-        """Names of the classes that count: all but that of `IGNORE`."""
+        """Names of the evaluated classes: all except `IGNORE`."""
         return list(self.names[IGNORE + 1 :])
 
     @cached_property
@@ -66,19 +66,22 @@ class ClassTable:
         return lookup
 
     def of_raw(self, raw: np.ndarray) -> np.ndarray:
-        """Training ids (uint8) of raw semantic ids (any shape, unsigned, below 65,536); `UNKNOWN` for others."""
+        """Returns training ids (uint8, same shape) of raw semantic ids (unsigned, below 65,536).
+
+        Raw ids that the table lacks become `UNKNOWN`.
+        """
         return self._lookup[raw]
 
     def to_raw(self, training_ids: np.ndarray) -> np.ndarray:
-        """uint32 raw ids of training ids, of the same shape: what files of predictions hold."""
+        """Returns the raw ids of training ids (uint32, same shape), as files of predictions contain them."""
         return np.array(self.raw_ids, dtype="<u4")[training_ids]
 
     def known(self, names: Sequence[str]) -> np.ndarray:
-        """(K,) bool: whether each class is among `names`."""
+        """Returns (K,) bool: whether each class is in `names`."""
         return np.isin(self.names, list(names))
 
     def to_json(self) -> dict[str, Any]:
-        """This table as JSON values, which `from_json` reads: what indices, stores and models carry."""
+        """Returns this table as JSON values for `from_json`. Indices, stores and models contain them."""
         return {
             "name": self.name,
             "names": list(self.names),
@@ -90,7 +93,7 @@ class ClassTable:
 
     @classmethod
     def from_json(cls, values: Any, source: object) -> "ClassTable":
-        """The table that `to_json` gave. Raises `InputError` that names `source` where `values` are no such table."""
+        """Returns the table of `to_json` values. Raises `InputError` with `source` where they are no class table."""
         try:
             colours = [bytes.fromhex(colour.removeprefix("#")) for colour in values["colours"]]
             return cls(
@@ -103,19 +106,20 @@ class ClassTable:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{source}: holds no class table ({error!r}). It was damaged, or written by another version: make it"
-                " again, or take the version that wrote it."
+                f"{source}: holds no class table ({error!r}). The file is damaged, or another version wrote it."
+                " Make it again, or use the version that wrote it."
             ) from None
 
     def check_same(self, other: "ClassTable", mine: object, others: object) -> None:
-        """Raise `InputError` where a training id, or a raw one, means another class in `other`; colours may differ.
+        """Raise `InputError` where a training id or raw id means another class in `other`. Colours may differ.
 
-        mine, others: whose tables they are, for the error.
+        mine, others: the owners of the two tables, for the error message.
         """
         if difference := self._difference(other):
             raise InputError(
-                f"{mine} has the class table {self.name} and {others} the class table {other.name}, which differ:"
-                f" {difference}. Ids mean different classes then: give both the same `classes:` in config.yaml"
+                f"{mine} has the class table {self.name} and {others} has the class table {other.name}, but they"
+                f" differ: {difference}. The same id would mean different classes. Give both the same `classes:` in"
+                " config.yaml"
             )
 
     def _difference(self, other: "ClassTable") -> str | None:
@@ -136,45 +140,45 @@ class ClassTable:
 
 
 def packaged() -> list[str]:
-    """Names of the tables that ship with the package."""
+    """Returns the names of the tables that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def table_path(name: str) -> Path:
-    """The file of the table `name`: one of `packaged`, or the path of a YAML file."""
+    """Returns the file of the table `name`, which is one of `packaged` or the path of a YAML file."""
     return FOLDER / f"{name}.yaml" if name in packaged() else Path(name)
 
 
 def class_table(name: str) -> ClassTable:
-    """The table that `classes: <name>` means: one of `packaged`, or the path of a YAML file.
+    """Returns the table `name`, which is one of `packaged` or the path of a YAML file.
 
-    Raises `InputError` that names the file, the key and the remedy.
+    Raises `InputError` with the file, the key and the remedy where the file is missing or wrong.
     """
     path = table_path(name)
     try:
         return _read(name, path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(
-            f"{path}: no class table there ({error.strerror}). Write one of {', '.join(packaged())}, or the path of a"
-            " YAML file in the form of semantic-kitti-api's config/semantic-kitti.yaml."
+            f"{path}: there is no such class table ({error.strerror}). Use one of {', '.join(packaged())}, or the path"
+            " of a YAML file in the form of semantic-kitti-api's config/semantic-kitti.yaml."
         ) from None
 
 
 @cache
 def _read(name: str, path: Path, date: int) -> ClassTable:
-    """The table in `path`, read once for each `date` of the file: twenty data sets may name one table."""
+    """Returns the table in `path`. Cached by the file's `date`, because many data sets may name one table."""
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: no readable YAML ({reason}). Correct it.") from None
+        raise InputError(f"{path}: is not valid YAML ({reason}). Correct it.") from None
     return _table(name, content, path)
 
 
 def _table(name: str, content: Any, path: Path) -> ClassTable:
-    """The table that a file's YAML `content` describes. Raises `InputError` where it describes none."""
+    """Returns the table of a file's YAML `content`. Raises `InputError` where the content is wrong."""
     sections = {key: _section(content, key, path) for key in ("labels", "color_map", "learning_map")}
     inverse, ignored = _section(content, "learning_map_inv", path), _section(content, "learning_ignore", path)
 
@@ -183,38 +187,38 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
 
     count = len(inverse)
     if sorted(inverse) != list(range(count)) or not 2 <= count <= MOST + 1:
-        raise refuse("learning_map_inv", f"its keys are the training ids 0, 1, 2 ... without gaps, {MOST} at most")
+        raise refuse("learning_map_inv", f"its keys must be the training ids 0, 1, 2, ... without gaps, up to {MOST}")
     for key in ("labels", "color_map", "learning_map"):
         if strange := [raw for raw in sections[key] if not 0 <= raw < RAW_IDS]:
             raise refuse(key, f"raw id {strange[0]} does not fit into 16 bits")
     labels, training_ids = sections["labels"], sections["learning_map"]
     for key, ids in (("learning_map", training_ids), ("learning_map_inv", inverse)):
         if strange := [k for k in ids.values() if type(k) is not int]:
-            raise refuse(key, f"{strange[0]!r} is no id; ids are whole numbers")
+            raise refuse(key, f"{strange[0]!r} is not an id; ids are whole numbers")
     for raw, training in training_ids.items():
         if training not in inverse:
-            raise refuse("learning_map", f"raw id {raw} becomes training id {training}, which learning_map_inv lacks")
+            raise refuse("learning_map", f"maps raw id {raw} to training id {training}, which learning_map_inv lacks")
     for training, raw in inverse.items():
         if training_ids.get(raw) != training:
-            raise refuse("learning_map_inv", f"writes {training} as {raw}, which learning_map reads as another class")
+            raise refuse("learning_map_inv", f"maps {training} to {raw}, but learning_map maps that to another class")
         if raw not in labels:
-            raise refuse("labels", f"has no name for raw id {raw}, as which training id {training} is written")
+            raise refuse("labels", f"has no name for raw id {raw}, to which learning_map_inv maps {training}")
     if {training for training, left_out in ignored.items() if left_out} != {IGNORE}:
-        raise refuse("learning_ignore", "true of 0 and false of all others; map what is not to count to 0")
+        raise refuse("learning_ignore", "must be true for 0 and false for all others; map ignored classes to 0")
     names = tuple(str(labels[inverse[k]]) for k in range(count))
     if twice := {label for label in names if names.count(label) > 1}:
-        raise refuse("labels", f"several training ids are called {sorted(twice)[0]!r}")
+        raise refuse("labels", f"several training ids have the name {sorted(twice)[0]!r}; names must differ")
     colours = []
     for k in range(count):
         bgr = sections["color_map"].get(inverse[k])
         if not isinstance(bgr, list) or len(bgr) != 3 or any(type(c) is not int or not 0 <= c < 256 for c in bgr):
-            raise refuse("color_map", f"{inverse[k]} needs [blue, green, red], 0 to 255 each; it has {bgr}")
+            raise refuse("color_map", f"raw id {inverse[k]} needs [blue, green, red], 0 to 255 each, but has {bgr}")
         colours.append((bgr[2], bgr[1], bgr[0]))
     things = content.get("things") or []
     if not isinstance(things, list):
-        raise refuse("things", f"{things!r} is no list of classes")
+        raise refuse("things", f"{things!r} is not a list of classes")
     if strange := [thing for thing in things if thing not in names[1:]]:
-        raise refuse("things", f"{strange[0]!r} is no class; those are {', '.join(names[1:])}")
+        raise refuse("things", f"{strange[0]!r} is not a class; the classes are {', '.join(names[1:])}")
     return ClassTable(
         name=name,
         names=names,
@@ -226,8 +230,10 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
 
 
 def _section(content: Any, key: str, path: Path) -> dict[int, Any]:
-    """The mapping `key` of `content`. Raises `InputError` where it is missing, empty, or not of whole numbers."""
+    """Returns the mapping `key` of `content`. Raises `InputError` where it is missing or empty, or has other keys."""
     section = content.get(key) if isinstance(content, dict) else None
     if not isinstance(section, dict) or not section or any(type(k) is not int for k in section):
-        raise InputError(f"{path}: {key}: missing, or not a mapping of whole numbers. datasets/classes/ has examples.")
+        raise InputError(
+            f"{path}: {key}: missing, or not a mapping with ids as keys. See elite_pipeline/datasets/classes/."
+        )
     return section

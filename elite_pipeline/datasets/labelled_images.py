@@ -1,6 +1,6 @@
-"""A folder of images with dense labels and no LiDAR: `images/<name>.png` (or .jpg) and `labels/<name>.png`.
+"""Folders of images with dense labels and without LiDAR: `images/<name>.png` (or .jpg) and `labels/<name>.png`.
 
-Labels are 8-bit grey PNGs of training ids, 0 = unlabelled, of the image's size.
+Labels are 8-bit grey PNGs of training ids, 0 = unlabelled. They have the size of their image.
 """
 
 import io
@@ -20,47 +20,48 @@ from elite_pipeline.progress import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SHOWN = 20
-"""Faults that are listed one by one."""
+"""The maximum number of faults that an error lists."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """N images whose files have all been read once."""
+    """N labelled images. All files have been read and checked once."""
 
     folder: Path
     classes: ClassTable
     files: list[Path]
-    """Of the images, in the order of their names."""
+    """The image files, sorted by name."""
     class_pixels: np.ndarray
-    """(N, K) int64, pixels of each class."""
+    """(N, K) int64, pixels of each class in each image."""
     crc32: str
-    """8 hex digits of all names and files."""
+    """Checksum of all names and files, 8 hex digits."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def image(self, k: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. Raises `InputError` where the file can no longer be read."""
+        """Returns image `k`: (H, W, 3) uint8 RGB. Raises `InputError` where the file can no longer be read."""
         return np.array(_read(self.files[k])[0].convert("RGB"))
 
     def labels(self, k: int) -> np.ndarray:
-        """(H, W) uint8 training ids. Raises `InputError` where the file can no longer be read."""
+        """Returns the labels of image `k`: (H, W) uint8 training ids. Raises `InputError` where they cannot be read."""
         return np.array(_read(_label_file(self.folder, self.files[k].stem))[0])
 
     def split(self, held_out: float) -> tuple[range, range]:
-        """(first, last): indices of all but the last images, and of these, a share `held_out` of all, one at least.
+        """Returns the indices of the training images and of the held-out images.
 
-        The last by name and not random ones: images of one place or drive stand together, and one that has a neighbour
-        among the others would be no test. Raises `InputError` where no image would be left.
+        The held-out images are the last ones by name: a share `held_out` of all, at least one. They are not random,
+        because neighbours in the list often show the same place, and such images would be no fair test. Raises
+        `InputError` where no training image would be left.
         """
         last = max(1, round(held_out * len(self)))
         if last >= len(self):
-            raise InputError(f"{self.folder} holds {len(self)} images, of which {last} are held out. Add more images.")
+            raise InputError(f"{self.folder} has {len(self)} images, and {last} of them are held out. Add more images.")
         return range(len(self) - last), range(len(self) - last, len(self))
 
 
 def open_images(folder: Path, classes: ClassTable) -> ImageFolder:
-    """The `ImageFolder` at `folder`, whose labels are training ids of `classes`.
+    """Returns the `ImageFolder` at `folder`. Its labels must be training ids of `classes`.
 
     Raises `InputError` with all faults of its files.
     """
@@ -68,13 +69,13 @@ def open_images(folder: Path, classes: ClassTable) -> ImageFolder:
     images = {file.stem: file for file in sorted(folder.glob("images/*")) if file.suffix.lower() in SUFFIXES}
     labels = {file.stem for file in folder.glob("labels/*.png")}
     if not images and not labels:
-        raise InputError(f"{folder}: holds no images/*.png with labels/*.png. Put or link such a folder there.")
+        raise InputError(f"{folder}: has no images/*.png with labels/*.png. Put or link a folder with both there.")
     faults = [
         f"{images[name]}: has no {_label_file(folder, name)}. Add it, or remove the image."
         for name in images.keys() - labels
     ]
     faults += [
-        f"{_label_file(folder, name)}: has no image of its name. Add it, or remove the label."
+        f"{_label_file(folder, name)}: has no image of the same name. Add the image, or remove the label."
         for name in labels - images.keys()
     ]
     files = [images[name] for name in sorted(images.keys() & labels)]
@@ -103,7 +104,7 @@ def _label_file(folder: Path, name: str) -> Path:
 
 
 def _check(classes: int, pair: tuple[Path, Path]) -> tuple[list[str], np.ndarray, list[int]]:
-    """Faults of an image and its label, (K,) int64 pixels of each class, and the crc32 of both files."""
+    """Returns the faults of an image and its label, (K,) int64 pixels of each class, and the crc32 of both files."""
     faults, pictures, checksums, counts = [], [], [], np.zeros(classes, np.int64)
     for file in pair:
         try:
@@ -118,19 +119,19 @@ def _check(classes: int, pair: tuple[Path, Path]) -> tuple[list[str], np.ndarray
     image, label = pictures
     if image.size != label.size:
         sizes = " and ".join("{} x {}".format(*picture.size) for picture in pictures)
-        faults.append(f"{pair[0]} and its label are of different sizes, {sizes} pixels. Copy the originals.")
+        faults.append(f"{pair[0]} and its label have different sizes, {sizes} pixels. Copy the original files.")
     if label.mode not in ("L", "P"):
-        faults.append(f"{pair[1]}: of mode {label.mode}, not of one 8-bit id per pixel. Save training ids as grey.")
+        faults.append(f"{pair[1]}: has mode {label.mode}, not one 8-bit id per pixel. Save training ids as a grey PNG.")
         return faults, counts, checksums
     counts = np.bincount(np.asarray(label).ravel(), minlength=classes)
     if strange := np.flatnonzero(counts[classes:]).tolist():
         ids = [k + classes for k in strange[:10]]
-        faults.append(f"{pair[1]}: ids {ids} are no training ids, 0 to {classes - 1}. Map them to those.")
+        faults.append(f"{pair[1]}: ids {ids} are not training ids (0 to {classes - 1}). Map them to training ids.")
     return faults, counts[:classes], checksums
 
 
 def _read(file: Path) -> tuple[Image.Image, int]:
-    """(picture, crc32 of the file). Raises `InputError` where it is missing or no image."""
+    """Returns (picture, crc32 of the file). Raises `InputError` where the file is missing or not an image."""
     try:
         data = file.read_bytes()
         picture = Image.open(io.BytesIO(data))

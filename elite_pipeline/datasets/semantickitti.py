@@ -1,7 +1,7 @@
 """SemanticKITTI's layout: `sequences/<name>/` with `velodyne/`, `labels/`, folders of images, and `calib.txt`.
 
-Its own drives are called 00 to 21, its frames 000000 on, and its cameras' matrices P0 to P3. The layout works with any
-names.
+SemanticKITTI's own names are 00 to 21 for drives, 000000 and up for frames, and P0 to P3 for camera matrices. Other
+names work too.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from elite_pipeline.datasets.classes import UNKNOWN, ClassTable
 from elite_pipeline.errors import InputError
 
 BENCHMARK = [str(number) for number in range(11, 22)]
-"""The sequences that SemanticKITTI's benchmark wants, all of them and no other."""
+"""The sequences that a submission to SemanticKITTI's benchmark must contain: exactly these."""
 
 
 class SemanticKitti:
-    """One sequence in this layout. See `datasets.Recording`: methods raise `InputError` on a damaged file."""
+    """One sequence in this layout. See `datasets.Recording`. Methods raise `InputError` for a damaged file."""
 
     def __init__(self, root: Path, sequence: str, classes: ClassTable, cameras: Mapping[str, str]) -> None:
         self.folder = self.place(root, sequence)
@@ -27,12 +27,12 @@ class SemanticKitti:
 
     @staticmethod
     def place(root: Path, sequence: str) -> Path:
-        """The sequence's folder."""
+        """Returns the sequence's folder."""
         return Path(root, "sequences", sequence)
 
     @classmethod
     def parts(cls, root: Path, sequence: str, cameras: Mapping[str, str]) -> list[Path]:
-        """Files and folders of the sequence that exist and that `index_frames` reads."""
+        """Returns the existing files and folders of the sequence that `index_frames` reads."""
         folder = cls.place(root, sequence)
         parts = (folder / part for part in ("velodyne", "labels", "calib.txt", *cameras))
         return [part for part in parts if part.exists()]
@@ -41,15 +41,15 @@ class SemanticKitti:
         return sorted(path.stem for path in (self.folder / "velodyne").glob("*.bin"))
 
     def scan_path(self, frame: str) -> Path:
-        """The file of the points of `frame`."""
+        """Returns the file of the points of `frame`."""
         return self.folder / "velodyne" / f"{frame}.bin"
 
     def label_path(self, frame: str) -> Path:
-        """The file of the labels of `frame`."""
+        """Returns the file of the labels of `frame`."""
         return self.folder / "labels" / f"{frame}.label"
 
     def image_path(self, frame: str, camera: str) -> Path:
-        """The image that `camera` (a folder name) took of `frame`."""
+        """Returns the file of the image of `frame` from `camera` (a folder name)."""
         return self.folder / camera / f"{frame}.png"
 
     def points(self, frame: str) -> np.ndarray:
@@ -58,12 +58,12 @@ class SemanticKitti:
         if values.size == 0 or values.size % 4:
             raise InputError(
                 f"{path}: {values.nbytes} bytes are not a positive multiple of 16 (x, y, z, remission as float32)."
-                " The scan is truncated or of another format: copy it again."
+                " The scan is truncated or has another format. Copy it again."
             )
         return values.reshape(-1, 4)
 
     def raw_labels(self, frame: str, points: int) -> np.ndarray:
-        """(N,) uint32 as stored: semantic id in the low 16 bits, instance id in the high ones."""
+        """Returns (N,) uint32 as stored: the semantic id in the low 16 bits, the instance id in the high 16 bits."""
         path = self.label_path(frame)
         raw = np.frombuffer(_read(path, 4), np.uint32)
         if len(raw) != points:
@@ -77,13 +77,13 @@ class SemanticKitti:
         return self._known(self.raw_labels(frame, points) & 0xFFFF, self.label_path(frame))
 
     def _known(self, raw: np.ndarray, path: Path) -> np.ndarray:
-        """Training ids of the raw ids in the file `path`."""
+        """Returns the training ids of the raw ids in the file `path`."""
         labels = self.classes.of_raw(raw)
         if (labels == UNKNOWN).any():
             unknown = sorted(set(raw[labels == UNKNOWN].tolist()))
             raise InputError(
                 f"{path}: raw label ids {unknown[:10]} are not in the class table"
-                f" {self.classes.name}. Add them to a table of your own, or correct the file."
+                f" {self.classes.name}. Add them to your own table, or correct the file."
             )
         return labels
 
@@ -98,7 +98,7 @@ class SemanticKitti:
             with Image.open(path) as image:
                 return np.array(image.convert("RGB"))
         except FileNotFoundError:
-            raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
+            raise InputError(f"{path}: is missing. Copy the image, or set missing_images: true.") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{path}: unreadable image ({error}). Copy it again.") from None
 
@@ -122,7 +122,7 @@ class SemanticKitti:
         return self.label_path(frame).exists()
 
     def camera(self, name: str, frame: str) -> Camera:
-        """The calibration of image folder `name`, the same for all frames."""
+        """Returns the calibration of image folder `name`. It is the same for all frames."""
         return self._calibrated[name]
 
     @cached_property
@@ -132,26 +132,26 @@ class SemanticKitti:
         matrices = read_matrices(path, [*self.cameras.values(), "Tr"])
         camera0_from_lidar = np.vstack([matrices["Tr"], (0, 0, 0, 1)])
         if abs(np.linalg.det(camera0_from_lidar[:3, :3]) - 1) > 0.01:
-            raise InputError(f"{path}: Tr is no rigid motion. Restore the original file.")
+            raise InputError(f"{path}: Tr is not a rigid motion. Restore the original file.")
         calibrated = {}
         for name, matrix in self.cameras.items():
             projection = matrices[matrix]
             intrinsics = projection[:, :3]
             if abs(np.linalg.det(intrinsics)) < 1e-6:
-                raise InputError(f"{path}: {matrix} is no camera. Restore the original file.")
-            # P = K [I | t]: its fourth column holds the baseline from camera 0, in pixels times metres.
+                raise InputError(f"{path}: {matrix} is not a camera matrix. Restore the original file.")
+            # P = K [I | t]: the fourth column is the baseline from camera 0, in pixels times metres.
             camera_from_camera0 = np.eye(4)
             camera_from_camera0[:3, 3] = np.linalg.solve(intrinsics, projection[:, 3])
             calibrated[name] = Camera(name, intrinsics, camera_from_camera0 @ camera0_from_lidar)
         return calibrated
 
     def timestamps(self) -> np.ndarray | None:
-        """(F,) float64 seconds of `times.txt`; None where the file is missing."""
+        """Returns (F,) float64 seconds from `times.txt`; None if the file is missing."""
         path = self.folder / "times.txt"
         return self._per_frame(path, 1)[:, 0] if path.exists() else None
 
     def poses(self) -> np.ndarray | None:
-        """(F, 4, 4) float64 world_from_lidar; None where `poses.txt` is missing. The file's own are of camera 0."""
+        """Returns (F, 4, 4) float64 world_from_lidar; None if `poses.txt`, which has poses of camera 0, is missing."""
         path = self.folder / "poses.txt"
         if not path.exists():
             return None
@@ -161,7 +161,7 @@ class SemanticKitti:
         return world_from_camera0 @ camera0_from_lidar
 
     def _per_frame(self, path: Path, numbers: int) -> np.ndarray:
-        """(F, numbers) float64 of a text file with a line for each scan. Raises `InputError` where it has not."""
+        """Returns (F, numbers) float64 from a text file with one line per scan. Raises `InputError` for other files."""
         lines, frames = _lines(path), len(self.frames())
         if len(lines) != frames:
             raise InputError(f"{path}: {len(lines)} lines for {frames} scans. Copy it again, together with velodyne/.")
@@ -169,53 +169,55 @@ class SemanticKitti:
 
 
 def read_matrices(path: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """{name: (3, 4) float64} of the lines `name: twelve numbers` in `path`. Lines of other names are not looked at.
+    """Returns {name: (3, 4) float64} from the lines `name: twelve numbers` in `path`. Other lines are ignored.
 
-    Raises `InputError` where one of `names` is missing, there twice, or damaged.
+    Raises `InputError` where one of `names` is missing, duplicate or damaged.
     """
     found: dict[str, tuple[int, list[str]]] = {}
     for number, line in enumerate(_lines(path), 1):
         name, colon, text = line.partition(":")
         if colon and name.strip() in names:
             if name.strip() in found:
-                raise InputError(f"{path}, line {number}: {name.strip()} a second time. Remove one of the two lines.")
+                raise InputError(f"{path}, line {number}: second line of {name.strip()}. Remove one of the two lines.")
             found[name.strip()] = (number, text.split())
     for name in names:
         if name not in found:
             have = ", ".join(line.partition(":")[0] for line in _lines(path) if ":" in line) or "none"
-            raise InputError(f"{path}: no line '{name}: ...' (it has {have}). Add it.")
+            raise InputError(f"{path}: has no line '{name}: ...', only {have}. Add the line.")
     return {name: _numbers(path, k, words, 12, name).reshape(3, 4) for name, (k, words) in found.items()}
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a text file. Raises `InputError` where it is missing or not text."""
+    """Returns the lines of a text file. Raises `InputError` where it is missing or not text."""
     try:
         return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: missing or not text ({type(error).__name__}). Copy the sequence's {path.name}."
+            f"{path}: is missing or not text ({type(error).__name__}). Copy the sequence's {path.name}."
         ) from None
 
 
 def _numbers(path: Path, line: int, words: list[str], count: int, name: str = "the line") -> np.ndarray:
-    """(count,) float64 of the words of a line. Raises `InputError` where they are not `count` finite numbers."""
+    """Returns (count,) float64 from the words of a line. Raises `InputError` unless they are `count` finite numbers."""
     if len(words) != count:
         raise InputError(f"{path}, line {line}: {name} has {len(words)} numbers instead of {count}. Restore it.")
     try:
         values = np.array(words, dtype=np.float64)
     except ValueError:
-        raise InputError(f"{path}, line {line}: not {count} numbers. Restore the original file.") from None
+        raise InputError(
+            f"{path}, line {line}: expected {count} numbers, found text. Restore the original file."
+        ) from None
     if not np.isfinite(values).all():
         raise InputError(f"{path}, line {line}: {name} has non-finite numbers. Restore the original file.")
     return values
 
 
 def _read(path: Path, item_bytes: int) -> bytes:
-    """The content of a file of whole items. Raises `InputError` where it is unreadable or truncated."""
+    """Returns the bytes of a file. Raises `InputError` where it is unreadable, or no multiple of `item_bytes` long."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: unreadable ({error.strerror}). Copy the file, or give it to its readers.") from None
+        raise InputError(f"{path}: unreadable ({error.strerror}). Copy the file, or make it readable.") from None
     if len(data) % item_bytes:
         raise InputError(f"{path}: {len(data)} bytes are not a multiple of {item_bytes}: truncated. Copy it again.")
     return data

@@ -1,4 +1,4 @@
-"""Comparisons: spreads and paired differences worked out by hand, what is paired with what, and every refusal."""
+"""Comparisons: standard deviations and paired differences computed by hand, choice of baselines, and every error."""
 
 import json
 
@@ -28,7 +28,7 @@ def settings():
 
 
 def write_miou(folder, experiment, seed, miou):
-    """An mIoU result of 10 labelled scans of 100: road as the mean, cars 0.1 better, no points of other classes."""
+    """Writes an mIoU result: 10 of 100 scans labelled; IoU of road is `miou`, of car 0.1 more; no other classes."""
     confusion = np.zeros((20, 20), dtype=int)
     confusion[1, 1], confusion[9, 1], confusion[9, 9], confusion[0, 9] = 300, 100, 800, 50
     path = folder / f"{experiment}-seed{seed}_miou.json"
@@ -50,7 +50,7 @@ def write_miou(folder, experiment, seed, miou):
 
 @pytest.fixture
 def files(tmp_path):
-    """(results, teachers) of `settings`; mIoU plain 0.30, 0.34 and taught 0.45, 0.39 with seeds 3 and 1."""
+    """(results, teachers) of `settings`. mIoU with seeds 3 and 1: plain 0.30 and 0.34, taught 0.45 and 0.39."""
     miou = {("plain", 3): 0.30, ("plain", 1): 0.34, ("taught", 3): 0.45, ("taught", 1): 0.39}
     score = {"unlabelled": {"accuracy": 0.75, "miou": 0.375}, "all": {"accuracy": 0.5, "miou": 0.25}}
     teacher = {"dataset": "streets_10", "teacher": "sam"} | {name: {"mean": mean} for name, mean in score.items()}
@@ -77,7 +77,7 @@ def experiment(**values):
 
 def test_numbers(settings, files):
     results, teachers = files
-    found = compare(settings, results[::-1], teachers)  # in whatever order the files come
+    found = compare(settings, results[::-1], teachers)  # the order of the files does not matter
     plain, taught = found["experiments"].values()
     assert (plain["seeds"], plain["miou"]) == ([3, 1], [0.30, 0.34])
     assert plain["mean"] == pytest.approx(0.32)
@@ -110,13 +110,13 @@ def test_numbers(settings, files):
         ([0.40], [0.30], None, "one seed: unknown"),
     ],
 )
-def test_differences_are_weighed_against_the_larger_spread(a, b, larger, words):
+def test_differences_are_compared_with_the_larger_spread(a, b, larger, words):
     found = difference(*({"miou": values, "sd": spread(values), "iou": {}} for values in (a, b)))
     assert found["larger_than_3_sd"] is larger
     assert verdict(found) == words
 
 
-def test_baseline_has_as_many_labels_and_is_most_alike():
+def test_baseline_has_as_many_labels_and_the_same_data_set_and_student():
     found = baselines(
         {
             "other data": experiment(dataset="e"),
@@ -130,7 +130,7 @@ def test_baseline_has_as_many_labels_and_is_most_alike():
     assert found == {"taught": "alike"}
 
 
-def test_a_pretrained_student_is_a_baseline_of_pretrained_ones_alone():
+def test_a_pretrained_student_is_a_baseline_only_of_pretrained_ones():
     experiments = {
         "begun": experiment(pretraining="udakd"),
         "begun otherwise": experiment(pretraining="slidr"),
@@ -142,7 +142,7 @@ def test_a_pretrained_student_is_a_baseline_of_pretrained_ones_alone():
     assert baselines(experiments | {"plain": experiment()}) == {"begun and taught": "begun", "taught": "plain"}
 
 
-def test_curves_are_of_pairs():
+def test_curves_need_pairs_with_and_without_distillation():
     pairs = {
         f"{scans} {distilled}": experiment(labelled_scans=scans, distilled=distilled)
         for scans in (100, 5, 20)
@@ -152,26 +152,26 @@ def test_curves_are_of_pairs():
     found = curves(pairs)
     assert {k: list(v.values()) for k, v in found.items()} == expected
     for others, message in (
-        (pairs | {"again": pairs["5 True"]}, "'5 True' and 'again' are one point of figure: curves, 5 labelled scans"),
+        (pairs | {"again": pairs["5 True"]}, "'5 True' and 'again' are the same point .* with 5 labelled scans"),
         ({k: v for k, v in pairs.items() if k != "20 False"}, r"\[5, 20, 100\] labelled scans .* \[5, 100\] without"),
-        ({k: v for k, v in pairs.items() if v["labelled_scans"] == 5}, "two at least, or write figure: rows"),
+        ({k: v for k, v in pairs.items() if v["labelled_scans"] == 5}, "at least two, or write figure: rows"),
     ):
         with pytest.raises(InputError, match=message):
             curves(others)
 
 
-def test_arms_are_in_settings_whatever_their_labels():
+def test_arms_do_not_depend_on_labels():
     places = {"a": ("random", "5 %"), "b": ("UDAKD, stem", "5 %"), "c, d": ("random", "probe")}
     experiments = {label: experiment(arm=arm, setting=setting) for label, (arm, setting) in places.items()}
     assert arms(experiments) == {"random": {"5 %": "a", "probe": "c, d"}, "UDAKD, stem": {"5 %": "b"}}
 
 
-def test_curves_that_are_none_are_refused_before_they_are_drawn(settings, files):
+def test_incomplete_curves_are_refused_before_they_are_drawn(settings, files):
     with pytest.raises(InputError, match="figure: curves has"):
         compare(settings.model_copy(update={"figure": "curves"}), *files)
 
 
-def test_table_reads_well(settings, files):
+def test_table_has_every_number(settings, files):
     text = table(compare(settings, *files))
     assert "| 1 | plain | 10 (10 %) | none | 30.0, 34.0 | 32.0 ± 2.8 |" in text
     assert r"| 2 | taught \| well | 10 (10 %) | 37.5 (75.0) | 45.0, 39.0 | 42.0 ± 4.2 |" in text
@@ -182,13 +182,13 @@ def test_table_reads_well(settings, files):
     assert "racle" not in text
 
 
-def test_table_calls_an_oracle_a_diagnostic_and_other_steps_a_difference(settings, files):
+def test_table_marks_oracles_and_different_numbers_of_steps(settings, files):
     found = compare(settings, *files)
     found["experiments"]["taught | well"] |= {"oracle": {"accuracy": 0.8, "seed": 0}, "steps": 2400}
     text = table(found)
     assert r"| 2 | taught \| well (oracle: diagnostic) |" in text
-    assert "**Oracles (#2) are a diagnostic of the simulator and no result of the method**" in text
-    assert "different numbers of steps**, which is a difference of its own: plain 1,200, taught | well 2,400." in text
+    assert "**Oracles (#2) are a diagnostic of the simulator and not a result of the method**" in text
+    assert "different numbers of steps**, which also affects the results: plain 1,200, taught | well 2,400." in text
 
 
 def test_teacher_of_fully_labelled_scans_is_scored_on_all(settings, files):
@@ -207,13 +207,13 @@ CONFIG = {"network": {"width": 8}, "train_student": {"seed": 1, "steps": 1200}}
         ({"points": 999}, "validation.points is 999"),
         ({"confusion": np.eye(20, dtype=int).tolist()}, "validation.class_points.bicycle is 1"),
         ({"tta": True}, "test-time augmentation"),
-        ({"config": CONFIG | {"train_student": {"seed": 2, "steps": 1200}}}, "its seed is 2, and 1 is asked for"),
+        ({"config": CONFIG | {"train_student": {"seed": 2, "steps": 1200}}}, "its seed is 2, .* comparison needs 1"),
         ({"config": CONFIG | {"network": {"width": 9}}}, "config.network.width is 9"),
-        ({"dataset": "streets_100"}, "its dataset is 'streets_100', and 'streets_10' is asked for"),
-        ({"teacher": "sam_old"}, "its teacher is 'sam_old', and 'sam' is asked for"),
+        ({"dataset": "streets_100"}, "its dataset is 'streets_100', but the comparison needs 'streets_10'"),
+        ({"teacher": "sam_old"}, "its teacher is 'sam_old', but the comparison needs 'sam'"),
         ({"labelled_scans": 20}, "labelled_scans is 20"),
         ({"steps": 1100}, "steps is 1100"),
-        ({"steps": None}, "does not say steps, since its student is of an older version"),
+        ({"steps": None}, "lacks steps, because an older version trained its student"),
         ({"taught": False}, "taught is false"),
         ({"experiment": "taught-seed3"}, "both of experiment taught-seed3"),
         ({"experiment": "taught-seed2"}, "results/taught-seed1_miou.json: not among the results"),
@@ -226,14 +226,14 @@ def test_refuses_results_that_do_not_fit(settings, files, changes, message):
     assert "taught-seed1_miou.json" in str(refusal.value)
 
 
-def test_refuses_a_taught_student_of_an_experiment_without_a_teacher(settings, files):
+def test_refuses_a_distilled_student_if_the_experiment_has_no_teacher(settings, files):
     for path in files[0][:2]:
         rewrite(path, taught=True)
     with pytest.raises(InputError, match=r"plain-seed3_miou\.json: its student had a teacher"):
         compare(settings, *files)
 
 
-def test_refuses_a_result_that_nobody_asked_for(settings, files, tmp_path):
+def test_refuses_a_result_outside_the_comparison(settings, files, tmp_path):
     stranger = write_miou(tmp_path, "plain", 7, 0.3)
     with pytest.raises(InputError, match=r"plain-seed7_miou\.json: comparison x has no such experiment"):
         compare(settings, [*files[0], stranger], files[1])
@@ -244,7 +244,7 @@ def test_refuses_damaged_old_and_missing_files(settings, files, which):
     path = files[which][-1]
     whole = path.read_text()
     path.write_text(whole[:-5])
-    with pytest.raises(InputError, match=rf"{path.name}: is no JSON file; make it again: snakemake --forcerun"):
+    with pytest.raises(InputError, match=rf"{path.name}: is not a JSON file\. Make it again: snakemake --forcerun"):
         compare(settings, *files)
     path.write_text("[]")
     with pytest.raises(InputError, match=rf"{path.name}: lacks .*dataset"):

@@ -1,4 +1,4 @@
-"""Variants: what they take from their origin, and what of it has no meaning beside what they state."""
+"""Variants: the keys that they take from their origin, and the keys that they drop."""
 
 import pytest
 
@@ -15,9 +15,9 @@ TUNED = {
 
 
 def variant(section, origin, **changes):
-    """The second of two entries of a section: `origin`, and `changes` of it."""
+    """Returns the completed variant of `origin` with `changes`, two entries of a section."""
     found = spelt_out({section: {"origin": origin, "variant": {"of": "origin", **changes}}})[section]
-    assert found["origin"] == origin, "an origin is what it was"
+    assert found["origin"] == origin, "the origin does not change"
     return found["variant"]
 
 
@@ -44,11 +44,11 @@ def variant(section, origin, **changes):
         ),
     ],
 )
-def test_a_teacher_takes_what_still_has_a_meaning(changes, expected):
+def test_a_teacher_takes_the_keys_that_are_still_used(changes, expected):
     assert variant("teachers", TUNED, **changes) == expected
 
 
-def test_lora_of_adalora_drops_the_keys_of_adalora():
+def test_a_lora_variant_of_adalora_drops_the_keys_of_adalora():
     origin = TUNED | {"peft": LORA | {"method": "adalora", "initial_rank": 12, "orthogonality": 0.1}}
     assert variant("teachers", origin, peft={"method": "lora"})["peft"] == LORA
 
@@ -64,7 +64,7 @@ def test_lora_of_adalora_drops_the_keys_of_adalora():
     ],
 )
 def test_the_length_of_the_variant_wins(origin, changes, expected):
-    """The last two are not mended: one says nothing, the other is refused as it would be in any entry."""
+    """The last two cases are not corrected: `steps: None` states nothing, and two lengths are refused later."""
     found = variant("students", {"train_student": origin}, train_student=changes)
     assert found == {"train_student": expected}
     assert variant("pretrainings", {"pretrain_student": origin}, pretrain_student=changes) == {
@@ -72,17 +72,17 @@ def test_the_length_of_the_variant_wins(origin, changes, expected):
     }
 
 
-def test_chains_are_followed():
+def test_variants_of_variants_are_completed():
     students = {"c": {"of": "b", "x": {"c": 3}}, "b": {"of": "a", "x": {"b": 2}}, "a": {"x": {"a": 1, "b": 1, "c": 1}}}
     assert spelt_out({"students": students})["students"]["c"] == {"x": {"a": 1, "b": 2, "c": 3}}
 
 
-def test_data_sets_replace_whole_sections_and_keep_their_origin():
+def test_variants_of_data_sets_replace_whole_sections_and_keep_of():
     origin = {"format": "f", "label_images": {"labeller": "regions", "regions": {}}, "labelled": 1.0}
     found = variant("datasets", origin, label_images={"labeller": "sparse"})
     assert found == origin | {"of": "origin", "label_images": {"labeller": "sparse"}}
 
 
 @pytest.mark.parametrize("values", [None, [], {"teachers": None, "datasets": []}, {"students": {"a": None, "b": 3}}])
-def test_what_is_no_section_is_left_to_the_validation(values):
+def test_values_that_are_not_sections_are_left_to_the_validation(values):
     assert spelt_out(values) == values

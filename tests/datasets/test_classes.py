@@ -1,4 +1,4 @@
-"""Class tables: the packaged one is semantic-kitti-api's, a faulty file is told with its key, tables are compared."""
+"""Class tables: the packaged table equals semantic-kitti-api's, errors name file and key, and tables are compared."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from elite_pipeline.datasets.classes import IGNORE, UNKNOWN, ClassTable, class_t
 from elite_pipeline.errors import InputError
 
 
-def test_the_packaged_table_is_semantic_kitti_apis(classes):
+def test_the_packaged_table_equals_semantic_kitti_apis(classes):
     assert packaged() == ["semantickitti"]
     assert (len(classes), classes.name, IGNORE) == (20, "semantickitti", 0)
     assert len(classes.training_ids) == 34  # as many as the official learning_map
@@ -57,12 +57,12 @@ def test_raw_ids_become_training_ids_and_back(classes):
     assert classes.of_raw(raw[:0].astype(np.uint16)).shape == (0, 3)
 
 
-def test_known_marks_names(classes):
+def test_known_marks_the_classes_of_a_list(classes):
     assert np.flatnonzero(classes.known(["road", "car", "tram"])).tolist() == [1, 9]
     assert not classes.known([]).any()
 
 
-def test_a_table_goes_through_json(classes):
+def test_a_table_survives_json(classes):
     text = json.dumps(classes.to_json())
     again = ClassTable.from_json(json.loads(text), "x")
     assert again == classes
@@ -73,10 +73,10 @@ def test_a_table_goes_through_json(classes):
 
 
 @pytest.mark.parametrize("values", [None, [], ["car"], {}, "names", {"colours": ["#12345"]}, {"colours": [3]}])
-def test_json_that_is_no_table_is_refused(values, classes):
+def test_json_without_a_valid_table_is_refused(values, classes):
     whole = classes.to_json()
     values = whole | values if isinstance(values, dict) and values else values
-    with pytest.raises(InputError, match=r"cache/00\.zarr: holds no class table .*make it again"):
+    with pytest.raises(InputError, match=r"cache/00\.zarr: holds no class table .*Make it again"):
         ClassTable.from_json(values, "cache/00.zarr")
 
 
@@ -90,7 +90,7 @@ def test_json_that_lacks_a_key_is_refused(key, classes):
 
 @pytest.fixture
 def content():
-    """A faultless table of three classes."""
+    """The content of a correct table of three classes."""
     return {
         "labels": {0: "nothing", 7: "rails", 9: "tram", 300: "moving tram"},
         "color_map": {0: [0, 0, 0], 7: [1, 2, 3], 9: [255, 128, 0]},
@@ -103,7 +103,7 @@ def content():
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes a table's content to a file, whose path it returns."""
+    """A function that writes a table's content to a file and returns the path."""
 
     def write(content):
         (tmp_path / "depot.yaml").write_text(yaml.safe_dump(content))
@@ -112,7 +112,7 @@ def write(tmp_path):
     return write
 
 
-def test_a_table_of_ones_own(content, write, tmp_path):
+def test_a_users_own_table(content, write, tmp_path):
     path = write(content)
     assert table_path(path) == tmp_path / "depot.yaml"
     assert table_path("semantickitti").name == "semantickitti.yaml"
@@ -137,56 +137,62 @@ def without(mapping, key):
 FAULTS = {
     "no labels": (lambda c: {"labels": None}, "labels: missing"),
     "empty learning_map": (lambda c: {"learning_map": {}}, "learning_map: missing"),
-    "list of colours": (lambda c: {"color_map": [[0, 0, 0]]}, "color_map: missing, or not a mapping of whole numbers"),
+    "list of colours": (lambda c: {"color_map": [[0, 0, 0]]}, "color_map: missing, or not a mapping with ids as keys"),
     "names for ids": (lambda c: {"learning_map_inv": {"tram": 9}}, "learning_map_inv: missing, or not a mapping"),
     "gap": (
         lambda c: {"learning_map_inv": {0: 0, 2: 9}, "learning_map": without(c["learning_map"], 7)},
-        "learning_map_inv: its keys are the training ids 0, 1, 2 ... without gaps",
+        "learning_map_inv: its keys must be the training ids 0, 1, 2, ... without gaps",
     ),
-    "one class alone": (
+    "only one class": (
         lambda c: {"learning_map_inv": {0: 0}, "learning_map": {0: 0}},
-        "learning_map_inv: its keys are the training ids 0, 1, 2 ... without gaps",
+        "learning_map_inv: its keys must be the training ids 0, 1, 2, ... without gaps",
     ),
     "too many classes": (
         lambda c: {"learning_map_inv": {k: k for k in range(256)}},
-        "learning_map_inv: its keys are the training ids 0, 1, 2 ... without gaps, 254 at most",
+        "learning_map_inv: its keys must be the training ids 0, 1, 2, ... without gaps, up to 254",
     ),
     "unknown training id": (
         lambda c: {"learning_map": c["learning_map"] | {300: 3}},
-        "learning_map: raw id 300 becomes training id 3, which learning_map_inv lacks",
+        "learning_map: maps raw id 300 to training id 3, which learning_map_inv lacks",
     ),
     "inverse of another class": (
         lambda c: {"learning_map_inv": {0: 0, 1: 7, 2: 7}},
-        "learning_map_inv: writes 2 as 7, which learning_map reads as another class",
+        "learning_map_inv: maps 2 to 7, but learning_map maps that to another class",
     ),
     "inverse of no class": (
         lambda c: {"learning_map_inv": {0: 0, 1: 7, 2: 8}},
-        "learning_map_inv: writes 2 as 8, which learning_map reads as another class",
+        "learning_map_inv: maps 2 to 8, but learning_map maps that to another class",
     ),
     "no name": (
         lambda c: {"labels": without(c["labels"], 9)},
-        "labels: has no name for raw id 9, as which training id 2 is written",
+        "labels: has no name for raw id 9, to which learning_map_inv maps 2",
     ),
     "no colour": (
         lambda c: {"color_map": without(c["color_map"], 7)},
-        "color_map: 7 needs [blue, green, red], 0 to 255 each; it has None",
+        "color_map: raw id 7 needs [blue, green, red], 0 to 255 each, but has None",
     ),
-    "two numbers": (lambda c: {"color_map": c["color_map"] | {9: [1, 2]}}, "color_map: 9 needs [blue, green, red]"),
-    "dazzling": (lambda c: {"color_map": c["color_map"] | {9: [1, 2, 256]}}, "it has [1, 2, 256]"),
+    "two numbers": (
+        lambda c: {"color_map": c["color_map"] | {9: [1, 2]}},
+        "color_map: raw id 9 needs [blue, green, red]",
+    ),
+    "value above 255": (lambda c: {"color_map": c["color_map"] | {9: [1, 2, 256]}}, "but has [1, 2, 256]"),
     "another class ignored": (
         lambda c: {"learning_ignore": {0: True, 1: False, 2: True}},
-        "learning_ignore: true of 0 and false of all others",
+        "learning_ignore: must be true for 0 and false for all others",
     ),
     "nothing ignored": (
         lambda c: {"learning_ignore": {0: False, 1: False, 2: False}},
-        "learning_ignore: true of 0 and false of all others",
+        "learning_ignore: must be true for 0 and false for all others",
     ),
-    "twins": (lambda c: {"labels": c["labels"] | {7: "tram"}}, "labels: several training ids are called 'tram'"),
+    "duplicate name": (
+        lambda c: {"labels": c["labels"] | {7: "tram"}},
+        "labels: several training ids have the name 'tram'",
+    ),
     "unknown thing": (
         lambda c: {"things": ["tram", "moving tram"]},
-        "things: 'moving tram' is no class; those are rails, tram",
+        "things: 'moving tram' is not a class; the classes are rails, tram",
     ),
-    "nothing as a thing": (lambda c: {"things": ["nothing"]}, "things: 'nothing' is no class"),
+    "ignored class as a thing": (lambda c: {"things": ["nothing"]}, "things: 'nothing' is not a class"),
     "17 bits, labels": (
         lambda c: {"labels": c["labels"] | {65536: "x"}},
         "labels: raw id 65536 does not fit into 16 bits",
@@ -200,7 +206,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_told_with_file_and_key(content, write, fault):
+def test_a_fault_is_reported_with_file_and_key(content, write, fault):
     change, message = FAULTS[fault]
     path = write(content | change(content))
     with pytest.raises(InputError, match=re.escape(message)) as error:
@@ -211,14 +217,14 @@ def test_a_fault_is_told_with_file_and_key(content, write, fault):
 @pytest.mark.parametrize("key", ["labels", "color_map", "learning_map", "learning_map_inv", "learning_ignore"])
 def test_every_section_is_needed(content, write, key):
     path = write(without(content, key))
-    with pytest.raises(InputError, match=rf"depot\.yaml: {key}: missing, .*datasets/classes/ has examples"):
+    with pytest.raises(InputError, match=rf"depot\.yaml: {key}: missing, .*See elite_pipeline/datasets/classes/"):
         class_table(path)
 
 
 @pytest.mark.parametrize("values", ["tram", 3, ["tram", 2], {"tram": 1}, None])
-def test_things_that_are_no_list_of_names_are_refused(content, write, values):
+def test_things_must_be_a_list_of_names(content, write, values):
     path = write(content | {"things": values})
-    if values is None:  # `things:` and nothing behind it
+    if values is None:  # `things:` without a value
         assert class_table(path).things == ()
         return
     with pytest.raises(InputError, match=r"depot\.yaml: things: "):
@@ -226,22 +232,22 @@ def test_things_that_are_no_list_of_names_are_refused(content, write, values):
 
 
 @pytest.mark.parametrize("key", ["learning_map", "learning_map_inv"])
-def test_ids_that_are_no_whole_numbers_are_refused(content, write, key):
+def test_ids_must_be_whole_numbers(content, write, key):
     path = write(content | {key: content[key] | {0: [0]}})
     with pytest.raises(InputError, match=rf"depot\.yaml: {key}: "):
         class_table(path)
 
 
-def test_files_that_are_missing_or_no_yaml_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no class table there \(No such file.* one of semantickitti, or the path"):
+def test_missing_files_and_files_that_are_not_yaml_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no such class table \(No such file.* one of semantickitti, or the path"):
         class_table(str(tmp_path / "depot.yaml"))
-    with pytest.raises(InputError, match=r"semantickity: no class table there"):
+    with pytest.raises(InputError, match=r"semantickity: there is no such class table"):
         class_table("semantickity")
-    with pytest.raises(InputError, match=r"no class table there \(Is a directory\)"):
+    with pytest.raises(InputError, match=r"no such class table \(Is a directory\)"):
         class_table(str(tmp_path))
     for text in (b"labels: [1, 2", b"labels: {0: \xff}", b"labels: !!python/object:os.system {}"):
         (tmp_path / "depot.yaml").write_bytes(text)
-        with pytest.raises(InputError, match=r"depot\.yaml: no readable YAML \(.*\)\. Correct it"):
+        with pytest.raises(InputError, match=r"depot\.yaml: is not valid YAML \(.*\)\. Correct it"):
             class_table(str(tmp_path / "depot.yaml"))
     for text in ("", "tram", "- tram"):
         (tmp_path / "depot.yaml").write_text(text)
@@ -278,14 +284,14 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize(("changes", "difference"), DIFFERENCES)
-def test_tables_that_differ_are_named_with_the_first_difference(changes, difference):
+def test_the_error_names_both_tables_and_their_first_difference(changes, difference):
     with pytest.raises(InputError) as error:
         table().check_same(table(name="b", **changes), "00.parquet", "model/config.json")
-    told = "00.parquet has the class table a and model/config.json the class table b, which differ: "
-    assert str(error.value).startswith(told + difference + ". ")
-    assert "give both the same `classes:` in config.yaml" in str(error.value)
+    start = "00.parquet has the class table a and model/config.json has the class table b, but they differ: "
+    assert str(error.value).startswith(start + difference + ". ")
+    assert "Give both the same `classes:` in config.yaml" in str(error.value)
 
 
-def test_names_and_looks_of_tables_may_differ(classes):
+def test_names_and_colours_of_tables_may_differ(classes):
     table().check_same(table(name="b", colours=((1, 1, 1),) * 3), "x", "y")
     classes.check_same(ClassTable.from_json(classes.to_json(), "x"), "x", "y")

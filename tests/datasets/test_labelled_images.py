@@ -10,7 +10,7 @@ from elite_pipeline.errors import InputError
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes an image of 12 x 8 pixels and its label: (name, label or None)."""
+    """A function (name, label or None) that writes an image of 12 x 8 pixels, and its label."""
 
     def write(name, label=None, suffix=".png"):
         for kind in ("images", "labels"):
@@ -24,7 +24,7 @@ def write(tmp_path):
     return write
 
 
-def test_images_and_labels_go_together_by_name(write, tmp_path, classes):
+def test_images_and_labels_are_paired_by_name(write, tmp_path, classes):
     street, label = write("b_street", np.full((8, 12), 9, np.uint8)), np.zeros((8, 12), np.uint8)
     label[2:4, 3] = 19
     write("a_square", label, ".jpg")
@@ -38,7 +38,7 @@ def test_images_and_labels_go_together_by_name(write, tmp_path, classes):
     assert folder.class_pixels[1, 9] == 96
 
 
-def test_the_checksum_sees_every_label(write, tmp_path, classes):
+def test_the_checksum_changes_with_one_label(write, tmp_path, classes):
     label = np.full((8, 12), 9, np.uint8)
     write("street", label)
     before = open_images(tmp_path / "set", classes).crc32
@@ -66,17 +66,17 @@ def test_all_faults_come_in_one_report(write, tmp_path, classes):
     assert first.endswith("has 7 faults:")
     expected = [
         r"images/alone.png: has no .*labels/alone.png",
-        r"images/small.png and its label are of different sizes, 12 x 8 and 12 x 4 pixels",
+        r"images/small.png and its label have different sizes, 12 x 8 and 12 x 4 pixels",
         r"images/truncated.png: unreadable",
         r"labels/broken.png: unreadable",
-        r"labels/coloured.png: of mode RGB",
-        r"labels/foreign.png: ids \[201\] are no training ids, 0 to 19",
-        r"labels/orphan.png: has no image of its name",
+        r"labels/coloured.png: has mode RGB",
+        r"labels/foreign.png: ids \[201\] are not training ids \(0 to 19\)",
+        r"labels/orphan.png: has no image of the same name",
     ]
     assert all(re.search(*pair) for pair in zip(expected, faults, strict=True)), faults
 
 
-def test_many_faults_are_counted_and_not_all_listed(write, tmp_path, classes):
+def test_of_many_faults_only_the_first_are_listed(write, tmp_path, classes):
     for k in range(25):
         write(f"{k:06d}")
     with pytest.raises(InputError, match="has 25 faults") as error:
@@ -86,9 +86,9 @@ def test_many_faults_are_counted_and_not_all_listed(write, tmp_path, classes):
 
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path, classes):
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         open_images(tmp_path, classes)
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         open_images(tmp_path / "missing", classes)
 
 
@@ -98,5 +98,5 @@ def test_the_last_images_are_held_out(write, tmp_path, classes):
     folder = open_images(tmp_path / "set", classes)
     assert [list(part) for part in folder.split(0.4)] == [[0, 1, 2], [3, 4]]
     assert [list(part) for part in folder.split(0.01)] == [[0, 1, 2, 3], [4]]
-    with pytest.raises(InputError, match="5 images, of which 5 are held out"):
+    with pytest.raises(InputError, match="5 images, and 5 of them are held out"):
         folder.split(0.95)

@@ -1,4 +1,4 @@
-"""The SemanticKITTI reader, on files of the true format."""
+"""The SemanticKITTI reader, on files in the real format."""
 
 import shutil
 
@@ -34,8 +34,8 @@ def test_camera_holds_the_whole_projection_matrix(drive, open_drive):
         ("P2: 1 0 0 0 0 1 0 0 0 0 1 0\n", "no line 'Tr"),
         ("P2: 1 0 0 0 0 1 0 0 0 0 1\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n", "line 1: P2 has 11 numbers"),
         ("P2: 1 0 0 0 0 1 0 0 0 0 1 0\nTr: nan 0 0 0 0 1 0 0 0 0 1 0\n", "line 2: Tr has non-finite"),
-        ("P2: 1 0 0 0 0 1 0 0 0 0 1 x\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n", "line 1: not 12 numbers"),
-        ("P2: 1 0 0 0 0 1 0 0 0 0 1 0\nTr: 2 0 0 0 0 2 0 0 0 0 2 0\n", "no rigid motion"),
+        ("P2: 1 0 0 0 0 1 0 0 0 0 1 x\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n", "line 1: expected 12 numbers, found text"),
+        ("P2: 1 0 0 0 0 1 0 0 0 0 1 0\nTr: 2 0 0 0 0 2 0 0 0 0 2 0\n", "Tr is not a rigid motion"),
     ],
 )
 def test_broken_calibration_is_refused(drive, open_drive, text, message):
@@ -44,7 +44,7 @@ def test_broken_calibration_is_refused(drive, open_drive, text, message):
         open_drive(drive).camera("image_2", "000000")
 
 
-def test_blank_lines_and_unknown_keys_in_calibration_are_fine(drive, open_drive):
+def test_blank_lines_and_unknown_keys_in_calibration_are_ignored(drive, open_drive):
     with (drive / "calib.txt").open("a") as file:
         file.write("\ncalib_time: 09-Jan-2012 13:57:47\n\n")
     open_drive(drive).camera("image_2", "000000")
@@ -63,7 +63,7 @@ NAMES = {"left": "Cam_L", "rear-view": "K 2"}
 
 @pytest.fixture
 def depot(drive, tmp_path):
-    """`drive` under other names: sequence depot_1, frames 17.5 and b-2, cameras and matrices of `NAMES`."""
+    """`drive` with other names: sequence depot_1, frames 17.5 and b-2, cameras and matrices as in `NAMES`."""
     folder = tmp_path / "sequences" / "depot_1"
     for part, suffix in (("velodyne", "bin"), ("labels", "label")):
         (folder / part).mkdir(parents=True)
@@ -96,28 +96,28 @@ def test_any_names_work(depot, open_drive, tmp_path, classes):
     assert recording.parts(tmp_path, "depot_2", NAMES) == []
 
 
-def test_a_matrix_that_is_not_there_is_told_with_those_that_are(drive, open_drive):
-    with pytest.raises(InputError, match=r"calib\.txt: no line 'P7: \.\.\.' \(it has P0, P1, P2, P3, Tr\)\. Add it"):
+def test_the_error_of_a_missing_matrix_lists_the_existing_ones(drive, open_drive):
+    with pytest.raises(InputError, match=r"calib\.txt: has no line 'P7: \.\.\.', only P0, P1, P2, P3, Tr\. Add"):
         open_drive(drive, {"image_2": "P7"}).camera("image_2", "000000")
 
 
 @pytest.mark.parametrize("name", ["Tr", "P2"])
-def test_a_second_line_of_one_name_is_refused(drive, open_drive, name):
+def test_duplicate_lines_are_refused(drive, open_drive, name):
     with (drive / "calib.txt").open("a") as file:
         file.write(f"{name}: 1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(InputError, match=rf"calib\.txt, line 6: {name} a second time"):
+    with pytest.raises(InputError, match=rf"calib\.txt, line 6: second line of {name}"):
         open_drive(drive).camera("image_2", "000000")
 
 
-def test_a_second_line_of_a_name_that_nobody_asks_for_does_no_harm(drive, open_drive):
+def test_duplicate_lines_of_unused_matrices_are_ignored(drive, open_drive):
     with (drive / "calib.txt").open("a") as file:
-        file.write("P3: of no use\n")
+        file.write("P3: not read\n")
     open_drive(drive).camera("image_2", "000000")
 
 
 @pytest.fixture
 def simulated(simulated_drive, tmp_path):
-    """A copy of `simulated_drive` of what is read of it here."""
+    """A copy of the files of `simulated_drive` that these tests read."""
     folder = tmp_path / "sequences" / "07"
     (folder / "velodyne").mkdir(parents=True)
     for file in ("calib.txt", "poses.txt", "times.txt"):
@@ -138,15 +138,15 @@ def test_timestamps_and_poses_of_a_simulated_drive(simulated, open_drive):
     tr = np.vstack([np.array(words[1:], float).reshape(3, 4), (0, 0, 0, 1)])
     for found, line in zip(poses, np.loadtxt(simulated / "poses.txt"), strict=True):
         np.testing.assert_allclose(found, np.vstack([line.reshape(3, 4), (0, 0, 0, 1)]) @ tr, rtol=1e-12)
-    # The world is that of the first camera, and the car drives on: x of the LiDAR is along its z.
+    # The world frame is that of the first camera. The car drives forward: x of the LiDAR points along z of the camera.
     np.testing.assert_allclose(poses[0], tr, atol=1e-9)
     moved = poses[-1][:3, 3] - poses[0][:3, 3]
     assert moved[2] > 15
     assert abs(moved[1]) < 1
 
 
-def test_the_ground_lies_still_in_the_world_of_the_poses(simulated_drive, open_drive):
-    """Points of road near the sensor, moved by the pose of each frame, lie in one plane: y down in camera 0."""
+def test_the_poses_put_the_ground_of_all_frames_into_one_plane(simulated_drive, open_drive):
+    """Road points near the sensor, transformed by the pose of each frame, lie in one plane: y down in camera 0."""
     recording = open_drive(simulated_drive)
     places = []
     for frame, pose in zip(recording.frames(), recording.poses(), strict=True):
@@ -163,20 +163,20 @@ def test_the_ground_lies_still_in_the_world_of_the_poses(simulated_drive, open_d
     assert 1.4 < plane[2] < 1.9  # camera 0 is mounted at 1.65 m
 
 
-def test_sequences_without_times_and_poses_have_none(drive, open_drive):
+def test_times_and_poses_are_none_without_files(drive, open_drive):
     assert open_drive(drive).timestamps() is None
     assert open_drive(drive).poses() is None
 
 
 @pytest.mark.parametrize(("file", "method"), [("times.txt", "timestamps"), ("poses.txt", "poses")])
-def test_faults_of_times_and_poses_are_told(simulated, open_drive, file, method):
+def test_faults_of_times_and_poses_are_reported(simulated, open_drive, file, method):
     lines = (simulated / file).read_text().splitlines()
     last = lines[-1].split()
     count = {"times.txt": 1, "poses.txt": 12}[file]
     for faulty, message in (
         (lines[:-1], rf"{file}: 3 lines for 4 scans"),
         ([*lines, lines[-1]], rf"{file}: 5 lines for 4 scans"),
-        ([*lines[:-1], " ".join(["here", *last[1:]])], rf"{file}, line 4: not {count} numbers"),
+        ([*lines[:-1], " ".join(["here", *last[1:]])], rf"{file}, line 4: expected {count} numbers"),
         (
             [*lines[:-1], " ".join([*last, "0"])],
             rf"{file}, line 4: the line has {count + 1} numbers instead of {count}",
@@ -188,17 +188,17 @@ def test_faults_of_times_and_poses_are_told(simulated, open_drive, file, method)
         with pytest.raises(InputError, match=message):
             getattr(open_drive(simulated), method)()
     (simulated / file).write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=rf"{file}: missing or not text"):
+    with pytest.raises(InputError, match=rf"{file}: is missing or not text"):
         getattr(open_drive(simulated), method)()
 
 
-def test_poses_without_their_calibration_are_told(simulated, open_drive):
+def test_poses_need_the_calibration(simulated, open_drive):
     (simulated / "calib.txt").write_text("P2: 1 0 0 0 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(InputError, match=r"calib\.txt: no line 'Tr: \.\.\.'"):
+    with pytest.raises(InputError, match=r"calib\.txt: has no line 'Tr: \.\.\.'"):
         open_drive(simulated).poses()
 
 
-def test_raw_ids_that_the_table_lacks_are_told(drive, open_drive):
+def test_raw_ids_that_the_table_lacks_are_reported(drive, open_drive):
     path = drive / "labels/000001.label"
     raw = np.fromfile(path, np.uint32)
     raw[5], raw[6] = 77, 78 | (3 << 16)

@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +98,7 @@ print("calls:", calls)
 
 
 @pytest.fixture
-def check_resume(tmp_path):
+def check_resume(tmp_path, warm_python):
     """Return a function that checks how a stage resumes after `kill -9`, in separate processes and with small shards.
 
     (stage, words, counted, kill_at, resumes, calls): the stage runs with `words` and is killed at the `kill_at`-th call
@@ -108,7 +107,7 @@ def check_resume(tmp_path):
     """
 
     def run(stage, words, counted, last, out):
-        command = [sys.executable, "-c", IN_SMALL_SHARDS, stage, *counted.split(":"), str(last), *words]
+        command = [warm_python, "-c", IN_SMALL_SHARDS, stage, *counted.split(":"), str(last), *words]
         return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, cwd=ROOT)
 
     def check(stage, words, counted, kill_at, resumes, calls):

@@ -86,11 +86,11 @@ def test_a_pretraining_and_a_student_without_labels(words, tmp_path):
     about = [{"pretrained": "udakd-seed4"}, {"labelled_scans": 0, "known_classes": ["car", "road"]}]
     for path, more in zip(files, about, strict=True):
         Path(path).write_text(json.dumps(json.loads(Path(path).read_text()) | more))
-    with pytest.raises(InputError, match="its pre-trained backbone is 'udakd-seed4', and None is asked for"):
+    with pytest.raises(InputError, match="its pre-trained backbone is 'udakd-seed4', but the comparison needs None"):
         main(words)
     experiments["0.5 of all: plain"]["pretraining"] = "slidr"
     words[8] = f"experiments={json.dumps(experiments)}"
-    with pytest.raises(InputError, match="backbone is 'udakd-seed4', and 'slidr-seed4' is asked for"):
+    with pytest.raises(InputError, match="backbone is 'udakd-seed4', but the comparison needs 'slidr-seed4'"):
         main(words)
     words[8] = words[8].replace("slidr", "udakd")
     main(words)
@@ -99,8 +99,8 @@ def test_a_pretraining_and_a_student_without_labels(words, tmp_path):
     assert (taught["labelled"], taught["labelled_scans"], taught["known_classes"]) == (0, 0, ["car", "road"])
     text = (tmp_path / "c_comparison.md").read_text()
     assert "| 2 | taught, sam | none: zero-shot | 50.0 (90.0) | 37.5 |" in text
-    assert "Begun with a pre-trained backbone, of the same seed: `udakd`: #1." in text
-    assert "Over the known ones they are: #2 37.5 over 2." in text
+    assert "Experiments with a pre-trained backbone (of the same seed): `udakd`: #1." in text
+    assert "The means over the known classes are: #2 37.5 over 2." in text
 
 
 def test_a_difference_of_unknown_experiments_is_refused(words, tmp_path):

@@ -1,4 +1,4 @@
-"""Snakemake as a user runs it, the command in a folder; and its dry runs of a workflow whose stages only make files."""
+"""Fixtures that run the snakemake command as a user does, and dry runs of a workflow whose stages only make files."""
 
 import json
 import os
@@ -36,7 +36,7 @@ if __name__ == "__main__":
             out.write_text("x")
     sys.exit()
 """
-"""Runs before a stage and instead of it, which stays below: what it imports still counts as what it depends on."""
+"""Code that is put before the code of a stage and runs instead of it. The stage's imports stay and still count."""
 
 TARGETS = {
     "demo": ["all"],
@@ -46,29 +46,29 @@ TARGETS = {
 
 
 class Job(NamedTuple):
-    """A job behind the targets of a dry run."""
+    """A job that the targets of a dry run depend on."""
 
     rule: str
     inputs: list[str]
     reason: str
-    """Why it would run; empty where it would not."""
+    """Why it would run; empty if it would not run."""
     updated: list[str]
-    """Inputs that changed since it last ran. Snakemake does not look where an earlier job would run."""
+    """Inputs that changed since its last run. Snakemake leaves it empty if an earlier job would run."""
 
 
 @pytest.fixture(scope="session")
 def environment():
-    """Environment variables of a shell in which no environment is activated: rules find the Python of Snakemake."""
+    """Environment variables of a shell without an activated environment. Rules must still find Snakemake's Python."""
     variables = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     return {**variables, "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="session")
-def snakemake(environment):
-    """A function (folder, *arguments) that runs Snakemake there and returns what it printed."""
+def snakemake(environment, warm_python):
+    """A function (folder, *arguments) that runs snakemake there and returns its output."""
 
     def run(folder, *arguments):
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        command = [warm_python, "-m", "snakemake", "--cores", "2", *arguments]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
         return result.stdout + result.stderr
 
@@ -77,9 +77,9 @@ def snakemake(environment):
 
 @pytest.fixture(scope="session")
 def dag(environment):
-    """A function (folder, *targets) -> every `Job` behind the targets there. See `dry_runs.py`."""
+    """A function (folder, *targets) that returns every `Job` that the targets depend on. See `dry_runs.py`."""
     command = [sys.executable, str(Path(__file__).with_name("dry_runs.py"))]
-    # Not in this process: Snakemake changes logging, the working directory and which modules are loaded.
+    # In another process, because Snakemake changes logging, the working directory and the loaded modules.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -95,21 +95,21 @@ def dag(environment):
 
 @pytest.fixture(scope="session")
 def dry_run(dag):
-    """A function (folder, *targets) -> the jobs that `snakemake --dry-run` would list there."""
+    """A function (folder, *targets) that returns the jobs that `snakemake --dry-run` would list there."""
     return lambda folder, *targets: [job for job in dag(folder, *targets) if job.reason]
 
 
 @pytest.fixture(scope="session")
 def targets():
-    """Name of an experiment -> what is made of it in `finished`."""
+    """Name of an experiment -> its targets, which are made in `finished`."""
     return TARGETS
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, snakemake):
-    """A copy of the workflow in which all `TARGETS` are made, by stages that only make files, and up to date.
+    """A copy of the workflow in which all `TARGETS` are up to date. Its stages only make files.
 
-    Shared by all tests: whoever changes a file restores it.
+    All tests share it: a test that changes a file must restore it.
     """
     folder = tmp_path_factory.mktemp("workflow")
     for name in ("Snakefile", "config.yaml"):
@@ -120,7 +120,7 @@ def finished(tmp_path_factory, snakemake):
     shutil.copytree(ROOT / "elite_pipeline", folder / "elite_pipeline", ignore=ignored)
     for stage in (folder / "elite_pipeline/stages").glob("[!_]*.py"):
         stage.write_text(STUB + stage.read_text())
-    (folder / "elite_pipeline/stages/__init__.py").write_text("")  # which imports much, and a stub needs none of it
+    (folder / "elite_pipeline/stages/__init__.py").write_text("")  # it has many imports, which stubs do not need
     output = snakemake(folder, *(target for made in TARGETS.values() for target in made))
     assert "100%" in output, output
     return folder

@@ -1,8 +1,8 @@
-"""Dry runs, one after the other in one process, which saves most of what the command takes for each.
+"""Makes several dry runs in one process, which is much faster than one command for each.
 
-Reads lines {"folder": ..., "targets": [...]} and answers each with one, all JSON: a list with [rule, input files,
-reason, updated input files] of every job, the reason empty where it would not run; or {"error": ...}. The fixture `dag`
-asks.
+Reads JSON lines {"folder": ..., "targets": [...]} and answers each one with a JSON line: a list with [rule, input
+files, reason, updated input files] of every job, where the reason is empty for jobs that would not run; or {"error":
+...}. The fixture `dag` sends the lines.
 """
 
 import ast
@@ -17,7 +17,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import DAGSettings, OutputSettings, ResourceSettings
 
-# Snakemake ends a dry run that is as quiet as this where its jobs are known, before it goes through them.
+# With these quiet settings Snakemake ends a dry run as soon as the jobs are known, before it goes through them.
 OUTPUT = OutputSettings(
     dryrun=True,
     quiet={Quietness.RULES, Quietness.PROGRESS},
@@ -27,13 +27,13 @@ OUTPUT = OutputSettings(
 
 PATH = sys.path.copy()
 
-# Half of a dry run is parsing the package (`sources.py`). The same text gives the same tree, which nobody changes.
+# Half of the time of a dry run is parsing the package (`sources.py`). Equal text gives an equal tree, never changed.
 ast.parse = cache(ast.parse)
 
 
 def dry_run(folder, targets):
-    """[rule, input files, reason, updated input files] of every job behind `targets` in `folder`."""
-    # The Snakefile imports the package of its own folder, whose files may differ from the last time.
+    """Returns [rule, input files, reason, updated input files] of every job that `targets` in `folder` depend on."""
+    # The Snakefile imports the package in its own folder. Its files may differ from those of the last call.
     sys.path[:] = PATH
     for name in [name for name in sys.modules if name.partition(".")[0] == "elite_pipeline"]:
         del sys.modules[name]
@@ -51,7 +51,7 @@ def dry_run(folder, targets):
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what else is printed must not look like an answer
+    os.dup2(2, 1)  # other prints go to stderr, so that only answers are on stdout
     for line in sys.stdin:
         try:
             answer = dry_run(**json.loads(line))

@@ -1,6 +1,6 @@
-"""Print what each file of the package imports, as JSON: {file: [files of the package, tables of `choices`]}.
+"""Prints the imports of each file of the package as JSON: {file: [files of the package, tables of `choices`]}.
 
-Found by importing everything, functions' imports too, and watching: a check of `sources.py`, which reads the code.
+It runs all imports, also those in functions, and watches them. That checks `sources.py`, which only reads the code.
 """
 
 import ast
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "elite_pipeline"
 
 imported = {}
-"""Module -> the modules of the package that it was seen to import."""
+"""Module -> the modules of the package that it imported while being watched."""
 python_import = builtins.__import__
 
 
 def watched_import(name, namespace=None, local=None, attributes=(), level=0):
-    """`__import__` that notes who imports what: a module, the folders above it, and modules taken from it by name."""
+    """`__import__` that records each import: the module, its parent packages, and modules imported from it by name."""
     result = python_import(name, namespace, local, attributes, level)
     if name.partition(".")[0] == PACKAGE and namespace:
         parts = name.split(".")
@@ -33,7 +33,7 @@ def watched_import(name, namespace=None, local=None, attributes=(), level=0):
 
 
 def run_inner_imports(source, namespace):
-    """Execute what the functions of a module import of the package, and bind it in `namespace`."""
+    """Execute the imports of the package in a module's functions, and bind them in `namespace`."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
     for node in (node for function in functions for node in ast.walk(function)):
         if isinstance(node, ast.Import | ast.ImportFrom) and PACKAGE in ast.unparse(node):

@@ -1,4 +1,4 @@
-"""The whole DAG with nothing replaced: a short demo, killed on the way, and the real sample frames."""
+"""The whole real DAG: a short demo that is killed and resumed, UDAKD and FSKD, and the real sample frames."""
 
 import json
 import os
@@ -66,12 +66,12 @@ LABELLERS = [f"results/demo_pseudo_labels{ending}" for ending in (".json", ".png
 
 @pytest.fixture
 def config():
-    """The shipped configuration, as a dict to shorten."""
+    """The shipped configuration as a dict; tests shorten it."""
     return yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def check_results(folder, experiment):
-    """Both results of an experiment: keys, bounds and figures."""
+    """Check both results of an experiment: keys, bounds and figures."""
     miou = json.loads((folder / f"results/{experiment}_miou.json").read_text())
     assert set(miou) >= MIOU_KEYS
     assert 0 <= miou["miou"] <= 1
@@ -98,7 +98,7 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     config["students"]["elite_demo"]["train_student"].update(epochs=6, batch=2, warmup=1, checkpoint_every=2)
     config["measure_latency"].update(warmup=1, scans=3)
     config["evaluate_pseudo_labels"]["frames"] = 2
-    # A comparison on few labels beside it, with and without the teacher, and with what is right at half of the points.
+    # Also a comparison with few labels: with the teacher, without it, and with an oracle of 50 % accuracy.
     config["datasets"]["few"] = {"of": "demo", "labelled": 0.5, "label_images": {"labeller": "sparse"}}
     config["oracles"] = {"half_right": {"accuracy": 0.5, "seed": 0}}
     names = {"few": "sam_tiny", "few_labels": None, "few_oracle": "half_right"}
@@ -116,7 +116,7 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     given = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
 
-    # Killed as soon as the student has a checkpoint: nothing may look finished, and the training goes on from there.
+    # Kill it as soon as the student has a checkpoint. Nothing may look finished, and training must resume from there.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *given, "results/demo_summary.md"]
     job = subprocess.Popen(
@@ -132,7 +132,7 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
     assert not (tmp_path / "models/demo/student.safetensors").exists()
     assert not list(tmp_path.rglob("*.zarr.partial"))
 
-    unlock = [sys.executable, "-m", "snakemake", *given, "--unlock"]  # as a user types it: without --cores
+    unlock = [sys.executable, "-m", "snakemake", *given, "--unlock"]  # without --cores, as a user types it
     subprocess.run(unlock, env=environment, check=True, capture_output=True)
     output = snakemake(tmp_path, *given, "--rerun-incomplete", "results/demo_summary.md", *LABELLERS)
     assert "100%" in output, output
@@ -163,7 +163,7 @@ def test_short_demo_killed_and_run_again(tmp_path, config, snakemake):
 
 
 def test_pretraining_and_zero_shot(tmp_path, config, snakemake):
-    """UDAKD and FSKD, both killed nowhere: from drives and labelled images to both results and the embedding."""
+    """UDAKD and FSKD without interruption: from drives and labelled images to both results and the embedding."""
     config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
     config["datasets"]["demo"]["simulate_drive"].update(frames=2, columns=512, image_width=256, image_height=80)
     config["datasets"]["demo_10"]["labelled"] = 0.5
@@ -190,9 +190,9 @@ def test_pretraining_and_zero_shot(tmp_path, config, snakemake):
     assert (fskd["pretrained"], fskd["zero_shot"], fskd["labelled_scans"]) == (None, True, 0)
     assert "car" not in fskd["known_classes"]
     predicted = [sum(column) for column in zip(*fskd["confusion"], strict=True)]
-    assert predicted[1] == 0, "what the labelled images lacked is never predicted"
+    assert predicted[1] == 0, "a class without labelled images is never predicted"
     assert Image.open(tmp_path / targets[2]).width > 800
-    # Pre-trained once for all that begins with it.
+    # The pre-trained backbone is used again for other settings.
     config["datasets"]["demo_10"]["labelled"] = 1.0
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     output = snakemake(tmp_path, *given, "--dry-run", targets[0])
@@ -204,7 +204,7 @@ def test_pretraining_and_zero_shot(tmp_path, config, snakemake):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_in_half_precision(tmp_path, config, snakemake):
-    """The DAG on a GPU: labels by SAM, teacher in bfloat16, student in mixed precision, float16 at inference."""
+    """The DAG on a GPU: labels from SAM, teacher in bfloat16, student in mixed precision, inference in float16."""
     config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
     config["datasets"]["demo"]["simulate_drive"].update(frames=3)
     config["teachers"]["sam_tiny"].update(precision="bf16-mixed")
@@ -227,7 +227,7 @@ def test_real_frames(tmp_path, config, sample, snakemake):
     config["students"]["elite_sample"]["train_student"].update(epochs=2, warmup=1)
     config["teachers"]["sam_tiny_sample"]["tune_teacher"].update(steps=4, warmup=1)
     config["measure_latency"].update(warmup=0, scans=1)
-    # And the paper's student at its full size: a step on one scan, in the precision of a CPU.
+    # Also the paper's student at full size: one step on one scan, in the precision of a CPU.
     config["experiments"]["sample_elite"] = {"dataset": "sample", "teacher": "sam_tiny_sample", "student": "elite"}
     once = {"steps": 1, "epochs": None, "batch": 1, "warmup": 0, "precision": "32-true", "threads": 2}
     config["students"]["elite"]["train_student"].update(once)

@@ -1,4 +1,4 @@
-"""The set-up: generated environments match the lock, profiles and the lint are clean."""
+"""The set-up: the conda environment matches the lock, Snakemake accepts the profiles, `--list` describes every rule."""
 
 import shutil
 import subprocess
@@ -52,4 +52,4 @@ def test_list_is_a_table_of_contents(snakemake):
     output = snakemake(ROOT, "--list")
     stages = {path.stem for path in (ROOT / "elite_pipeline/stages").glob("[!_]*.py")}
     assert stages <= set(output.split())
-    assert "Train the student on the cached targets" in output
+    assert "Train a student on labels and cached teacher targets" in output

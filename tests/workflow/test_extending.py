@@ -1,4 +1,4 @@
-"""`docs/extending.md` works: each of its code blocks is applied to a copy of the checkout, and what comes out runs."""
+"""`docs/extending.md` works: every code block is applied to a copy of the checkout, and the workflow runs with it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ BLOCK = re.compile(
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A copy of the checkout with every block of the page in it, and its configuration with those of YAML."""
+    """A copy of the checkout with all code blocks of the page, and the configuration with all YAML blocks."""
     checkout = tmp_path_factory.mktemp("extended")
     for name in ("elite_pipeline", "workflow", "envs", "config"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,7 +58,7 @@ def write_ply(path, points):
 
 
 def test_data_set_format_student_encoder_and_evaluation(extended):
-    """Scans of another format and classes of their own train a new student, taught by a new encoder, newly scored."""
+    """A new format, class table, encoder, student and evaluation work together, from scans to scores."""
     checkout, config = extended
     rng, code = np.random.default_rng(0), {"PYTHONPATH": str(checkout)}
     for sequence in ("drive-a", "drive-b"):
@@ -93,7 +93,7 @@ def test_data_set_format_student_encoder_and_evaluation(extended):
     assert [ring["points"] > 0 for ring in rings["rings"]] == [True, True, False, False]
     assert rings["rings"][0]["miou"] > 0.5, "a floor and a rack are easy to tell apart by height"
     assert list(json.loads((checkout / targets[1]).read_text())["iou"]) == ["floor", "rack", "person"]
-    # What the new files change, reruns what uses them.
+    # A change of a new file reruns the rules that use it.
     file = checkout / "elite_pipeline/student/voxel_mlp.py"
     file.write_text(file.read_text() + "\nCHANGED = 1\n")
     dry = subprocess.run([*run[:-2], "-n", *targets], cwd=checkout, capture_output=True, text=True, check=False)

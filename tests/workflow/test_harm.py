@@ -1,4 +1,4 @@
-"""Nothing that a user recorded is deleted, and nothing stale is used: stories of a hostile test, replayed."""
+"""Recordings of users are never deleted, and stale files are never used. The cases come from attempts to do harm."""
 
 import os
 import re
@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def files(folder):
-    """Path below `folder` -> contents."""
+    """Returns path below `folder` -> content, of every file."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def write_config(folder, **changes):
-    """config.yaml of `folder`: the shipped one with `section__name={key: value}` changed."""
+    """Writes config.yaml to `folder`: the shipped one, with changes given as `section__name={key: value}`."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     for path, values in changes.items():
         section, name = path.split("__")
@@ -27,7 +27,7 @@ def write_config(folder, **changes):
 
 @pytest.fixture
 def run(tmp_path, snakemake):
-    """A function (*targets) that runs the workflow in `tmp_path`, whose name has a space in it."""
+    """(folder, function of *targets that runs the workflow there). The folder's name contains a space."""
     folder = tmp_path / "my drives"
     folder.mkdir()
     write_config(folder)
@@ -59,7 +59,7 @@ def test_recorded_folders_in_the_place_of_simulated_ones_are_kept(run, write_dri
     for target in ("data/demo/sequences/00", "results/semkitti_miou.json"):
         output = snakemake(target)
         assert "data/demo/sequences/00 was not made by simulate_drive" in output
-    # A sequence that the configuration does not name can still be asked for.
+    # A sequence that is not in the configuration can still be a target.
     (folder / "data/demo/sequences/00").rename(folder / "data/demo/sequences/77")
     output = snakemake("--force", "data/demo/sequences/77")
     assert "data/demo/sequences/77 was not made by simulate_drive" in output
@@ -83,7 +83,7 @@ def test_simulated_drives_may_be_simulated_again(run):
 
 @pytest.fixture
 def recorded(run, write_drive, tmp_path):
-    """`run` with two recordings outside, `data/sample` a link to the first, and its projection made."""
+    """`run` with two recordings outside the folder. `data/sample` links to the first; its projection is made."""
     folder, snakemake = run
     write_config(
         folder,
@@ -121,7 +121,7 @@ def test_a_calibration_restored_with_its_old_date_reruns_the_projection(recorded
     assert rules(snakemake(TARGET)) == ["index_frames", "project_points"]
 
 
-def test_a_link_that_is_turned_to_older_recordings_reruns_what_depends_on_them(recorded, tmp_path):
+def test_a_link_that_now_leads_to_older_recordings_reruns_their_jobs(recorded, tmp_path):
     folder, snakemake = recorded
     second = tmp_path / "second/sequences/00"
     for scan in second.glob("velodyne/*.bin"):
@@ -147,7 +147,7 @@ def test_a_recording_that_was_moved_reruns_nothing(recorded, tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A function (name) that copies the workflow to a folder of this name, with a small drive to simulate."""
+    """A function (name) that copies the workflow to a folder with this name, and configures a small simulated drive."""
 
     def copy(name):
         folder = tmp_path / name
@@ -164,7 +164,7 @@ def checkout(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a';touch PWN;'b", "$(touch PWN) and two words"])
-def test_the_checkouts_path_is_no_command(checkout, snakemake, tmp_path, name):
+def test_the_path_of_the_checkout_is_not_executed(checkout, snakemake, tmp_path, name):
     output = snakemake(checkout(name), "data/demo/sequences/00")
     assert "100%" in output, output
     assert (tmp_path / name / "data/demo/sequences/00/calib.txt").exists()
@@ -172,7 +172,7 @@ def test_the_checkouts_path_is_no_command(checkout, snakemake, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["{y}", "a:b"])
-def test_a_checkouts_path_that_snakemake_or_python_cannot_take_is_refused(checkout, snakemake, tmp_path, name):
+def test_a_checkout_path_with_special_characters_is_refused(checkout, snakemake, tmp_path, name):
     output = snakemake(checkout(name), "data/demo/sequences/00")
     assert "Move the checkout" in output
     assert "Traceback" not in output

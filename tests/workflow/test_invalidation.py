@@ -1,4 +1,4 @@
-"""What a change invalidates, by Snakemake's own dry run: the whole DAG run once with stages that only make files."""
+"""The jobs that a change reruns, by Snakemake's dry run, after one run of the DAG with stages that only make files."""
 
 import pytest
 import yaml
@@ -22,7 +22,7 @@ AFTER_FSKD = {"train_student", "evaluate_miou", "plot_embedding"}
 
 @pytest.fixture
 def config(finished):
-    """The configuration of `finished`, restored afterwards."""
+    """The configuration of `finished`. The file is restored after the test."""
     path = finished / "config.yaml"
     text = path.read_text()
     yield yaml.safe_load(text)
@@ -34,12 +34,12 @@ def rules(jobs):
 
 
 def change(finished, config, path, value):
-    """Set the key at dotted `path` of the configuration."""
+    """Set the key at dotted `path` of the configuration and write the file."""
     *parents, leaf = path.split(".")
     node = config
     for parent in parents:
         node = node[parent]
-    assert node.get(leaf) != value  # a key that is not written has its default
+    assert node.get(leaf) != value  # a missing key has its default
     node[leaf] = value
     (finished / "config.yaml").write_text(yaml.safe_dump(config))
 
@@ -47,7 +47,7 @@ def change(finished, config, path, value):
 def test_nothing_to_do_when_finished(finished, dry_run, snakemake, targets):
     for made in targets.values():
         assert dry_run(finished, *made) == []
-    assert "Nothing to be done" in snakemake(finished, "--dry-run"), "the command agrees"
+    assert "Nothing to be done" in snakemake(finished, "--dry-run"), "the snakemake command gives the same result"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_change_of_one_key(finished, dry_run, config, path, value, expected, rea
     ],
 )
 def test_change_of_one_key_without_labels(finished, dry_run, config, targets, experiment, path, value, expected):
-    """The two methods that need few labels or none; what one of them reads does not concern the other."""
+    """UDAKD and FSKD need few labels or none. A key that only one of them reads does not rerun the other."""
     change(finished, config, path, value)
     jobs = dry_run(finished, *targets[experiment])
     assert rules(jobs) == expected - (set() if experiment == "fskd" else {"plot_embedding"}), jobs
@@ -118,7 +118,7 @@ def test_change_of_one_key_without_labels(finished, dry_run, config, targets, ex
     assert dry_run(finished, *targets[other]) == []
 
 
-def test_reordered_keys_other_spelling_and_touched_files_change_nothing(finished, dry_run, config):
+def test_reordered_keys_other_spellings_and_touched_files_rerun_nothing(finished, dry_run, config):
     def backwards(node):
         return {k: backwards(node[k]) for k in reversed(list(node))} if isinstance(node, dict) else node
 
@@ -129,7 +129,7 @@ def test_reordered_keys_other_spelling_and_touched_files_change_nothing(finished
     assert dry_run(finished) == []
 
 
-def test_added_sequence_makes_only_its_own_stores_anew(finished, dry_run, config):
+def test_an_added_sequence_makes_only_its_own_stores(finished, dry_run, config):
     config["datasets"]["demo"]["train"].append("06")
     (finished / "config.yaml").write_text(yaml.safe_dump(config))
     jobs = dry_run(finished, "cache/demo/projection/06.zarr", "cache/demo/projection/00.zarr")
@@ -137,10 +137,10 @@ def test_added_sequence_makes_only_its_own_stores_anew(finished, dry_run, config
     assert {"simulate_drive", "tune_teacher", "train_student"} <= rules(dry_run(finished))
 
 
-def test_unrelated_entries_may_come_and_go(finished, dry_run, config):
+def test_adding_and_removing_unrelated_entries_reruns_nothing(finished, dry_run, config):
     del config["experiments"]["sample"], config["datasets"]["sample"], config["teachers"]["sam_tiny_sample"]
     config["datasets"]["semkitti"]["cameras"]["image_3"] = "P3"
-    # Of students: all that have keys which the demo's lacks.
+    # Remove all students that have keys which the demo's student lacks.
     networks = {name: student.get("network", {}) for name, student in config["students"].items()}
     minkunets = {name for name, network in networks.items() if network.get("kind") == "minkunet"}
     minkunets |= {name for name, student in config["students"].items() if student.get("of") in minkunets}
@@ -154,8 +154,8 @@ def test_unrelated_entries_may_come_and_go(finished, dry_run, config):
     assert found == []
 
 
-def test_real_recording_is_tracked_by_its_parts(finished, dry_run, snakemake):
-    """New labels rerun the index; a folder that somebody else writes beside them does not."""
+def test_a_real_recording_is_tracked_by_its_parts(finished, dry_run, snakemake):
+    """New labels rerun the index. A folder that another program writes beside them does not."""
     for sequence in ("00", "08"):
         for part in ("velodyne", "labels", "image_2", "image_0"):
             (finished / f"data/sample/sequences/{sequence}/{part}").mkdir(parents=True)
@@ -168,7 +168,7 @@ def test_real_recording_is_tracked_by_its_parts(finished, dry_run, snakemake):
     assert "Updated input files: data/sample/sequences/00/labels" in reasons["index_frames"]
 
 
-def test_edited_stage_reruns_it_and_reverting_does_not(finished, dry_run):
+def test_an_edited_stage_reruns_and_a_reverted_one_does_not(finished, dry_run):
     source = finished / "elite_pipeline/stages/measure_latency.py"
     text = source.read_text()
     source.write_text(text + "\n# edited\n")

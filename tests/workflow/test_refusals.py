@@ -1,4 +1,4 @@
-"""What can be known to fail is refused before any job runs, with the remedy."""
+"""Errors that can be found before any job runs are reported then, with the remedy."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def workflow(tmp_path):
-    """The workflow as it is, in an empty working directory."""
+    """The unchanged workflow in an empty working directory."""
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("workflow", "elite_pipeline", "config"):
@@ -42,7 +42,7 @@ def test_comparison_of_labellers_names_the_section_that_it_lacks(workflow, snake
     (workflow / "config.yaml").write_text(yaml.safe_dump(config))
     output = snakemake(workflow, "results/sample_pseudo_labels.png")
     assert "datasets.sample.label_images lacks sam, paper, regions" in output
-    assert "add 'sam: {...}' there" in output
+    assert "Add 'sam: {...}' there" in output
     assert not (workflow / "cache").exists()
 
 
@@ -63,26 +63,25 @@ def test_submission_without_test_sequences(workflow, snakemake):
 
 
 def test_unknown_comparison(workflow, snakemake):
-    assert "config.yaml has no comparison 'nobody'; it has ablation" in snakemake(
-        workflow, "results/nobody_comparison.json"
-    )
+    output = snakemake(workflow, "results/nobody_comparison.json")
+    assert "config.yaml has no comparison 'nobody'. Add it there, or choose one of ablation" in output
 
 
 def test_unknown_experiment(workflow, snakemake):
     output = snakemake(workflow, "results/nobody_miou.json")
-    assert "config.yaml has no experiment 'nobody'; it has demo, demo_udakd, demo_fskd, sample" in output
+    assert "has no experiment 'nobody'. Add it there, or choose one of demo, demo_udakd, demo_fskd, sample" in output
 
 
-def test_a_key_that_stands_twice(workflow, snakemake):
+def test_duplicate_key(workflow, snakemake):
     with (workflow / "config.yaml").open("a") as file:
         file.write("evaluate_miou: {votes: 3}\n")
     output = snakemake(workflow, "--dry-run", "results/demo_miou.json")
-    assert "config.yaml: key 'evaluate_miou' stands in line" in output
+    assert "config.yaml: key 'evaluate_miou' is in line" in output
     assert "Traceback" not in output
 
 
-def test_only_an_experiment_of_ones_own(workflow, snakemake):
-    """Of config.yaml only what the experiment needs is left; the comparisons need nothing of the rest."""
+def test_config_with_only_a_users_own_experiment(workflow, snakemake):
+    """config.yaml keeps only what that experiment needs; the comparisons need nothing of the rest."""
     config = yaml.safe_load((workflow / "config.yaml").read_text())
     own = {
         "experiments": {"mine": {"dataset": "mine", "teacher": "mine", "student": "mine"}},

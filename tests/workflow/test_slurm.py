@@ -1,4 +1,4 @@
-"""The SLURM profile on a real SLURM: a private cluster of one node, on this machine's loopback."""
+"""The SLURM profile on a real SLURM: a private cluster with one node, on the loopback address of this machine."""
 
 import os
 import re
@@ -55,18 +55,19 @@ def wait_for(condition, what, seconds=30):
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    """A function (*command, cwd) that runs a command on a cluster of 2 CPUs, 24 GB and a GPU; it returns its output."""
+    """A function (*command, cwd) that runs a command on a cluster (2 CPUs, 24 GB, one GPU) and returns its output."""
     missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(name)]
     if missing:
         pytest.skip(f"no {', '.join(missing)}: apt-get install munge slurmctld slurmd slurm-client")
     folder = tmp_path_factory.mktemp("slurm")
-    # In namespaces of its own the folder is /etc/slurm (a job's srun is not given SLURM_CONF), the host's address is
-    # loopback, and what a command leaves behind dies with it, as it dies with this process.
+    # Each command runs in its own namespaces. There the folder is /etc/slurm (the srun of a job does not get
+    # SLURM_CONF) and the host's address is loopback. Left-over processes end with the command, and the command ends
+    # with this process.
     namespaces = "--mount --mount-proc --uts --pid --fork --kill-child"
     script = 'hostname localhost && mount --bind "$0" /etc/slurm && exec "$@"'
     inside = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces.split(), "sh", "-c", script, str(folder)]
     if subprocess.run([*inside, "true"], capture_output=True).returncode:
-        pytest.skip("not root, or a root who may not make namespaces")
+        pytest.skip("needs root, with the right to create namespaces")
     settings = {"folder": folder, "controller_port": free_port(), "node_port": free_port()}
     (folder / "slurm.conf").write_text(SLURM_CONF.format(**settings))
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")  # counted, not used
@@ -103,14 +104,14 @@ def test_profile_on_a_cluster(tmp_path, cluster):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = ["snakemake", "--workflow-profile", ROOT / "workflow/profiles/slurm", "--snakefile", ROOT / "Snakefile"]
     command += ["--latency-wait", "5", "--set-threads", "project_points=2"]
-    # No accounting database answers sacct here; and jobs of seconds are looked at after 4 s and 18 s, not after 40 s.
+    # There is no accounting database, so sacct does not work. Jobs take seconds: check after 4 s and 18 s, not 40 s.
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4"]
     output = cluster(*map(str, command), "cache/demo/pseudo_labels/00.zarr", cwd=tmp_path)
     assert "5 of 5 steps (100%) done" in output, output
     assert output.count("has been submitted with SLURM jobid") == 5, output
     assert list((tmp_path / "cache/demo/pseudo_labels/00.zarr").iterdir())
 
-    # SLURM itself on its jobs: CPUs, memory, time limit and GPUs are those of the rules.
+    # Ask SLURM about its jobs: CPUs, memory, time limit and GPUs must be those of the rules.
     jobs = [dict(re.findall(r"(\S+?)=(\S+)", line)) for line in cluster("scontrol", "show", "job", "-o").splitlines()]
     keys = ("JobState", "NumCPUs", "MinMemoryNode", "TimeLimit", "TresPerJob")
     assert {job["Comment"].split("_wildcards")[0]: tuple(map(job.get, keys)) for job in jobs} == {

@@ -1,4 +1,4 @@
-"""`sources.py` finds what each stage depends on: the DAG against imports that Python was watched to execute."""
+"""`sources.py` finds the files that each stage depends on. The tests compare it with imports that Python executes."""
 
 import json
 import subprocess
@@ -18,29 +18,29 @@ CHOSEN = {
     "udakd": {"semantickitti", "sam_tiny", "minkunet"},
     "fskd": {"semantickitti", "sam_tiny", "minkunet"},
 }
-"""Experiment -> the format, encoder and student that config.yaml chooses for it."""
+"""Experiment -> the format, encoder and student that config.yaml selects for it."""
 
 
 def is_plumbing(file):
-    """Whether `file` (elite_pipeline/...) is not followed. Of the stages, that is only what they share."""
+    """Returns whether `file` (elite_pipeline/...) is not followed. In stages/, only __init__.py is not."""
     first = Path(file).parts[1]
     return Path(first).stem in PLUMBING and (first != "stages" or file.endswith("__init__.py"))
 
 
-# Nothing follows from a file without content.
+# Without empty files.
 MODULES = sorted(str(f.relative_to(ROOT)) for f in ROOT.glob("elite_pipeline/**/*.py") if f.stat().st_size)
 FOLLOWED = [file for file in MODULES if not is_plumbing(file)]
 
 
 @pytest.fixture(scope="module")
 def imports():
-    """File -> (the files that it was seen to import, the tables of `choices` that it holds)."""
+    """File -> (the files that it imported while being watched, the tables of `choices` that it uses)."""
     command = [sys.executable, str(Path(__file__).with_name("imports.py"))]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def behind(imports, stage, chosen):
-    """(files, tables) of a stage, by what was seen. chosen: names that the configuration picks from tables."""
+    """Returns (files, tables) of a stage from the watched imports. chosen: names that the configuration selects."""
     files, tables, waiting = set(), set(), [f"elite_pipeline/stages/{stage}.py"]
     while waiting:
         file = waiting.pop()
@@ -57,7 +57,7 @@ def behind(imports, stage, chosen):
 
 @contextmanager
 def edited(finished, files, addition="\nCHANGED = 1\n"):
-    """`files` of the workflow end in `addition`, for a while."""
+    """Append `addition` to `files` of the workflow while the block runs."""
     texts = {file: (finished / file).read_text() for file in files}
     try:
         for file, text in texts.items():
@@ -69,20 +69,20 @@ def edited(finished, files, addition="\nCHANGED = 1\n"):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_a_stage_imports_is_what_it_was_seen_to_import(imports, stage):
-    """Of all stages, also those that no target of the demo needs."""
+def test_the_sources_of_a_stage_are_its_watched_imports(imports, stage):
+    """For all stages, including those that no target of the demo needs."""
     files, tables = closure([f"stages.{stage}"])
     assert ({str(file.relative_to(ROOT)) for file in files}, tables) == behind(imports, stage, chosen=())
 
 
 @pytest.mark.parametrize("experiment", CHOSEN)
-def test_jobs_take_what_their_stage_was_seen_to_import(finished, dag, targets, imports, experiment):
-    """Of every job of the DAG, with the format, encoder and student that are chosen for it and no other."""
+def test_jobs_depend_on_the_watched_imports_of_their_stage(finished, dag, targets, imports, experiment):
+    """For every job of the DAG, and only with its own format, encoder and student."""
     jobs = [job for job in dag(finished, *targets[experiment]) if job.rule in STAGES]
     assert {"simulate_drive", "train_student", "evaluate_miou"} <= {job.rule for job in jobs}
     for job in jobs:
         code = {file for file in job.inputs if file.endswith(".py")}
-        # Labelled images are in no format of drives.
+        # Labelled images have no recording format.
         without_drives = job.rule in ("simulate_images", "tune_image_teacher")
         names = CHOSEN[experiment] - ({"semantickitti"} if without_drives else set())
         assert code == behind(imports, job.rule, names)[0], job.rule
@@ -94,8 +94,8 @@ def test_jobs_take_what_their_stage_was_seen_to_import(finished, dag, targets, i
     [FOLLOWED, *([f"elite_pipeline/{file}"] for file in ("store.py", "planes.py", "recordings/index.py"))],
     ids=lambda files: "all" if len(files) > 1 else files[0],
 )
-def test_changed_modules_rerun_what_takes_them(finished, dag, targets, experiment, files):
-    """Directly, or because an earlier job runs, in which case Snakemake does not look further; and nothing else."""
+def test_changed_modules_rerun_exactly_the_jobs_that_use_them(finished, dag, targets, experiment, files):
+    """A job reruns because its files changed, or because an earlier job reruns (then Snakemake looks no further)."""
     with edited(finished, files):
         jobs = dag(finished, *targets[experiment])
     for job in jobs:
@@ -107,7 +107,7 @@ def test_changed_modules_rerun_what_takes_them(finished, dag, targets, experimen
 
 
 def test_plumbing_reruns_nothing(finished, dry_run, targets):
-    """Not even a change of its code: it changes what is shown or refused, and no result."""
+    """Plumbing changes only messages and checks, so even a change of its code reruns nothing."""
     plumbing = [file for file in MODULES if is_plumbing(file)]
     assert {f"elite_pipeline/{name}" for name in ("progress.py", "errors.py", "config/student.py")} <= set(plumbing)
     with edited(finished, plumbing):
@@ -115,16 +115,16 @@ def test_plumbing_reruns_nothing(finished, dry_run, targets):
             assert dry_run(finished, *made) == []
 
 
-def test_network_that_is_not_chosen_reruns_nothing(finished, dry_run):
+def test_a_change_of_an_unused_network_reruns_nothing(finished, dry_run):
     with edited(finished, ["elite_pipeline/student/minkunet.py"]):
         assert dry_run(finished) == []
 
 
-def test_network_that_is_chosen_reruns_its_training(finished, dry_run, targets):
+def test_a_change_of_a_used_network_reruns_its_training(finished, dry_run, targets):
     with edited(finished, ["elite_pipeline/student/minkunet.py"]):
         assert "train_student" in {job.rule for job in dry_run(finished, *targets["fskd"])}
 
 
-def test_encoder_that_is_not_chosen_reruns_nothing(finished, dry_run):
+def test_a_change_of_an_unused_encoder_reruns_nothing(finished, dry_run):
     with edited(finished, ["elite_pipeline/teacher/resnet.py"]):
         assert dry_run(finished) == []

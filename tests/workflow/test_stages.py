@@ -1,4 +1,4 @@
-"""One word per stage: rule = module = log = test, each documented and with resources."""
+"""Every stage has one name for rule, module, log and test. Every rule has a description and resources."""
 
 import ast
 import re
@@ -21,13 +21,13 @@ def test_every_rule_is_a_stage_and_every_stage_a_rule():
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_is_named_alike_everywhere(name):
+def test_stage_has_the_same_name_everywhere(name):
     rule = RULES[name]
     assert f"python -m elite_pipeline.stages.{name} " in rule
     assert f'"logs/{name}' in rule
     assert f'"logs/jobs/{name}' in rule
-    assert re.search(r'^    """.+"""$', rule, re.MULTILINE), "a docstring is what snakemake --list prints"
-    assert f'stage("{name}"' in rule or re.search(rf'stage\(\s*"{name}"', rule), "the source is an input"
+    assert re.search(r'^    """.+"""$', rule, re.MULTILINE), "snakemake --list prints the docstring"
+    assert f'stage("{name}"' in rule or re.search(rf'stage\(\s*"{name}"', rule), "the source files are inputs"
     for resource in ("threads:", "mem_mb=", "runtime="):
         assert resource in rule
     assert (ROOT / f"tests/stages/test_{name}.py").exists()
@@ -43,4 +43,4 @@ def test_stage_is_plumbing(name):
         alias.name.split(".")[0] for node in tree.body if isinstance(node, ast.Import) for alias in node.names
     } | {node.module.split(".")[0] for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
     heavy = imported & {"torch", "spconv", "segment_anything", "peft", "open3d", "zarr", "matplotlib", "scipy"}
-    assert not heavy, "heavy imports belong into main(), so that --help and errors are instant"
+    assert not heavy, "put heavy imports into main(), so that --help and errors are instant"

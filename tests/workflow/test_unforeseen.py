@@ -1,7 +1,7 @@
-"""A data set that nobody foresaw, from files to mIoU, predictions and model card, without a line of Python.
+"""A user's own data set, from files to mIoU, predictions and model card, without any new Python code.
 
-A warehouse: five classes from a YAML file of its own, drives called drive-a and drive-b, frames named by their time, a
-grey camera called front, whose matrix is called K_front.
+The data set is a warehouse. Its five classes come from its own YAML file, its drives are drive-a and drive-b, frames
+are named by time, and a grey camera `front` has the matrix K_front.
 """
 
 import json
@@ -42,7 +42,7 @@ CONFIG = {
 
 
 def write_drive(folder, rng):
-    """Three scans of a floor with things on it, all labelled, and what a grey camera saw."""
+    """Writes three labelled scans of a floor with objects on it, and the images of a grey camera."""
     for part in ("velodyne", "labels", "front"):
         (folder / part).mkdir(parents=True)
     (folder / "calib.txt").write_text(CALIBRATION)
@@ -66,7 +66,7 @@ def write_drive(folder, rng):
 
 @pytest.fixture
 def warehouse(tmp_path):
-    """A working directory with the data set, its class table and a configuration."""
+    """A working directory with the data set, its class table and its configuration."""
     rng = np.random.default_rng(0)
     for sequence in ("drive-a", "drive-b"):
         write_drive(tmp_path / "data/warehouse/sequences" / sequence, rng)
@@ -96,7 +96,7 @@ def test_five_classes_of_a_warehouse(warehouse, snakemake):
     assert list(miou["iou"]) == ["floor", "rack", "pallet", "person", "forklift"]
     assert miou["sequences"] == ["drive-b"]
     assert miou["trained_on"] == ["drive-a"]
-    assert miou["iou"]["floor"] > 0.8, "the floor is easy to tell"
+    assert miou["iou"]["floor"] > 0.8, "the floor is easy to recognise"
     assert miou["colours"]["floor"] == "#c86309", "the table's colours are BGR"
     assert len(miou["confusion"]) == 6
     model = json.loads((warehouse / "models/own/config.json").read_text())
@@ -111,7 +111,7 @@ def test_five_classes_of_a_warehouse(warehouse, snakemake):
     assert len(truth) == written[0].stat().st_size // 4
     assert "Nothing to be done" in snakemake(warehouse, *given, *TARGETS)
 
-    # Another class table: labels mean something else, so the index is made again, and all that follows.
+    # With another class table the labels mean other classes: the index and everything after it is made again.
     without_wet_floor = CLASSES | {"learning_map": CLASSES["learning_map"] | {8: 0}}
     (warehouse / "classes.yaml").write_text(yaml.safe_dump(without_wet_floor))
     rules = set(re.findall(r"^rule (\w+):$", snakemake(warehouse, *given, "-n", TARGETS[0]), re.MULTILINE))
@@ -121,8 +121,11 @@ def test_five_classes_of_a_warehouse(warehouse, snakemake):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_map": {0: 0, 7: 1}}, "learning_map_inv: writes 2 as 300, which learning_map reads as another"),
-        ({"things": ["crane"]}, "things: 'crane' is no class"),
+        (
+            {"learning_map": {0: 0, 7: 1}},
+            "learning_map_inv: maps 2 to 300, but learning_map maps that to another class",
+        ),
+        ({"things": ["crane"]}, "things: 'crane' is not a class"),
         ({"color_map": {}}, "color_map: missing, or not a mapping"),
     ],
 )

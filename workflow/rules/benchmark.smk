@@ -1,13 +1,13 @@
-"""The headline numbers.  models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json
+"""Accuracy and speed of students, and the quality of pseudo-labels.
 
-With test-time augmentation, on request: results/<experiment>_miou_tta.json
-
-And of the labels that the teacher learns from: projection -> results/<dataset>_pseudo_labels.json
+models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json
+with test-time augmentation, on request: results/<experiment>_miou_tta.json
+cache/<dataset>/projection -> results/<dataset>_pseudo_labels.json
 """
 
 
 rule evaluate_miou:
-    """mIoU on the validation sequences by the official protocol, every point, one pass (`_tta`: several)."""
+    """Score a student: mIoU over all points of the validation scans, official protocol, one pass (`_tta`: several)."""
     input:
         sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
@@ -41,7 +41,7 @@ rule evaluate_miou:
         dataset=dataset_name,
         teacher=teacher_name,
         oracle=experiments_oracle,
-        # Of the augmented target alone: another number of votes leaves the official one as it is.
+        # Only the augmented target depends on it: another number of votes does not rerun the official evaluation.
         votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
@@ -51,7 +51,7 @@ rule evaluate_miou:
 
 
 rule measure_latency:
-    """Latency of every phase per scan, batch 1, against the 24 Hz budget (41.7 ms)."""
+    """Measure a student's latency per scan, phase by phase, batch size 1, against the 24 Hz budget (41.7 ms)."""
     input:
         sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
@@ -72,7 +72,7 @@ rule measure_latency:
         "logs/jobs/measure_latency/{experiment}.tsv"
     conda:
         "../../envs/pipeline.yaml"
-    # All of the machine: another job beside a latency measurement would be measured too.
+    # All cores: a second job on the machine would change the measured latency.
     threads: workflow._cores or 1
     resources:
         gpu=1,
@@ -88,7 +88,7 @@ rule measure_latency:
 
 
 rule evaluate_pseudo_labels:
-    """Labellers against dense truth (or held-out points) with all, 20, 5 and 1 % of the labelled points."""
+    """Score labellers against dense ground truth (or held-out points), with all, 20, 5 and 1 % of the labelled points."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),

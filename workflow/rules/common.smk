@@ -1,4 +1,4 @@
-"""The validated configuration, what stages depend on, and how they are started."""
+"""The validated configuration, the source files that stages depend on, and the shell that starts them."""
 
 import json
 import os
@@ -25,36 +25,36 @@ from snakemake.exceptions import WorkflowError
 
 if sign := next((sign for sign in ":{}" if sign in str(workflow.basedir)), None):
     raise WorkflowError(
-        f"{workflow.basedir}: Python and Snakemake give {sign} in a path a meaning of its own. Move the checkout to"
-        " a folder without one."
+        f"{workflow.basedir}: this path contains {sign}, which has a special meaning for Python or Snakemake. Move the"
+        " checkout to a path without it."
     )
-# The Python that runs Snakemake runs the stages, also where no environment is activated; conda brings its own.
+# Stages run with the Python that runs Snakemake, even if no environment is activated. With conda, they run with conda's.
 own_python = (
     ""
     if workflow.deployment_settings.deployment_method
     else f" PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
 )
-# Passive waiting: two OpenMP jobs that spin on shared cores ran seven times slower.
+# OpenMP threads wait passively: two jobs with spinning threads on shared cores ran seven times slower.
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}{own_python}"
     " PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
 )
 
-# One GPU unless told otherwise (`--resources gpu=4`): Snakemake alone would start every GPU rule at once. Where there is
-# none, the rules run on the CPU and only cores count.
+# One GPU by default (`--resources gpu=4` for four): Snakemake would otherwise start all GPU rules at once. Without a GPU the
+# rules run on the CPU, and only cores limit them.
 workflow.global_resources.setdefault("gpu", 1 if which("nvidia-smi") else 1000)
 
 try:
-    # Snakemake takes the last of two keys of one name; here they are refused.
+    # Refuses duplicate keys. Snakemake would silently use the last one.
     for file in workflow.configfiles:
         load(Path(file))
-    # Not a second `configfile:`, which would merge a user's `streets` with the one of the comparisons.
+    # No second `configfile:`, because Snakemake would merge a user's `streets` with the `streets` of the comparisons.
     if (comparisons := Path(workflow.basedir, COMPARISONS)).exists():
         config = completed(config, load(comparisons))
-    # Dumped from the validated model: defaults filled in, numbers as numbers, the same for any spelling of the YAML.
+    # Dumped from the validated model: it has all defaults and is the same for every spelling of the YAML.
     config = validate(Config, config, "config.yaml").model_dump(mode="json")
-    # Before any job: Snakemake itself empties the folders that a rule is about to make. Not in the jobs of a cluster,
-    # which might meet a folder that is just being emptied; their stages check it again.
+    # Before any job, because Snakemake itself empties the folder that a rule makes. Not in the jobs of a cluster: they could
+    # find a folder that is being emptied at that moment. Their stages check again.
     if workflow.is_main_process:
         for name, entry in config["datasets"].items():
             if entry["simulate_drive"]:
@@ -73,22 +73,22 @@ except InputError as error:
 wildcard_constraints:
     sequence=NAME,
     dataset="[a-z][a-z0-9_]*",
-    # No oracle: those are made by another rule.
+    # Without oracles: another rule makes their targets.
     teacher="|".join(config["teachers"]) or "none",
-    # <experiment>-seed7 is <experiment> with another seed of its student, and of that student's pre-training.
+    # <experiment>-seed7 is <experiment> with seed 7 for its student and for that student's pre-training.
     experiment="[a-z][a-z0-9_]*(-seed[0-9]+)?",
     pretraining="[a-z][a-z0-9_]*(-seed[0-9]+)?",
 
 
 def stage(name):
-    """Input function: the source files that the job's result follows from; tracked by checksum, not by date."""
+    """Input function: the source files that determine the job's result. Tracked by checksum, not by date."""
     return lambda wildcards: [
         relative(file) for file in sources(name, chosen(wildcards))
     ]
 
 
 def chosen(wildcards):
-    """Names of the formats, encoders and students that the configuration chooses for the job."""
+    """Returns the names of the formats, encoders and students that the configuration chooses for the job."""
     names = dict(wildcards.items())
     if "experiment" in names:
         names = {**of(names["experiment"]), **names}
@@ -107,17 +107,17 @@ def chosen(wildcards):
 
 
 def relative(file):
-    """`file` of the checkout, as seen from the working directory: the same when both are moved together."""
+    """Returns the path of `file` relative to the working directory, so that moving the checkout changes nothing."""
     return os.path.relpath(file)
 
 
 def of(experiment):
-    """Names of the dataset, teacher and student of an experiment, whatever its seed."""
+    """Returns the entry of an experiment (data set, teacher, student, pre-training), with or without -seed<k>."""
     experiment = experiment.partition("-seed")[0]
     if experiment not in config["experiments"]:
         known = ", ".join(config["experiments"])
         raise WorkflowError(
-            f"config.yaml has no experiment {experiment!r}; it has {known}."
+            f"config.yaml has no experiment {experiment!r}. Add it there, or choose one of {known}."
         )
     return config["experiments"][experiment]
 
@@ -128,14 +128,14 @@ def dataset_name(wildcards):
 
 
 def dataset(name):
-    """Config of data set `name`."""
+    """Returns the entry of data set `name`."""
     if name not in config["datasets"]:
         raise WorkflowError(
-            f"config.yaml has no data set {name!r}; it has {', '.join(config['datasets'])}."
+            f"config.yaml has no data set {name!r}. Add it there, or choose one of {', '.join(config['datasets'])}."
         )
     return config["datasets"][name]
 
 
 def root(name):
-    """The data set whose files data set `name` shares: itself, or the one that it is `of`."""
+    """Returns the name of the data set that has the files of data set `name`: its `of`, or itself."""
     return dataset(name)["of"] or name

@@ -1,8 +1,11 @@
-"""Experiments side by side.  results/<experiment>-seed<k>_miou.json -> results/<comparison>_comparison.json, .md, .png"""
+"""Comparisons of experiments.
+
+results/<experiment>-seed<k>_miou.json -> results/<comparison>_comparison.json, .md, .png
+"""
 
 
 rule compare_experiments:
-    """Experiments side by side over several seeds: means, spreads, paired differences, per class."""
+    """Compare experiments over several seeds: means, standard deviations, paired differences, IoU per class."""
     input:
         results=compared_results,
         teachers=compared_teachers,
@@ -41,7 +44,7 @@ rule compare_experiments:
 
 
 rule plot_comparison:
-    """Experiments with their seeds, curves over labelled scans where they are such, and differences per class."""
+    """Plot a comparison: every experiment with its seeds (or curves over labelled scans), and differences per class."""
     input:
         result="results/{comparison}_comparison.json",
         code=stage("plot_comparison"),

@@ -1,11 +1,12 @@
-"""Recorded (or simulated) drives to checked frames and point-to-pixel correspondences.
+"""Simulate or check drives, select labels, and find the pixel of each point.
 
-data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../projection/<sequence>.zarr, .../superpixels/...
+data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../labelled/..., .../projection/<sequence>.zarr,
+.../superpixels/...
 """
 
 
 rule simulate_drive:
-    """Simulate one drive of a simulated data set in SemanticKITTI's layout, with dense truth beside it."""
+    """Simulate one drive in SemanticKITTI's layout, with dense ground truth."""
     input:
         code=stage("simulate_drive"),
     output:
@@ -32,7 +33,7 @@ rule simulate_drive:
 
 
 rule simulate_images:
-    """Render images of random places with dense labels and no LiDAR, for a teacher that learns from labelled images."""
+    """Render labelled images of random places, without LiDAR, for a teacher that learns from labelled images."""
     input:
         classes=image_class_file,
         code=stage("simulate_images"),
@@ -63,7 +64,7 @@ rule simulate_images:
 
 
 rule index_frames:
-    """Check every file of a sequence once; all faults in one report."""
+    """Check every file of a sequence once and report all faults together."""
     input:
         recorded_files,
         classes=class_file,
@@ -97,7 +98,7 @@ rule index_frames:
 
 
 rule select_labels:
-    """Few labels: which of the training scans keep theirs (`labelled:` of the data set)."""
+    """Select the training scans that keep their labels (`labelled:` of the data set)."""
     input:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         code=stage("select_labels"),
@@ -123,7 +124,7 @@ rule select_labels:
 
 
 rule project_points:
-    """LiDAR points to camera pixels, depth and visibility."""
+    """Project LiDAR points into the images: pixel, depth and visibility of each point."""
     input:
         sequence=ancient(sequence_place),
         frames="cache/{dataset}/frames/{sequence}.parquet",
@@ -149,7 +150,7 @@ rule project_points:
 
 
 rule segment_images:
-    """Superpixels of the images, as the number of the one in which each projected point lies."""
+    """Compute superpixels (SLIC) and store the superpixel number of each projected point."""
     input:
         sequence=ancient(sequence_place),
         frames="cache/{dataset}/frames/{sequence}.parquet",

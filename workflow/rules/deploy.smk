@@ -1,14 +1,14 @@
-"""What leaves the pipeline: the model with its card, labels of scans, submissions to SemanticKITTI's benchmark.
+"""Files for use outside the pipeline: model card, predicted label files, submission to SemanticKITTI's benchmark.
 
 models/<experiment> -> models/<experiment>/README.md, results/<experiment>_predictions/, ..._submission.zip
 """
 
 
 rule predict_scans:
-    """Label files of the validation scans, as the official evaluation reads them; by hand, of your own scans."""
+    """Write label files of the validation scans, as the official evaluation reads them (own scans: call the stage)."""
     input:
         sequences=ancient(sequence_places("val")),
-        # The stage takes any folder and needs no index; here it says that the scans were checked, and when they changed.
+        # The stage itself needs no index. As an input, the index ensures that the scans are checked and tracks changes.
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -32,7 +32,7 @@ rule predict_scans:
 
 
 rule write_submission:
-    """Predictions of the test sequences in the zip that SemanticKITTI's benchmark accepts."""
+    """Write predictions of the test sequences as the zip file that SemanticKITTI's benchmark accepts."""
     input:
         sequences=ancient(refused_if_none(sequence_places("test"))),
         frames=refused_if_none(
@@ -62,7 +62,7 @@ rule write_submission:
 
 
 rule write_card:
-    """Model card of a student: what it learnt from, its measured numbers, how to use it."""
+    """Write a student's model card: training data and teacher, measured numbers, how to use it."""
     input:
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",

@@ -1,19 +1,19 @@
-"""What a student could learn from its teacher, and what it could from one that is right to a stated degree.
+"""Diagnostics: the quality of a teacher's soft labels, and oracles (teachers with a stated accuracy).
 
 cache/<dataset>/<teacher>/targets -> results/<dataset>_<teacher>_points.json
-truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, and never a result of a method
+ground truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, never a result of a method
 """
 
 
 rule corrupt_truth:
-    """An oracle (diagnostic): the truth of a simulated sequence, corrupted to a stated accuracy, as cached targets."""
+    """Make an oracle's targets (diagnostic): simulated ground truth with errors added, down to a stated accuracy."""
     input:
         sequence=ancient(sequence_place),
         frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         code=stage("corrupt_truth"),
     output:
-        # Where a teacher's targets lie, so that students read both alike.
+        # In the same place as a teacher's targets: students read both in the same way.
         directory("cache/{dataset}/{oracle}/targets/{sequence}.zarr"),
     log:
         "logs/corrupt_truth/{dataset}/{oracle}/{sequence}.log",
@@ -37,7 +37,7 @@ rule corrupt_truth:
 
 
 rule evaluate_teacher:
-    """A teacher's (or oracle's) accuracy and mIoU at the projected points of the training scans."""
+    """Score a teacher (or oracle): accuracy and mIoU at the projected points of the training scans."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
@@ -64,7 +64,7 @@ rule evaluate_teacher:
     benchmark:
         "logs/jobs/evaluate_teacher/{dataset}_{teacher}.tsv"
     wildcard_constraints:
-        # Both may contain underscores: only the names of the config tell where one ends.
+        # Both may contain underscores: only the configured names show where the first one ends.
         dataset="|".join(config["datasets"]),
         teacher="|".join([*config["teachers"], *config["oracles"]]),
     conda:

@@ -1,8 +1,8 @@
-"""What a person would rather look at than read, and the summary that `make demo` prints."""
+"""Figures, and the summary that `make demo` prints."""
 
 
 rule plot_projection:
-    """LiDAR points over the image, coloured by class and by depth."""
+    """Plot LiDAR points over the image, coloured by class and by depth."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
@@ -33,7 +33,7 @@ rule plot_projection:
 
 
 rule plot_labels:
-    """Sparse labels, pseudo-labels and (where there is any) dense truth side by side."""
+    """Plot sparse labels, pseudo-labels and (if available) dense ground truth side by side."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
@@ -54,7 +54,7 @@ rule plot_labels:
     benchmark:
         "logs/jobs/plot_labels/{dataset}.tsv"
     wildcard_constraints:
-        # results/<dataset>_pseudo_labels.png is of plot_pseudo_labels.
+        # plot_pseudo_labels makes results/<dataset>_pseudo_labels.png.
         dataset="[a-z][a-z0-9_]*(?<!_pseudo)",
     conda:
         "../../envs/pipeline.yaml"
@@ -71,7 +71,7 @@ rule plot_labels:
 
 
 rule plot_pseudo_labels:
-    """Labellers over the share of labelled points, and the images in which the default one does worst."""
+    """Plot labeller quality over the share of labelled points, and the default labeller's worst images."""
     input:
         result="results/{dataset}_pseudo_labels.json",
         gallery="cache/{dataset}/worst_pseudo_labels.npz",
@@ -105,7 +105,7 @@ rule plot_pseudo_labels:
 
 
 rule plot_predictions:
-    """Bird's-eye view of prediction, truth and errors."""
+    """Plot prediction, ground truth and errors of a scan as a bird's-eye view."""
     input:
         sequences=ancient(sequence_places("val")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
@@ -138,7 +138,7 @@ rule plot_predictions:
 
 
 rule plot_miou:
-    """IoU per class, and where each class's points went (confusion matrix)."""
+    """Plot IoU per class and the confusion matrix."""
     input:
         result="results/{experiment}_miou.json",
         code=stage("plot_miou"),
@@ -164,7 +164,7 @@ rule plot_miou:
 
 
 rule plot_latency:
-    """Distribution of every phase's latency against the 41.7 ms budget."""
+    """Plot the latency distribution of every phase against the 41.7 ms budget."""
     input:
         result="results/{experiment}_latency.json",
         code=stage("plot_latency"),
@@ -190,7 +190,7 @@ rule plot_latency:
 
 
 rule plot_embedding:
-    """Features of points before and after the domain-adaptation module beside those of their pixels (t-SNE, CKA)."""
+    """Plot point features before and after the domain-adaptation module beside their pixels' features (t-SNE, CKA)."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
@@ -230,7 +230,7 @@ rule plot_embedding:
 
 
 rule summarise_experiment:
-    """Both headline numbers of an experiment, and where its figures lie."""
+    """Summarise an experiment: mIoU, latency, and the paths of its figures."""
     input:
         card="models/{experiment}/README.md",
         miou="results/{experiment}_miou.md",

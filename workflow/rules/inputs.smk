@@ -1,10 +1,10 @@
-"""Input functions: which files the rules take, refused with the remedy where they are missing."""
+"""Input functions: the files that rules read. A missing file is refused with the remedy, before any job runs."""
 
 
 def per_sequence(pattern, split):
-    """Input function: `pattern` for every sequence of the experiment's (or the data set's) split.
+    """Input function: `pattern` for every sequence in a split of the job's experiment (or data set).
 
-    {dataset} is that data set's name and {root} the name of the one whose files it shares.
+    {dataset} becomes the name of the data set, {root} the name of the data set that has its files.
     """
 
     def paths(wildcards):
@@ -22,19 +22,19 @@ def per_sequence(pattern, split):
 
 
 def of_sequence(pattern):
-    """Input function: `pattern` for the job's sequence, {root} as in `per_sequence`."""
+    """Input function: `pattern` for the job's sequence. {root} is as in `per_sequence`."""
     return lambda wildcards: expand(
         pattern, **dict(wildcards.items()), root=root(wildcards.dataset)
     )
 
 
 def pretraining(wildcards):
-    """Config of the job's pre-training, whatever its seed."""
+    """Returns the entry of the job's pre-training, with or without -seed<k>."""
     name = wildcards.pretraining.partition("-seed")[0]
     if name not in config["pretrainings"]:
         known = ", ".join(config["pretrainings"]) or "none"
         raise WorkflowError(
-            f"config.yaml has no pre-training {name!r}; it has {known}."
+            f"config.yaml has no pre-training {name!r} in pretrainings:. Add it there, or choose one of {known}."
         )
     return config["pretrainings"][name]
 
@@ -58,21 +58,21 @@ def of_pretraining(pattern):
 
 
 def pretrained(wildcards):
-    """Input function: the backbone that the experiment begins with, if any, of the same seed."""
+    """Input function: the experiment's pre-trained backbone, of the same seed; nothing if it has none."""
     name, dash, seed = wildcards.experiment.partition("-seed")
     begun = of(name)["pretraining"]
     return f"cache/pretrained/{begun}{dash}{seed}" if begun else []
 
 
 def adapter(wildcards):
-    """Input function: the folder of the job's tuned teacher; an image segmentation network's belongs to no data set."""
+    """Input function: the folder of the job's tuned teacher. An image segmentation network belongs to no data set."""
     if config["teachers"][wildcards.teacher]["images"]:
         return f"cache/image_teachers/{wildcards.teacher}"
     return f"cache/{wildcards.dataset}/{wildcards.teacher}/adapter"
 
 
 def pseudo_labels(wildcards):
-    """Input function: the pseudo-labels that the job's teacher is tuned on; none for one that is not tuned."""
+    """Input function: the pseudo-labels that the job's teacher is tuned on; nothing for a frozen teacher."""
     if config["teachers"][wildcards.teacher]["tune_teacher"]["steps"] == 0:
         return []
     return per_sequence("cache/{dataset}/pseudo_labels/{sequence}.zarr", "train")(
@@ -81,19 +81,19 @@ def pseudo_labels(wildcards):
 
 
 def image_set(wildcards):
-    """Input function: the labelled images of the job's teacher; refused with the remedy where they are missing."""
+    """Input function: the folder of labelled images of the job's teacher. Refuses a missing folder."""
     name = config["teachers"][wildcards.teacher]["images"]
     folder = f"data/{name}"
     if not config["image_sets"][name]["simulate_images"] and not Path(folder).is_dir():
         raise WorkflowError(
-            f"{folder}: the labelled images are missing. Link the folder that holds images/ and labels/:\n"
+            f"{folder}: the labelled images are missing. Link the folder that contains images/ and labels/:\n"
             f"    mkdir -p data && ln -sfn /path/to/that/folder {folder}"
         )
     return folder
 
 
 def of_teaching(pattern):
-    """Input function: `per_sequence` of the training split where the experiment has a teacher, else nothing."""
+    """Input function: `pattern` for every training sequence if the experiment has a teacher, else nothing."""
     return lambda wildcards: (
         per_sequence(pattern, "train")(wildcards)
         if of(wildcards.experiment)["teacher"]
@@ -102,7 +102,7 @@ def of_teaching(pattern):
 
 
 def figures_to_list(wildcards):
-    """Input function: figures of what the experiment began with, and of its domain-adaptation module, if it has one."""
+    """Input function: further figures of the summary: projection, pseudo-labels if used, embedding if adapted."""
     chosen = of(wildcards.experiment)
     figures = [f"results/{root(chosen['dataset'])}_projection.png"]
     if labeller_of(chosen):
@@ -113,9 +113,10 @@ def figures_to_list(wildcards):
 
 
 def recorded_files(wildcards):
-    """Input function: what index_frames checks of a sequence. The parts and not their folder, in which others may write.
+    """Input function: the files and folders of a sequence that index_frames checks.
 
-    All other stages depend on the index, which holds checksums, and take the sequence's place as `ancient`.
+    These are the parts and not the sequence's folder, because other programs may write other files there. All other
+    stages depend on the index, which holds checksums, and take the sequence's folder as `ancient`.
     """
     place = _present(wildcards.dataset, wildcards.sequence)
     data = dataset(wildcards.dataset)
@@ -128,14 +129,14 @@ def recorded_files(wildcards):
 
 
 def recorded_listing(wildcards):
-    """Param: digest of what lies in `recorded_files`: dates alone do not tell a link that was turned to older files."""
+    """Param: digest of the listing of `recorded_files`. Dates alone do not show that a link now leads to older files."""
     if dataset(wildcards.dataset)["simulate_drive"]:
         return ""
     return listing_digest(recorded_files(wildcards))
 
 
 def image_listing(wildcards):
-    """Param: the same of the labelled images of the job's teacher."""
+    """Param: digest of the listing of the labelled images of the job's teacher."""
     name = config["teachers"][wildcards.teacher]["images"]
     if config["image_sets"][name]["simulate_images"]:
         return ""
@@ -143,12 +144,12 @@ def image_listing(wildcards):
 
 
 def sequence_place(wildcards):
-    """Input function: where one recorded sequence is; refused with the remedy where it is missing."""
+    """Input function: the path of the job's sequence. Refuses a missing one."""
     return _present(wildcards.dataset, wildcards.sequence)
 
 
 def sequence_places(split):
-    """Input function: where every sequence of a split is."""
+    """Input function: the path of every sequence of a split. Refuses a missing one."""
 
     def places(wildcards):
         name = _dataset_of(wildcards)
@@ -163,7 +164,7 @@ def class_file(wildcards):
 
 
 def image_class_file(wildcards):
-    """Input function: the file of the class table of the job's image set, or of that of its teacher."""
+    """Input function: the file of the class table of the job's image set, or of its teacher's image set."""
     if hasattr(wildcards, "teacher"):
         name = config["teachers"][wildcards.teacher]["images"]
     else:
@@ -182,7 +183,7 @@ def _dataset_of(wildcards):
 
 
 def _folder(name):
-    """The folder of the files of data set `name`."""
+    """Returns the folder that has the files of data set `name`."""
     return Path("data", root(name))
 
 
@@ -191,19 +192,19 @@ def _present(name, sequence):
     place = load_choice(FORMATS[data["format"]]).place(folder, sequence)
     if not data["simulate_drive"] and not place.exists():
         have = (
-            "the sequence is not in it"
+            "the sequence is missing in the data folder"
             if folder.is_dir()
             else "the data folder is missing"
         )
         raise WorkflowError(
-            f"{place}: {have}. Link the folder that holds {place.relative_to(folder)}:\n"
+            f"{place}: {have}. Link the folder that contains {place.relative_to(folder)}:\n"
             f"    mkdir -p data && ln -sfn /path/to/that/folder {folder}"
         )
     return str(place)
 
 
 def checkpoint_of(kind):
-    """Input function: the SAM file that a teacher, the labeller or all labellers name, refused with its source where missing."""
+    """Input function: the checkpoint file of the teacher, the labeller or all labellers. Refuses a missing one."""
 
     def path(wildcards):
         if kind == "teacher":
@@ -227,21 +228,23 @@ def checkpoint_of(kind):
 
 
 def comparison(name):
-    """Config of comparison `name`."""
+    """Returns the entry of comparison `name`."""
     if name not in config["comparisons"]:
         known = ", ".join(config["comparisons"]) or "none"
-        raise WorkflowError(f"config.yaml has no comparison {name!r}; it has {known}.")
+        raise WorkflowError(
+            f"config.yaml has no comparison {name!r}. Add it there, or choose one of {known}."
+        )
     return config["comparisons"][name]
 
 
 def compared_names(wildcards):
-    """Names of the experiments of the job's comparison, in its order."""
+    """Returns the names of the experiments of the job's comparison, in its order."""
     chosen = comparison(wildcards.comparison)["experiments"]
     return [about["experiment"] for about in chosen.values()]
 
 
 def compared_results(wildcards):
-    """Input function: the mIoU of every experiment of the comparison with every seed."""
+    """Input function: the mIoU result of every experiment of the comparison with every seed."""
     return expand(
         "results/{experiment}-seed{seed}_miou.json",
         experiment=list(dict.fromkeys(compared_names(wildcards))),
@@ -250,7 +253,7 @@ def compared_results(wildcards):
 
 
 def compared_teachers(wildcards):
-    """Input function: how well each of their teachers knows the points that it teaches."""
+    """Input function: the evaluate_teacher result of every teacher in the comparison."""
     named = map(of, compared_names(wildcards))
     paths = [
         f"results/{e['dataset']}_{e['teacher']}_points.json"
@@ -261,7 +264,10 @@ def compared_teachers(wildcards):
 
 
 def teacher_quality(wildcards):
-    """Input function: how well the job's teacher knows the points that it teaches, if it names classes and all have labels."""
+    """Input function: the evaluate_teacher result of the job's teacher.
+
+    Nothing where there is no teacher, where it caches no logits, or where the data set may lack labels.
+    """
     chosen = of(wildcards.experiment)
     teacher, of_teacher = chosen["teacher"], config["teachers"].get(chosen["teacher"])
     names = of_teacher is None or "logits" in of_teacher["cache_teacher"]["targets"]
@@ -271,13 +277,13 @@ def teacher_quality(wildcards):
 
 
 def refused_if_none(paths):
-    """Input function: `paths` of the test sequences; refused before any job runs where the data set names none."""
+    """Input function: `paths` of the test sequences. Refuses a data set without any, before a job runs."""
 
     def found(wildcards):
         if not dataset(dataset_name(wildcards))["test"]:
             raise WorkflowError(
-                f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. Name its"
-                ' unlabelled sequences there, as in test: ["11", "12"].'
+                f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. List the"
+                ' unlabelled sequences there, for example test: ["11", "12"].'
             )
         return paths(wildcards)
 

@@ -1,22 +1,22 @@
-"""Slices of the config, as sorted `dotted.key=json` strings: what a rule depends on, and what its stage is given."""
+"""Params: the parts of the configuration that a rule depends on, as `dotted.key=json` words. Its stage gets the same."""
 
 
 def section(name):
-    """Params: the section that is named like the stage."""
+    """Params: the section with the name of the stage."""
     return flatten(config[name])
 
 
 def slices(kind, name_of, select):
-    """Params: what `select` takes of the entry of section `kind` that `name_of` a job's wildcards gives.
+    """Params: the part of an entry that `select` returns. The entry is `config[kind][name_of(wildcards)]`.
 
-    One function per dotted key, so that a dry run names the key that changed; an empty word, which stages skip, where
-    the job's entry has no such key.
+    There is one function per dotted key, so that a dry run names the changed key. If the job's entry lacks the key, the
+    function returns an empty word, which stages skip.
     """
 
     def items(name):
         if name not in config[kind]:
             raise WorkflowError(
-                f"config.yaml: {kind} has no {name!r}; it has {', '.join(config[kind])}."
+                f"config.yaml: {kind} has no {name!r}. Add it there, or choose one of {', '.join(config[kind])}."
             )
         selected = select(config[kind][name])
         return (
@@ -31,23 +31,23 @@ def slices(kind, name_of, select):
         return value
 
     keys = sorted({key for name in config[kind] for key in items(name)})
-    # The empty word is always among them: Snakemake compares sets of words, so that an entry of another kind, with keys
-    # of its own, changes nothing for the others.
+    # The empty word is always included. Snakemake compares sets of words, so a new entry with further keys does not change
+    # the params of other entries.
     return [lambda wildcards: "", *map(param, keys)]
 
 
 def together(*params):
-    """Param: all of `params` as one, for a rule that does not hand every param to its stage."""
+    """Param: all of `params` as one list, for a rule that passes only some of its params to its stage."""
     return lambda wildcards: [param(wildcards) for param in params]
 
 
 def data(wildcards):
-    """Param: the option that says where the recordings of the job's data set are."""
+    """Param: the `--data` option with the folder of the job's data set."""
     return f"--data={_folder(_dataset_of(wildcards))}"
 
 
 def pretraining_data(wildcards):
-    """Param: the same for a pre-training."""
+    """Param: the `--data` option with the folder of the data set of the job's pre-training."""
     return f"--data={_folder(pretraining(wildcards)['dataset'])}"
 
 
@@ -57,7 +57,7 @@ def data_set(key):
 
 
 def image_classes(wildcards):
-    """Param: the class table of the job's image set, or of that of its teacher."""
+    """Param: the class table of the job's image set, or of its teacher's image set."""
     if hasattr(wildcards, "teacher"):
         name = config["teachers"][wildcards.teacher]["images"]
     else:
@@ -66,7 +66,7 @@ def image_classes(wildcards):
 
 
 def cameras(wildcards):
-    """Param: image folder -> projection matrix, of the job's data set."""
+    """Param: image folder -> name of its projection matrix, of the job's data set."""
     return (
         f"cameras={json.dumps(dataset(wildcards.dataset)['cameras'], sort_keys=True)}"
     )
@@ -80,22 +80,22 @@ def needs_labels(wildcards):
 
 
 def needs_images(wildcards):
-    """Param: whether images are needed, as they are for the sequences of the training split."""
+    """Param: whether images are needed: only for the sequences of the training split."""
     return f"images={json.dumps(wildcards.sequence in dataset(wildcards.dataset)['train'])}"
 
 
 def labeller(wildcards):
-    """Param: the labeller that the job's data set has chosen."""
+    """Param: the labeller of the job's data set."""
     return (
         f"labeller={json.dumps(dataset(wildcards.dataset)['label_images']['labeller'])}"
     )
 
 
 def labeller_section(wildcards):
-    """Param: the section of that labeller, and of no other."""
+    """Param: the settings of that labeller only."""
     labels = dataset(wildcards.dataset)["label_images"]
     name = labels["labeller"]
-    # Nothing is to be said of how `sparse` spreads labels; stages skip empty words.
+    # `sparse` has no settings; stages skip empty words.
     return (
         f"{name}={json.dumps(labels[name], sort_keys=True)}"
         if LabelImages.sections(name)
@@ -104,33 +104,33 @@ def labeller_section(wildcards):
 
 
 def labeller_sam(wildcards):
-    """Param: the SAM that this labeller prompts, null where it prompts none."""
+    """Param: the SAM that this labeller prompts, or null."""
     labels = dataset(wildcards.dataset)["label_images"]
     needed = "sam" in LabelImages.sections(labels["labeller"])
     return f"sam={json.dumps(labels['sam'] if needed else None, sort_keys=True)}"
 
 
 def labeller_sections(wildcards):
-    """The sections of all labellers that need SAM, chosen or not; refused where one is missing."""
+    """Returns the sections of all labellers that need SAM, chosen or not. Refuses a missing one."""
     labels = dataset(wildcards.dataset)["label_images"]
     sections = {name: labels[name] for name in ("sam", "paper", "regions")}
     if missing := [name for name, section in sections.items() if section is None]:
         raise WorkflowError(
-            f"config.yaml: datasets.{wildcards.dataset}.label_images lacks {', '.join(missing)}, which a comparison of"
-            f" the labellers needs, chosen or not: add '{missing[0]}: {{...}}' there, as datasets.demo.label_images has it."
+            f"config.yaml: datasets.{wildcards.dataset}.label_images lacks {', '.join(missing)}. The comparison of"
+            f" labellers needs the sections of all of them. Add '{missing[0]}: {{...}}' there, as in datasets.demo.label_images."
         )
     return sections
 
 
 def compared(name):
-    """Param: section `name` of all labellers."""
+    """Param: section `name` of `labeller_sections`."""
     return lambda wildcards: (
         f"{name}={json.dumps(labeller_sections(wildcards)[name], sort_keys=True)}"
     )
 
 
 def of_teacher(*without):
-    """Params: the job's teacher but for the sections of other stages."""
+    """Params: the job's teacher, without the sections that only other stages read."""
     return slices(
         "teachers",
         lambda w: w.teacher,
@@ -139,21 +139,21 @@ def of_teacher(*without):
 
 
 def selecting(key):
-    """Param: a key of the data set's `select_labels`."""
+    """Param: one key of the data set's `select_labels`."""
     return lambda wildcards: (
         f"{key}={json.dumps(dataset(wildcards.dataset)['select_labels'][key])}"
     )
 
 
 def labelled(wildcards):
-    """Param: how many, or which, of the data set's training scans keep their labels."""
+    """Param: the share, or the list, of the data set's training scans that keep their labels."""
     return (
         f"labelled={json.dumps(dataset(wildcards.dataset)['labelled'], sort_keys=True)}"
     )
 
 
 def seeded(name_of, section, params):
-    """Params: `params` with the seed of `section` that the job's name ends in, if any, as in demo-seed7."""
+    """Params: `params`; the seed of `section` is replaced by the seed in the job's name (demo-seed7), if there is one."""
 
     def of_seed(param):
         def value(wildcards):
@@ -173,7 +173,7 @@ def of_student():
 
 
 def of_student_to_pretrain():
-    """Params: the job's pre-training, and what it reads of its student."""
+    """Params: the job's pre-training, and the parts of its student that it reads."""
     own = slices(
         "pretrainings",
         lambda w: w.pretraining.partition("-seed")[0],
@@ -193,13 +193,13 @@ def pretraining_gpus(wildcards):
 
 
 def pretraining_threads(wildcards):
-    """CPU threads of pretrain_student, configured for the reason of `student_threads`."""
+    """CPU threads of pretrain_student. Configured for the same reason as in `student_threads`."""
     options = pretraining(wildcards)["pretrain_student"]
     return options["threads"] * options["processes"]
 
 
 def held_out(wildcards):
-    """Param: the share of the labelled images on which the job's image teacher is measured."""
+    """Param: the share of the labelled images that is kept to evaluate the job's image teacher."""
     images = config["teachers"][wildcards.teacher]["images"]
     return f"held_out={json.dumps(config['image_sets'][images]['held_out'])}"
 
@@ -210,7 +210,7 @@ def unknown_classes(wildcards):
 
 
 def student_threads(wildcards):
-    """CPU threads of train_student; configured, because a CPU's sums depend on their number."""
+    """CPU threads of train_student. Configured, because sums on a CPU depend on the number of threads."""
     options = config["students"][of(wildcards.experiment)["student"]]["train_student"]
     return options["threads"] * options["processes"]
 
@@ -223,7 +223,7 @@ def student_gpus(wildcards):
 
 
 def labeller_of(experiment):
-    """The labeller of the images that the experiment's teacher was tuned on; None where no pseudo-labels were."""
+    """Returns the labeller that made the pseudo-labels of the experiment's teacher; None if it uses none."""
     teacher = config["teachers"].get(experiment["teacher"])
     if teacher is None or teacher["images"] or not teacher["tune_teacher"]["steps"]:
         return None
@@ -236,7 +236,7 @@ def chosen_labeller(wildcards):
 
 
 def compared_experiments(wildcards):
-    """Param: the experiments spelt out. In the order of the configuration, since that is the order of the tables."""
+    """Param: the compared experiments in full. They keep the configured order, which is the order of the tables."""
     spelt_out = {}
     for label, about in comparison(wildcards.comparison)["experiments"].items():
         chosen = of(about["experiment"])
@@ -250,14 +250,14 @@ def compared_experiments(wildcards):
 
 
 def compared_by(key):
-    """Param: another key of the comparison."""
+    """Param: `key` of the comparison."""
     return lambda wildcards: (
         f"{key}={json.dumps(comparison(wildcards.comparison)[key])}"
     )
 
 
 def compared_sections(kind, role):
-    """Param: the entries of section `kind` that are the `role` of the compared experiments, oracles among the teachers."""
+    """Param: the entries of section `kind` that the compared experiments use as `role`. Teachers include oracles."""
 
     def param(wildcards):
         known = {**config["oracles"], **config[kind]}

@@ -1,11 +1,11 @@
-"""The sparse-convolution student, trained from scans, labels and cached targets alone (or from labels alone).
+"""Train the sparse-convolution student. It reads scans, labels and cached targets (or no targets), and no images.
 
 cache/<dataset>/<teacher>/targets -> cache/pretrained/<pretraining>/, models/<experiment>/
 """
 
 
 rule pretrain_student:
-    """Pre-train a backbone without labels: contrast with a frozen image encoder's features (UDAKD); resumes."""
+    """Pre-train a backbone without labels, by contrast with a frozen image encoder's features (UDAKD); resumable."""
     input:
         sequences=ancient(of_pretraining("data/{root}/sequences/{sequence}")),
         frames=of_pretraining("cache/{root}/frames/{sequence}.parquet"),
@@ -36,7 +36,7 @@ rule pretrain_student:
 
 
 rule train_student:
-    """Train the student on the cached targets; resumes where it was stopped."""
+    """Train a student on labels and cached teacher targets; resumable."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),

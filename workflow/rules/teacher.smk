@@ -1,11 +1,12 @@
-"""The image teacher: dense pseudo-labels, tuned SAM, cached targets.
+"""The image teacher: dense pseudo-labels, tuning of SAM, cached targets.
 
-projection -> cache/<dataset>/pseudo_labels/<sequence>.zarr, .../<teacher>/adapter, .../targets/<sequence>.zarr
+cache/<dataset>/projection -> cache/<dataset>/pseudo_labels/<sequence>.zarr, cache/<dataset>/<teacher>/adapter,
+cache/<dataset>/<teacher>/targets/<sequence>.zarr
 """
 
 
 rule label_images:
-    """Dense image labels from the sparse projected ones."""
+    """Make dense pseudo-labels of the images from the sparse projected labels."""
     input:
         sequence=ancient(sequence_place),
         frames="cache/{dataset}/labelled/{sequence}.parquet",
@@ -36,7 +37,7 @@ rule label_images:
 
 
 rule tune_teacher:
-    """Tune SAM's image encoder (LoRA, AdaLoRA) and its 2D heads on the pseudo-labels."""
+    """Tune a teacher on the pseudo-labels: SAM's image encoder (LoRA, AdaLoRA) and 2D heads."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
@@ -67,7 +68,7 @@ rule tune_teacher:
 
 
 rule tune_image_teacher:
-    """Train an image segmentation network on labelled images, which no LiDAR saw (FSKD's teacher)."""
+    """Train an image segmentation network on labelled images without LiDAR (FSKD's teacher)."""
     input:
         images=image_set,
         classes=image_class_file,
@@ -100,7 +101,7 @@ rule tune_image_teacher:
 
 
 rule cache_teacher:
-    """The tuned teacher's soft labels (and patch features) of one sequence: what students read."""
+    """Cache a teacher's soft labels (and patch features) of one sequence: the targets that students read."""
     input:
         sequence=ancient(sequence_place),
         frames="cache/{dataset}/labelled/{sequence}.parquet",
@@ -131,7 +132,7 @@ rule cache_teacher:
 
 
 rule pretrain_sam:
-    """Remake the packaged sam_tiny weights: `snakemake --cores 2 pretrain_sam` (not part of any other target)."""
+    """Make the packaged sam_tiny weights again (`snakemake --cores 2 pretrain_sam`; no other target needs it)."""
     input:
         code=stage("pretrain_sam"),
     log:
