@@ -119,23 +119,23 @@ def fit(jobs: Iterable[MeasuredJob], starts: dict[str, float]) -> list[Rate]:
 def _fit(jobs: list[MeasuredJob], starts: dict[str, float]) -> Rate:
     """The rate of jobs of one kind: by least squares where their amounts differ by half or more, else from `starts`."""
     import numpy as np
+    from scipy.optimize import nnls
 
     rule, work = jobs[0].rule, jobs[0].work
     amounts = np.array([job.work.amount for job in jobs])
     seconds = np.array([job.seconds for job in jobs])
     if work.unit == "job":
-        start, slope = float(seconds.mean()), 0.0
-    elif amounts.max() >= 1.5 * amounts.min() > 0:
-        slope, start = (float(value) for value in np.polyfit(amounts, seconds, 1))
-        if slope < 0 or start < 0:
-            start, slope = 0.0, float(seconds.sum() / amounts.sum())
+        start, slope = seconds.mean(), 0.0
+    elif amounts.max() >= 1.5 * amounts.min():
+        # Both at least 0, whatever else the machine did at the time.
+        (start, slope), _ = nnls(np.column_stack([np.ones_like(amounts), amounts]), seconds)
     else:
-        start = min(starts.get(rule, 0.0), float(seconds.min()))
-        slope = float((seconds - start).sum() / amounts.sum()) if amounts.sum() else 0.0
+        start = min(starts.get(rule, 0.0), seconds.min())
+        slope = (seconds - start).sum() / amounts.sum() if amounts.sum() else 0.0
     kept = [(job.size, job.work.amount) for job in jobs if job.size is not None]
     total = sum(amount for _, amount in kept)
     size = sum(size for size, _ in kept) / total if total else 0.0
-    return Rate(rule, work.unit, dict(work.like), start, slope, size, work.points, work.pixels)
+    return Rate(rule, work.unit, dict(work.like), float(start), float(slope), size, work.points, work.pixels)
 
 
 def bytes_of(paths: Iterable[str]) -> int:
