@@ -103,6 +103,10 @@ def dry_run(targets: Sequence[str], cores: int | None = None) -> Dag:
         # Snakemake's exceptions have no common class.
         if type(error).__module__ != exceptions.__name__:
             raise
+        if isinstance(error, exceptions.InputFunctionException) and isinstance(
+            error.__context__, exceptions.WorkflowError
+        ):
+            error = error.__context__  # ours, of an input function, without Snakemake's traceback
         raise InputError(str(error)) from None
 
 

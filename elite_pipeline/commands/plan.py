@@ -87,9 +87,11 @@ def _total(plan: Plan, jobs: int) -> list[str]:
     free = shutil.disk_usage(".").free
     least = "at least " if unknown else "about "
     cores = f"{plan.dag.cores} core" + ("s" if plan.dag.cores > 1 else "")
-    disk = f"{least}{_bytes(needed)} of disk" if needed or unknown else "no more disk"
-    time = f"{least}{duration(plan.seconds())} on {cores}"
-    lines = [f"Total: {len(chosen)} of {jobs} jobs to run, {time}, {disk} ({_bytes(free)} are free)."]
+    disk = f"{least}{_bytes(needed)} of disk" if needed else "no more disk"
+    takes = f"{least}{duration(plan.seconds())} on {cores}, {disk}"
+    if all(estimate.seconds is None for _, estimate in chosen):
+        takes = "time and disk not known"
+    lines = [f"Total: {len(chosen)} of {jobs} jobs to run, {takes} ({_bytes(free)} are free)."]
     if unknown:
         lines.append(
             f"Not measured, so not in the total: {', '.join(sorted(unknown))}. Run a few frames to measure them."

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from elite_pipeline.commands.plan import duration, make_plan
+from elite_pipeline.commands.plan import Plan, duration, make_plan
 from elite_pipeline.commands.progress_line import ProgressLine
 
 PROFILE = "workflow/profiles/local"
@@ -37,7 +37,8 @@ def make(targets: Sequence[str], cores: int | None = None) -> int:
         return 0
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{datetime.now():%Y-%m-%d_%H%M%S}.log"
-    print(f"{len(plan.to_do)} steps, about {duration(plan.seconds())}. The complete log: {log}", flush=True)
+    steps = f"{len(plan.to_do)} step" + "s" * (len(plan.to_do) > 1)
+    print(f"{steps}{_expected(plan)}. The complete log: {log}", flush=True)
     begun = time.monotonic()
     line = ProgressLine(plan)
     try:
@@ -46,7 +47,7 @@ def make(targets: Sequence[str], cores: int | None = None) -> int:
         line.close()
     took = duration(time.monotonic() - begun)
     if status == 0:
-        print(f"Done: {line.finished} steps in {took}.")
+        print(f"Done: {steps} in {took}.")
     elif status == INTERRUPTED:
         print(f"Stopped after {line.finished} of {line.total or len(plan.to_do)} steps. {RESUME}")
     elif not line.failed:
@@ -58,6 +59,14 @@ PATIENCE = 15
 """How often, every two seconds, a run is waited for that is to end."""
 INTERRUPTED = 128 + signal.SIGINT
 RESUME = "What is done stays done: the same command goes on from here."
+
+
+def _expected(plan: Plan) -> str:
+    """The time of a plan, in words; nothing where no step of it was ever measured."""
+    seconds = [plan.estimates[k].seconds for k in plan.to_do]
+    if all(found is None for found in seconds):
+        return ""
+    return f", {'at least' if None in seconds else 'about'} {duration(plan.seconds())}"
 
 
 def _options(cores: int | None) -> list[str]:

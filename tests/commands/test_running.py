@@ -19,7 +19,7 @@ def test_run_tells_its_steps_and_keeps_the_log(small, capfd):
     assert main(["run", "report.md"]) == 0
     told = capfd.readouterr().out
     log = Path(re.search(r"The complete log: (logs/run/\S+\.log)", told)[1])
-    assert told.startswith("3 steps, ")
+    assert told.startswith("3 steps. ")
     assert re.search(r"^step 1 of 3: first [ab]", told, re.MULTILINE)
     assert re.search(r"^step 3 of 3: report", told, re.MULTILINE)
     assert re.search(r"^Done: 3 steps in \d+ s\.$", told, re.MULTILINE)
