@@ -74,7 +74,7 @@ def test_own_recordings_and_what_is_not_measured(recorded, capsys):
 
 
 def test_missing_recordings_are_refused(whole):
-    with pytest.raises(InputError, match="^data/semkitti/sequences/08: the data folder is missing") as refused:
+    with pytest.raises(InputError, match=r"^data/semkitti/sequences/08: the data folder is missing") as refused:
         main(["plan", "results/semkitti_miou.json"])
     assert "Traceback" not in str(refused.value)
 
