@@ -5,18 +5,15 @@ SPCONV := $(strip $(SPCONV))
 UV_VERSION := 0.13.8
 UV := .tools/uv-$(UV_VERSION)/bin/uv
 SET_UP := .venv/set-up-$(SPCONV)
-SNAKEMAKE := .venv/bin/snakemake --workflow-profile workflow/profiles/local
 
 .PHONY: demo sample test lint format bench envs docs
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
-	@$(SNAKEMAKE) results/demo_summary.md results/demo_pseudo_labels.png
-	@cat results/demo_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times demo
+	@.venv/bin/python -m elite_pipeline demo
 
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
-	@$(SNAKEMAKE) results/sample_summary.md
-	@cat results/sample_summary.md; echo; .venv/bin/python -m elite_pipeline.evaluation.stage_times sample
+	@.venv/bin/python -m elite_pipeline run results/sample_summary.md
 
 test: $(SET_UP)
 	.venv/bin/python -m pytest -n 2 --dist worksteal
@@ -49,16 +46,17 @@ docs: .venv-docs/set-up  ## docs/ as a site that works from the disk
 
 # An activated virtual environment may have no pip; the system's Python then has.
 $(UV):
+	@python3 -m elite_pipeline.system --pip
 	@for python in python3 /usr/bin/python3; do \
 	    if $$python -m pip --version > /dev/null 2>&1; then \
 	        exec $$python -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
 	            --target .tools/uv-$(UV_VERSION) uv==$(UV_VERSION); \
 	    fi; \
-	done; echo "error: python3 has no pip: sudo apt-get install python3-pip" >&2; exit 1
+	done
 
 $(SET_UP): uv.lock pyproject.toml | $(UV)
 	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
-	@.venv/bin/python -m elite_pipeline.system
+	@python3 -m elite_pipeline.system
 	@rm -f .venv/set-up-*
 	@touch $@
 

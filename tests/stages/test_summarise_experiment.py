@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from elite_pipeline.evaluation.stage_times import stage_usage
 from elite_pipeline.stages.summarise_experiment import main
 
 
@@ -38,12 +37,3 @@ def test_page(latency_result, tmp_path, hz, verdict):
             "50.0 % accuracy and 25.0 % mIoU at the visible labelled points of 7 training scans with labels hidden from"
         )
         assert (f"teacher: {unseen}" in page) == (said == 2)
-
-
-def test_shares_count_only_the_jobs_of_the_experiment(tmp_path):
-    header = "s\tmax_rss\n"
-    for path, row in (("project_points/demo/00.tsv", "2.5\t100"), ("project_points/demo/01.tsv", "1.5\t-"),
-                      ("project_points/other/00.tsv", "99\t999"), ("train_student/demo.tsv", "6\t300")):  # fmt: skip
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(header + row + "\n")
-    assert stage_usage(tmp_path, {"demo"}) == {"project_points": (2, 4.0, 100.0), "train_student": (1, 6.0, 300.0)}

@@ -1,10 +1,6 @@
-"""Where the time went: each stage's share of an experiment's jobs.
-
-python -m elite_pipeline.evaluation.stage_times demo
-"""
+"""Where the time went: each stage's share of an experiment's jobs."""
 
 import csv
-import sys
 from collections.abc import Container
 from pathlib import Path
 
@@ -25,16 +21,16 @@ def stage_usage(folder: str | Path, names: Container[str]) -> dict[str, tuple[in
     return found
 
 
-def main(experiment: str) -> None:
-    """Print the table, longest stage first. Raises `InputError` where `config.yaml` is not valid."""
-    names = {experiment, config.read(Path("config.yaml"), COMPARISONS).experiments[experiment].dataset}
-    found = stage_usage("logs/jobs", names)
+def table(experiment: str) -> str:
+    """The stages of an experiment, longest first. Raises `InputError` where `config.yaml` is not valid."""
+    experiments = config.read(Path("config.yaml"), COMPARISONS).experiments
+    names = {experiment, experiments[experiment.partition("-seed")[0]].dataset}
+    found = stage_usage("logs/jobs", names) if Path("logs/jobs").is_dir() else {}
+    if not found:
+        return "logs/jobs holds no times of these stages."
     total = sum(seconds for _, seconds, _ in found.values())
-    print(f"{'stage':<22}{'jobs':>5}{'seconds':>9}{'share':>8}{'peak MB':>9}")
+    lines = [f"{'stage':<22}{'jobs':>5}{'seconds':>9}{'share':>8}{'peak MB':>9}"]
     for stage, (jobs, seconds, peak) in sorted(found.items(), key=lambda item: -item[1][1]):
-        print(f"{stage:<22}{jobs:>5}{seconds:>9.1f}{seconds / total:>8.1%}{peak:>9.0f}")
-    print(f"{'all stages':<27}{total:>9.1f}  (jobs that ran side by side count in full)")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+        lines.append(f"{stage:<22}{jobs:>5}{seconds:>9.1f}{seconds / total:>8.1%}{peak:>9.0f}")
+    lines.append(f"{'all stages':<27}{total:>9.1f}  (jobs that ran side by side count in full)")
+    return "\n".join(lines)
