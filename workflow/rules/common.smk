@@ -53,8 +53,8 @@ try:
         config = completed(config, load(comparisons))
     # Dumped from the validated model: it has all defaults and is the same for every spelling of the YAML.
     config = validate(Config, config, "config.yaml").model_dump(mode="json")
-    # Before any job, because Snakemake itself empties the folder that a rule makes. Not in the jobs of a cluster: they could
-    # find a folder that is being emptied at that moment. Their stages check again.
+    # Before any job, because Snakemake itself empties the folder that a rule makes. The jobs of a cluster do not check
+    # here, since a folder may just be emptied; their stages check again.
     if workflow.is_main_process:
         for name, entry in config["datasets"].items():
             if entry["simulate_drive"]:
