@@ -127,8 +127,11 @@ def _fit(jobs: list[MeasuredJob], starts: dict[str, float]) -> Rate:
     if work.unit == "job":
         start, slope = seconds.mean(), 0.0
     elif amounts.max() >= 1.5 * amounts.min():
-        # Both at least 0, whatever else the machine did at the time.
         (start, slope), _ = nnls(np.column_stack([np.ones_like(amounts), amounts]), seconds)
+        if slope == 0:
+            # Other programs hid the growth. Rather too much for a large data set than nearly nothing.
+            largest = amounts == amounts.max()
+            start, slope = 0.0, seconds[largest].mean() / amounts.max()
     else:
         start = min(starts.get(rule, 0.0), seconds.min())
         slope = (seconds - start).sum() / amounts.sum() if amounts.sum() else 0.0
