@@ -51,7 +51,7 @@ class ProgressLine:
         self._left = {plan.dag.jobs[k].key: k for k in plan.to_do}
         self._expected = self._took = 0.0
         self._bar = (
-            tqdm(total=1, file=self.out, bar_format="{desc}", leave=False, ncols=_width())
+            tqdm(total=1, file=self.out, bar_format="{desc}", leave=False, ncols=_width(), nrows=20)
             if self.out.isatty()
             else None
         )
@@ -113,8 +113,10 @@ class ProgressLine:
             self._took += self.now() - step.since
 
     def _line(self) -> str:
+        if not self.total:
+            return "Snakemake reads the workflow"
         if not self._running:
-            return f"step {self.finished} of {self.total or '?'} done"
+            return f"step {self.finished} of {self.total} done"
         return self._described(list(self._running.values()))
 
     def _described(self, steps: list[Step]) -> str:
