@@ -1,6 +1,8 @@
 """The jobs behind a target: which would run, why, and after which others. Found by a dry run of Snakemake."""
 
 import logging
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,11 +105,13 @@ def dry_run(targets: Sequence[str], cores: int | None = None) -> Dag:
         # Snakemake's exceptions have no common class.
         if type(error).__module__ != exceptions.__name__:
             raise
-        if isinstance(error, exceptions.InputFunctionException) and isinstance(
-            error.__context__, exceptions.WorkflowError
-        ):
-            error = error.__context__  # ours, of an input function, without Snakemake's traceback
-        raise InputError(str(error)) from None
+        raise InputError(_message(str(error))) from None
+
+
+def _message(text: str) -> str:
+    """The message of one of our input functions, without what Snakemake puts around it; any other text as it is."""
+    around = re.match(r"Error:\n  WorkflowError:\n(.*?)\nWildcards:", text, re.DOTALL)
+    return textwrap.dedent(around[1]) if around else text
 
 
 def _jobs(dag: Any) -> list[DryJob]:

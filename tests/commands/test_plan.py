@@ -79,6 +79,13 @@ def test_missing_recordings_are_refused(whole):
     assert "Traceback" not in str(refused.value)
 
 
+def test_missing_sequence_of_a_job_before_is_refused(whole, write_drive):
+    write_drive(whole / "data/sample/sequences/08")
+    with pytest.raises(InputError, match=r"^data/sample/sequences/00: the sequence is missing") as refused:
+        main(["plan", "results/sample_miou.json"])
+    assert "Traceback" not in str(refused.value)
+
+
 def test_small_disk_is_a_warning(whole, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(2000, 1000, 1000))
     assert main(["plan", "data/demo/sequences/00"]) == 0
