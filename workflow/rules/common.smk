@@ -34,10 +34,10 @@ own_python = (
     if workflow.deployment_settings.deployment_method
     else f" PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
 )
-# OpenMP threads wait passively: two jobs with spinning threads on shared cores ran seven times slower.
+# Snakemake itself gives a job as many OpenMP threads as its rule has.
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}{own_python}"
-    " PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0; "
+    " PYTHONUNBUFFERED=1; "
 )
 
 # One GPU by default (`--resources gpu=4` for four): Snakemake would otherwise start all GPU rules at once. Without a GPU the
