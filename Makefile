@@ -6,7 +6,7 @@ UV_VERSION := 0.13.8
 UV := .tools/uv-$(UV_VERSION)/bin/uv
 SET_UP := .venv/set-up-$(SPCONV)
 
-.PHONY: demo sample test lint format bench envs docs
+.PHONY: demo sample test test-all lint format bench envs docs
 .DELETE_ON_ERROR:
 
 demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbers and where the figures lie
@@ -15,8 +15,10 @@ demo: $(SET_UP)  ## simulate, tune, cache, train, measure; then print both numbe
 sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequences/> data/sample
 	@.venv/bin/python -m elite_pipeline run results/sample_summary.md
 
-test: $(SET_UP)
-	.venv/bin/python -m pytest -n 2 --dist worksteal
+# test-all: also the tests that take a minute or more each.
+test: CHOICE := -m "not slow"
+test test-all: $(SET_UP)
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(CHOICE)
 	@if nvidia-smi > /dev/null 2>&1; then \
 	    set -x; .venv/bin/python -m pytest -m gpu; \
 	fi

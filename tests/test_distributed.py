@@ -222,6 +222,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(taught, student_setting
     assert list((two / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_pretrain_as_one_with_twice_the_batch(taught, rewrite_targets, pretraining_settings, tmp_path):
     """The contrast is over the superpixels of both processes. In one step, one process has a scan without any."""
     rng = np.random.default_rng(0)
@@ -251,6 +252,7 @@ def test_two_processes_pretrain_as_one_with_twice_the_batch(taught, rewrite_targ
             torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=2e-5, msg=key)
 
 
+@pytest.mark.slow
 def test_killed_and_restarted_two_processes_end_in_the_same_weights_as_on_two_machines(
     taught, student_settings, tmp_path
 ):

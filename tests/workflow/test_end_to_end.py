@@ -91,6 +91,7 @@ def check_results(folder, experiment):
     return miou, latency
 
 
+@pytest.mark.slow
 def test_short_demo_killed_and_run_again(tmp_path, config, snakemake, warm_python):
     config["datasets"]["demo"].update(train=["00", "01"], val=["08"])
     config["datasets"]["demo"]["simulate_drive"].update(frames=3, columns=512, image_width=256, image_height=80)
