@@ -72,7 +72,7 @@ def simulate(folder):
     """Return sequence -> `Recording` of the drives; missing drives are simulated first."""
     from elite_pipeline.simulation import write_drive
 
-    settings = read(Path("config.yaml")).simulate_drive
+    settings = read(Path("config.yaml")).datasets["demo"].simulate_drive
     for sequence in (*LABELLED, *HELD_OUT):
         if not (folder / "sequences" / sequence).exists():
             write_drive(folder / "sequences" / sequence, sequence, settings)
