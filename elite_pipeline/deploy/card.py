@@ -242,7 +242,7 @@ def _use(experiment: str) -> str:
 
 On the command line (this folder is all that it needs):
 
-    python -m elite_pipeline.stages.predict_scans --model models/{experiment} scan.bin --out labels/
+    elite-pipeline predict --model models/{experiment} scan.bin --out labels/
 """
 
 

@@ -162,7 +162,7 @@ def test_input_output_and_use(config, miou, speed):
     assert "19 traffic-sign." in described
     assert "0 unlabeled" not in described
     use = section(text, "Use")
-    assert "python -m elite_pipeline.stages.predict_scans --model models/yes scan.bin --out labels/" in use
+    assert "elite-pipeline predict --model models/yes scan.bin --out labels/" in use
     compile("\n".join(line.strip() for line in use.split("On the command line")[0].splitlines()), "use", "exec")
     table = rows(section(text, "Provenance"))
     assert table["weights"] == [f"`student.safetensors`, sha256 `{'ab' * 32}`"]
