@@ -109,7 +109,12 @@ def dry_run(targets: Sequence[str], cores: int | None = None) -> Dag:
 
 
 def _message(text: str) -> str:
-    """The message of one of our input functions, without what Snakemake puts around it; any other text as it is."""
+    """A message with what to do: of an unknown target, or of one of our input functions; any other text as it is."""
+    if unknown := re.match(r"No rule to produce (\S+)", text):
+        return (
+            f"{unknown[1]}: the workflow cannot make such a file. docs/commands.md lists what it makes, and"
+            " `snakemake --list` the rules."
+        )
     around = re.match(r"Error:\n  WorkflowError:\n(.*?)\nWildcards:", text, re.DOTALL)
     return textwrap.dedent(around[1]) if around else text
 

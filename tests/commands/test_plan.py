@@ -86,6 +86,11 @@ def test_missing_sequence_of_a_job_before_is_refused(whole, write_drive):
     assert "Traceback" not in str(refused.value)
 
 
+def test_unknown_target_is_refused_with_what_there_is(whole):
+    with pytest.raises(InputError, match=r"^results/nothing\.json: the workflow cannot make .*docs/commands\.md"):
+        main(["plan", "results/nothing.json"])
+
+
 def test_small_disk_is_a_warning(whole, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(2000, 1000, 1000))
     assert main(["plan", "data/demo/sequences/00"]) == 0
