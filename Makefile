@@ -56,8 +56,9 @@ $(UV):
 	    fi; \
 	done
 
+# Compiled here once. Otherwise each stage would compile torch, where Python may not write its bytecode.
 $(SET_UP): uv.lock pyproject.toml | $(UV)
-	$(UV) sync --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
+	$(UV) sync --compile-bytecode --locked --no-default-groups --group dev --group $(SPCONV) $(if $(filter cu120,$(SPCONV)),--python 3.11)
 	@python3 -m elite_pipeline.system
 	@rm -f .venv/set-up-*
 	@touch $@
