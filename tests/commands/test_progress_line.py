@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 
 import pytest
 
@@ -65,9 +66,16 @@ def terminal(monkeypatch):
     """(file to write to, function that returns what the terminal was sent): 120 columns."""
     monkeypatch.setenv("COLUMNS", "120")
     reader, writer = os.openpty()
-    os.set_blocking(reader, False)
+
+    def sent():
+        """All that was written: the kernel hands it on a little later."""
+        text = ""
+        while select.select([reader], [], [], 0.2)[0]:
+            text += os.read(reader, 100_000).decode()
+        return text
+
     with os.fdopen(writer, "w") as out:
-        yield out, lambda: os.read(reader, 100_000).decode()
+        yield out, sent
     os.close(reader)
 
 
