@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns its exit status. Raises `InputError` where a person can mend what is wrong."""
+    """Run one command. Returns its exit status. Raises `InputError` for faults that the user can correct."""
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["predict"]:
         from elite_pipeline.stages.predict_scans import main as predict
@@ -64,15 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command() -> None:
-    """What `elite-pipeline` starts: `main`, with an `InputError` as one message and exit status 1."""
-    status = 0
-
-    def run_main() -> None:
-        nonlocal status
-        status = main()
-
+    """Run `main` and exit with its status. `elite-pipeline` starts here."""
     try:
-        run(run_main)
+        status = run(main)
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # as in `elite-pipeline run ... | head`

@@ -1,7 +1,7 @@
 """Torch without its compiler, which no stage uses.
 
 torch's optimisers, torchvision, lightning_fabric and transformers (which peft loads) import torch's compiler, although
-they need it for compiled models only. That import takes twice as long as torch's own. `leave_out_compiler` puts
+they need it for compiled models only. That import takes seconds (`benchmarks/starts.py`). `leave_out_compiler` puts
 stand-ins for the few names that these libraries ask for. Any other use of the compiler loads it, so that nothing fails.
 """
 
@@ -23,7 +23,7 @@ def leave_out_compiler() -> None:
     for name, values in _stand_ins().items():
         module = sys.modules[name] = _StandIn(name)
         module.__dict__.update(values)
-    sys.modules[COMPILER].__path__ = []  # a package: its other modules are asked of `_OtherModules`
+    sys.modules[COMPILER].__path__ = []  # marks a package; `_OtherModules` finds its other modules
     sys.meta_path.insert(0, _OtherModules())
 
 
@@ -36,13 +36,13 @@ def load_compiler() -> None:
 
 
 def _stand_ins() -> dict[str, dict[str, Any]]:
-    """{module: {name: value}}: each value does what the compiler's own does where nothing is compiled."""
+    """{module: {name: value}}: each value behaves like the compiler's own where nothing is compiled."""
 
     def unchanged(function: Callable | None = None, *_: object, **__: object) -> Callable:
         return unchanged if function is None else function
 
     class OptimizedModule:
-        """A compiled module, of which there are none."""
+        """The class of compiled modules. No module is an instance of it."""
 
     def transform_getitem_to_index(*arguments: object) -> object:
         load_compiler()
@@ -58,10 +58,10 @@ def _stand_ins() -> dict[str, dict[str, Any]]:
 
 
 class _StandIn(ModuleType):
-    """A module with a few names of the one that it stands for; asked for another, it loads that one."""
+    """A module with a few names of the real one. Any other name loads the real one."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of the import system, which also asks for what a module need not have
+        if name.startswith("__"):  # the import system also asks for optional names
             raise AttributeError(name)
         load_compiler()
         return getattr(importlib.import_module(self.__name__), name)
@@ -78,7 +78,7 @@ class _OtherModules(MetaPathFinder):
 
 
 class _Loaded(Loader):
-    """Hands on a module that is loaded already."""
+    """A loader for a module that is already loaded."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module, self.spec = module, module.__spec__

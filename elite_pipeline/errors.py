@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 from elite_pipeline.compiler import leave_out_compiler
+
+Result = TypeVar("Result")
 
 
 class InputError(Exception):
     """Bad input. Users see only the message, without a traceback."""
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main()`. An `InputError` is printed to stderr as one message, with exit status 1."""
+def run(main: Callable[[], Result]) -> Result:
+    """Return what `main()` returns. An `InputError` is printed to stderr as one message, with exit status 1."""
     leave_out_compiler()
     try:
-        main()
+        return main()
     except InputError as error:
         sys.exit(f"error: {error}")

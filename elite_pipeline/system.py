@@ -1,8 +1,8 @@
 """Packages of the operating system that the pipeline needs: libraries that Open3D loads, and pip.
 
 Set-up runs `python3 -m elite_pipeline.system`, with the system's Python and before there is an environment. So this
-module imports the standard library only. It installs missing packages where it may, and otherwise names them. `--pip`:
-pip is needed too, to install uv.
+module imports the standard library only. It installs missing packages if this user may, and otherwise names them.
+`--pip` also asks for pip, which installs uv.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ OPEN3D_UNUSED = {
     "open3d.visualization.draw_plotly": {"draw_plotly": None, "draw_plotly_server": None},
 }
 """Modules of Open3D that the simulator does not use -> the names that `import open3d` takes from them. They would load
-scikit-learn, pandas and dash, which takes four times as long as the rest."""
+scikit-learn, pandas and dash, which takes seconds (`benchmarks/starts.py`)."""
 
 
 def missing_libraries() -> list[str]:
@@ -58,7 +58,7 @@ def import_open3d() -> ModuleType:
             importlib.import_module("open3d")
         finally:
             for name in OPEN3D_UNUSED:
-                del sys.modules[name]  # whoever imports it now gets the real one
+                del sys.modules[name]  # later imports get the real module
     return importlib.import_module("open3d")
 
 
@@ -102,7 +102,7 @@ def _install(missing: "dict[str, str]") -> None:
 
 
 def _root() -> "list[str] | None":
-    """The words before a command that run it as root; None where that needs a password."""
+    """The words before a command that run it as root; None if that needs a password."""
     if os.geteuid() == 0:
         return []
     sudo = ["sudo", "-n"]

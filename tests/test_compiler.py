@@ -1,4 +1,4 @@
-"""Stages run without torch's compiler, which takes longer to import than torch; whoever asks for it gets it."""
+"""Stages run without torch's compiler, and code that asks for the compiler gets it."""
 
 import subprocess
 import sys

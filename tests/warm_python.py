@@ -1,6 +1,6 @@
-"""A Python that starts in a tenth of a second: it forks from a process that has imported the libraries.
+"""A Python that starts quickly: it forks from a process that has already imported the libraries.
 
-Tests start some hundred stages, each of which would import torch for 3 seconds. `WarmPython` starts the server and
+Tests start many stages, and each would spend seconds on importing torch. `WarmPython` starts the server and
 makes a `python` that hands its command line to it. The server forks; the child takes over the caller's streams, folder
 and environment, and runs the module or code as `__main__`. The server imports libraries only: the package is imported
 by the child, from the checkout that PYTHONPATH or the folder says. Whoever kills that `python` kills the child.
@@ -78,7 +78,7 @@ class WarmPython:
 
 def serve(address: str, parent: int) -> None:
     """Import the libraries, then fork for each request until the process `parent` has ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for the children
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes of `answer` are not waited for
     import_libraries()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
@@ -126,7 +126,7 @@ def answer(caller: socket.socket) -> None:
             os.close(stream)
         ended = os.pidfd_open(child)
         while ended not in (ready := select.select([ended, caller], [], [])[0]):
-            if caller in ready:  # which says nothing more: it is gone
+            if caller in ready:  # readable without a message: the caller is gone
                 os.kill(child, signal.SIGKILL)
                 break
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,4 +1,4 @@
-"""What is installed, and what to do about what is missing. Works where packages are missing: that is its purpose."""
+"""Check the installation, and say how to correct it. It also runs where packages are missing."""
 
 import os
 import re
@@ -20,7 +20,7 @@ AGAIN = "Set up again: rm -r .venv && make demo"
 SET_UP = (
     AGAIN if sys.prefix != sys.base_prefix else "Run `make demo`, which sets up .venv; then .venv/bin/elite-pipeline"
 )
-"""Outside of a virtual environment the reader may only have started the wrong Python."""
+"""Outside a virtual environment, the user may have started the wrong Python."""
 SPCONV = ("spconv-cu126", "spconv-cu120")
 """The groups of pyproject.toml; one of them is installed."""
 
@@ -57,7 +57,7 @@ def examine(folder: Path) -> int:
 
 
 def findings(folder: Path) -> Iterator[Finding]:
-    """All findings, one after the other; those that import something heavy last."""
+    """All findings. Those that import heavy packages come last."""
     yield _python()
     yield _libraries()
     yield from _space(folder)
@@ -87,7 +87,7 @@ def _libraries() -> Finding:
 
 def _space(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free / 1e9
-    remedy = "" if free >= LEAST_DISK else "Free some, or link cache/ to a larger disk"
+    remedy = "" if free >= LEAST_DISK else "Free some space, or link cache/ to a larger disk"
     yield Finding(NOTE if remedy else OK, "disk", f"{free:.0f} GB free in {folder.resolve()}", remedy)
     memory, available = _memory()
     remedy = "" if available >= LEAST_MEMORY else "Close other programs: the demo's largest stage needs about 3 GB"
@@ -195,7 +195,7 @@ def _torch() -> Iterator[Finding]:
     if gpus:
         yield Finding(OK, "GPU", f"{'; '.join(gpus)}; driver {driver or 'unknown'}")
     elif driver:
-        remedy = "Update the driver to one that serves it; until then all runs on the CPU"
+        remedy = "Update the driver to one that supports this CUDA. Until then everything runs on the CPU"
         yield Finding(NOTE, "GPU", f"driver {driver} is there, but torch (CUDA {cuda}) sees no GPU", remedy)
     else:
         yield Finding(NOTE, "GPU", "none", "The demo runs without; training at full size needs one")
@@ -233,19 +233,17 @@ def _spconv() -> Finding:
         return Finding(MISSING, "spconv", f"both {' and '.join(installed)}", AGAIN)
     said, fault = _tried(CONVOLUTION)
     if fault:
-        return Finding(
-            MISSING, "spconv", f"{installed[0]}: a small convolution fails: {fault}", "rm -r .venv && make demo"
-        )
+        return Finding(MISSING, "spconv", f"{installed[0]}: a small convolution fails: {fault}", AGAIN)
     return Finding(OK, "spconv", f"{installed[0]}, a small convolution runs on {said[-1]}")
 
 
 def _tried(program: str) -> tuple[list[str], str]:
-    """(lines that a program of its own printed, why it failed). A crash of it is no crash of ours."""
+    """(lines that a program of its own printed, why it failed). A crash of that program does not end this one."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     if done.returncode == 0:
         return done.stdout.splitlines(), ""
     if done.returncode < 0:
-        return [], f"it dies with {signal.Signals(-done.returncode).name}"
+        return [], f"it was killed by {signal.Signals(-done.returncode).name}"
     return [], (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -22,18 +22,11 @@ def job_key(rule: str, wildcards: dict[str, str]) -> JobKey:
 
 
 @dataclass(frozen=True)
-class DryJob:
-    """A job behind the targets."""
+class Job:
+    """A rule with values for its wildcards."""
 
     rule: str
     wildcards: dict[str, str]
-    why: str
-    """Why it would run, in a word or two; empty where its result is there and up to date."""
-    threads: int
-    gpus: int
-    after: list[int]
-    """Positions of the jobs that must end before it starts."""
-    outputs: list[str]
 
     @property
     def key(self) -> JobKey:
@@ -42,18 +35,24 @@ class DryJob:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What Snakemake measured of a job that has ended: its `benchmark:` file."""
+class DryJob(Job):
+    """A job behind the targets."""
 
-    rule: str
-    wildcards: dict[str, str]
-    seconds: float
+    why: str
+    """Why it would run, in a word or two; empty where its result is there and up to date."""
+    threads: int
+    gpus: int
+    after: list[int]
+    """Positions of the jobs that must end before it starts."""
     outputs: list[str]
 
-    @property
-    def key(self) -> JobKey:
-        """Rule and wildcards."""
-        return job_key(self.rule, self.wildcards)
+
+@dataclass(frozen=True)
+class Statistics(Job):
+    """Snakemake's measurement of a finished job, from its `benchmark:` file."""
+
+    seconds: float
+    outputs: list[str]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Snakemake that tells what happens as JSON lines, beside its log for people.
+"""Run Snakemake and report its events as JSON lines, besides its log for people.
 
     python -m elite_pipeline.commands.events FD [options and targets of snakemake]
 
-FD is the number of a file descriptor that the lines go to, one for each event. `progress_line` reads them. Snakemake
+FD is the number of the file descriptor for the lines, one per event. `progress_line` reads them. Snakemake
 knows this module as a logger plugin, `--logger events`.
 """
 
@@ -27,7 +27,7 @@ FIELDS: dict[LogEvent, tuple[str, ...]] = {
     LogEvent.JOB_ERROR: ("jobid", "rule_name", "log"),
     LogEvent.ERROR: (),
 }
-"""Event -> what is told of it."""
+"""Event -> the fields that are reported."""
 
 
 class LogHandler(LogHandlerBase):
@@ -37,7 +37,7 @@ class LogHandler(LogHandlerBase):
         self._out = os.fdopen(int(os.environ[VARIABLE]), "w", buffering=1)
 
     def emit(self, record: LogRecord) -> None:
-        """Write one event. A reader that has gone is no error: the jobs go on."""
+        """Write one event. If the reader is gone, the jobs continue."""
         event = getattr(record, "event", None)
         if event is None or event not in FIELDS:
             return
@@ -53,22 +53,22 @@ class LogHandler(LogHandlerBase):
 
     @property
     def writes_to_file(self) -> bool:
-        """False: not to one that Snakemake should name."""
+        """False: Snakemake needs no file for it."""
         return False
 
     @property
     def has_filter(self) -> bool:
-        """True: what the profile is quiet about is told too."""
+        """True: events are reported even if the profile hides them."""
         return True
 
     @property
     def has_formatter(self) -> bool:
-        """True: JSON."""
+        """True: it writes JSON."""
         return True
 
     @property
     def needs_rulegraph(self) -> bool:
-        """False."""
+        """False: it uses no rule graph."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""What a target would take before it is made: jobs of each stage and why they would run, hours, bytes on disk."""
+"""Plan a target: the jobs of each stage, why they would run, and the time and disk space that they need."""
 
 import shutil
 from collections import Counter
@@ -17,7 +17,7 @@ from elite_pipeline.config.reading import COMPARISONS
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs behind a target with what they will take."""
+    """The jobs behind a target, and the time and disk space that they need."""
 
     dag: Dag
     estimates: list[Estimate]
@@ -30,11 +30,11 @@ class Plan:
         return [k for k, job in enumerate(self.dag.jobs) if job.why]
 
     def seconds(self) -> float:
-        """Seconds until all is made; jobs without a rate count as none."""
+        """Seconds until all targets are made. Jobs without a rate count as 0 s."""
         return self.makespan({k: self.estimates[k].seconds or 0.0 for k in self.to_do})
 
     def makespan(self, seconds: dict[int, float]) -> float:
-        """Seconds until the jobs at these positions have ended, which still take so long each."""
+        """Seconds until all jobs have ended. seconds: position of a job -> the seconds that it still takes."""
         return makespan(self.dag.jobs, seconds, self.dag.cores, self.dag.gpus)
 
 
@@ -80,7 +80,7 @@ def _row(rule: str, plan: Plan, jobs: list[tuple[int, DryJob]]) -> str:
 
 
 def _total(plan: Plan, jobs: int) -> list[str]:
-    """What the whole takes, in a line, and a warning where the disk is too small."""
+    """One line of totals, and a warning if the disk is too small."""
     chosen = [(plan.dag.jobs[k], plan.estimates[k]) for k in plan.to_do if plan.dag.jobs[k].outputs]
     unknown = {job.rule for job, estimate in chosen if estimate.seconds is None}
     needed = sum(estimate.size or 0 for job, estimate in chosen if not any(Path(p).exists() for p in job.outputs))
@@ -103,13 +103,13 @@ def _total(plan: Plan, jobs: int) -> list[str]:
         lines.append(f"Rates from elsewhere: {plan.rates.machine}, {plan.rates.date}.")
     if needed > free:
         lines.append(
-            f"Warning: the disk is too small by {_bytes(needed - free)}. Free some, or link cache/ to a larger one."
+            f"Warning: the disk is too small by {_bytes(needed - free)}. Free some space, or link cache/ elsewhere."
         )
     return lines
 
 
 def duration(seconds: float) -> str:
-    """`seconds` as a person says it: 45 s, 12 min, 3.4 h, 2.5 days."""
+    """`seconds` in words: 45 s, 12 min, 3.4 h, 2.5 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

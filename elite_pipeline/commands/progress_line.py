@@ -1,6 +1,7 @@
 """One line for a whole run: step k of n, what runs now, how long it has taken and will take.
 
-On a terminal the line is redrawn. In a log, a plain line says when a step starts, and one a minute that it goes on.
+On a terminal the line is redrawn. In a log, a plain line says when a step starts. A long step
+adds a line each minute.
 """
 
 import shutil
@@ -16,12 +17,12 @@ from elite_pipeline.commands.dry_run import job_key
 from elite_pipeline.commands.plan import Plan, clock, duration
 
 SILENCE = 60.0
-"""Seconds after which a log is told that a step goes on."""
+"""After this many seconds without a line, a log gets one about the running step."""
 
 
 @dataclass
 class Step:
-    """A job that runs."""
+    """A running job."""
 
     number: int
     rule: str
@@ -30,12 +31,12 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The rule and what it works on."""
+        """The rule and its wildcards."""
         return " ".join([self.rule, "/".join(filter(None, self.wildcards.values()))]).strip()
 
 
 class ProgressLine:
-    """Follows the events of a run (`events.FIELDS`) and says where it is."""
+    """Follows the events of a run (`events.FIELDS`) and shows its progress."""
 
     def __init__(self, plan: Plan, out: TextIO | None = None, now: Callable[[], float] = time.monotonic) -> None:
         """plan: what the run will take. out: stdout by default."""
@@ -45,7 +46,7 @@ class ProgressLine:
         self.finished = 0
         self.failed: list[dict[str, Any]] = []
         self.faults: list[str] = []
-        """What Snakemake said of errors outside of any job."""
+        """Snakemake's messages about errors outside any job."""
         self._spoken = now()
         self._running: dict[int, Step] = {}
         self._left = {plan.dag.jobs[k].key: k for k in plan.to_do}
@@ -57,7 +58,7 @@ class ProgressLine:
         )
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Take one event into account."""
+        """Handle one event."""
         kind = event["event"]
         if kind == "run_info":
             self.total = event["stats"]["total"]
@@ -73,7 +74,7 @@ class ProgressLine:
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw the line again; in a log, say something after a long silence."""
+        """Draw the line again. In a log, add a line after `SILENCE`."""
         if self._bar is not None:
             self._bar.ncols = _width()
             self._bar.set_description_str(self._line()[: self._bar.ncols])
@@ -81,7 +82,7 @@ class ProgressLine:
             self.say(self._line())
 
     def say(self, text: str) -> None:
-        """A line of its own, above the one that is redrawn."""
+        """Print a line of its own, above the redrawn one."""
         self._spoken = self.now()
         if self._bar is not None:
             self._bar.write(text, file=self.out)
@@ -89,7 +90,7 @@ class ProgressLine:
             print(text, file=self.out, flush=True)
 
     def close(self) -> None:
-        """Take the redrawn line away."""
+        """Remove the redrawn line."""
         if self._bar is not None:
             self._bar.close()
 
@@ -139,7 +140,7 @@ class ProgressLine:
         return self._took / self._expected if self._expected and self._took > 60 else 1.0
 
     def _seconds(self, step: Step) -> float | None:
-        """What a step will take, from its start."""
+        """Expected seconds of a step, from start to end."""
         k = self._left.get(job_key(step.rule, step.wildcards))
         seconds = None if k is None else self.plan.estimates[k].seconds
         return None if seconds is None else seconds * self._pace

@@ -1,4 +1,4 @@
-"""Make targets with Snakemake behind one line of progress. All that it and the stages print goes to a file."""
+"""Make targets with Snakemake behind one line of progress. The output of Snakemake and of the stages goes to a file."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def make(targets: Sequence[str], cores: int | None = None) -> int:
     """
     plan = make_plan(targets, cores)
     if not plan.to_do:
-        print("Nothing to do: all is made already, and up to date.")
+        print("Nothing to do: all results are up to date.")
         return 0
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{datetime.now():%Y-%m-%d_%H%M%S}.log"
@@ -56,13 +56,13 @@ def make(targets: Sequence[str], cores: int | None = None) -> int:
 
 
 PATIENCE = 15
-"""How often, every two seconds, a run is waited for that is to end."""
+"""How many times to wait two seconds for a run to end."""
 INTERRUPTED = 128 + signal.SIGINT
-RESUME = "What is done stays done: the same command goes on from here."
+RESUME = "Finished steps are kept. Run the same command again to continue."
 
 
 def _expected(plan: Plan) -> str:
-    """The time of a plan, in words; nothing where no step of it was ever measured."""
+    """The time of a plan, in words. Empty if no step of it has a rate."""
     seconds = [plan.estimates[k].seconds for k in plan.to_do]
     if all(found is None for found in seconds):
         return ""
@@ -70,18 +70,18 @@ def _expected(plan: Plan) -> str:
 
 
 def _options(cores: int | None) -> list[str]:
-    # Rules and reasons, which the profile leaves out on a screen, belong into a log.
+    # The profile hides rules and reasons on a screen. A log should have them.
     return ["--quiet", "host", *([] if cores is None else ["--cores", str(cores)])]
 
 
 class _Run:
-    """A Snakemake that runs."""
+    """A running Snakemake."""
 
     def __init__(self, line: ProgressLine, arguments: list[str], log: Path) -> None:
         self._line, self._log, self._interrupted = line, log, False
         reader, writer = os.pipe()
         words = [sys.executable, "-m", "elite_pipeline.commands.events", str(writer), *arguments]
-        # A process group of its own, so that an interrupt reaches Snakemake and its jobs once, and by way of us.
+        # A process group of its own, so that an interrupt reaches Snakemake and its jobs once, through this process.
         with log.open("w") as out:
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=[writer], start_new_session=True
@@ -108,14 +108,14 @@ class _Run:
             self._end()
 
     def _interrupt(self) -> None:
-        """Ask Snakemake and its jobs to end. Again: kill the jobs, so that Snakemake can end and leave no lock."""
+        """Ask Snakemake and its jobs to end. The second time, kill the jobs; Snakemake then ends and leaves no lock."""
         if self._interrupted:
             self._kill_jobs()
             return
         self._interrupted = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGINT)
-        self._line.say("Stopping: the running steps are being ended. Ctrl-C again kills them.")
+        self._line.say("Stopping the running steps. Press Ctrl-C again to kill them.")
 
     def _kill_jobs(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -124,7 +124,7 @@ class _Run:
                     process.kill()
 
     def _end(self) -> None:
-        """End a run that nobody follows any more, for instance because stdout was closed."""
+        """End a run that is no longer followed, for instance because stdout was closed."""
         if self._process.poll() is not None:
             return
         os.killpg(self._process.pid, signal.SIGINT)
@@ -133,11 +133,11 @@ class _Run:
                 self._process.wait(timeout=2)
                 return
             except subprocess.TimeoutExpired:
-                self._kill_jobs()  # also those that had not begun when they were asked to end
+                self._kill_jobs()  # including jobs that started after the interrupt
         os.killpg(self._process.pid, signal.SIGKILL)
 
     def _follow(self) -> bool:
-        """Wait for an event, or a second, and show it. False: there will be none any more."""
+        """Wait up to a second for an event, and show it. Returns False after the last event."""
         try:
             event = self._events.get(timeout=1.0)
         except queue.Empty:
@@ -169,7 +169,7 @@ def _failure(event: dict[str, Any], whole: Path) -> str:
     )
 
 
-MEND = "Correct what the log names, then run the same command again. What is done stays done."
+MEND = "Correct the fault that the log shows, then run the same command again. Finished steps are kept."
 
 
 def _fault(line: ProgressLine, log: Path) -> str:
@@ -179,7 +179,7 @@ def _fault(line: ProgressLine, log: Path) -> str:
 
 
 def summarise(targets: Sequence[str]) -> None:
-    """Print those of `targets` that are texts, and where an experiment's time went."""
+    """Print the Markdown files among `targets`, and the time of each stage of an experiment."""
     from elite_pipeline.commands.stage_times import table
 
     for target in map(Path, targets):

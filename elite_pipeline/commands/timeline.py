@@ -1,4 +1,4 @@
-"""How long jobs take together: those that wait for each other, on so many cores and GPUs."""
+"""How long jobs take together, given their dependencies and the number of cores and GPUs."""
 
 import heapq
 from collections.abc import Mapping, Sequence

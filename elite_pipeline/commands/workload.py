@@ -1,4 +1,4 @@
-"""How much work a job is: so many frames, images or steps, under settings that the time of one depends on."""
+"""The work of a job: the number of frames, images or scans, and the settings that determine the time for each."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Workload:
     unit: str
     """frame, image, scan, or job where the time does not grow with the data."""
     like: dict[str, Any] = field(default_factory=dict)
-    """Settings that a rate holds for and for no others, such as the encoder."""
+    """Settings, such as the encoder. A rate holds for equal settings only."""
     points: int = 0
     """Points of a scan; 0 where not known."""
     pixels: int = 0
@@ -67,7 +67,7 @@ class Workloads:
         return self.config.experiments[_unseeded(wildcards["experiment"])].dataset
 
     def _read_sequence(self, name: str, sequence: str) -> tuple[int, int, int]:
-        """(frames, points of a scan, pixels of an image) of a sequence; 0 for what nobody knows before it is there."""
+        """(frames, points of a scan, pixels of an image) of a sequence; 0 where it is not known yet."""
         dataset = self.config.datasets[name]
         if (drive := dataset.simulate_drive) is not None:
             return drive.frames, drive.beams * drive.columns, drive.image_width * drive.image_height
@@ -176,7 +176,7 @@ class Workloads:
 
 
 def _encoder(settings: EncoderSettings | None) -> dict[str, Any]:
-    """What the time of an encoder's pass depends on."""
+    """The settings that determine the time of an encoder's pass."""
     if settings is None:
         return {}
     return {key: getattr(settings, key) for key in ("encoder", "longest_side", "precision")}

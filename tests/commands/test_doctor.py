@@ -56,7 +56,7 @@ def test_library_that_is_missing_is_a_line_to_type(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("program", "fault"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGFPE)", "it dies with SIGFPE"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGFPE)", "it was killed by SIGFPE"),
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
     ],
 )

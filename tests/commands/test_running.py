@@ -31,7 +31,7 @@ def test_run_tells_its_steps_and_keeps_the_log(small, capfd):
 
     assert main(["run", "report.md"]) == 0
     told = capfd.readouterr().out
-    assert told.startswith("Nothing to do: all is made already, and up to date.\n")
+    assert told.startswith("Nothing to do: all results are up to date.\n")
     assert told.endswith("\na\nb\n\n")
 
 
@@ -71,7 +71,7 @@ def test_interrupt_ends_all_that_runs(small, name):
     run.send_signal(signal.Signals[name])
     out, fault = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "Stopped after 0 of 1 steps. What is done stays done" in out
+    assert "Stopped after 0 of 1 steps. Finished steps are kept" in out
     assert fault == ""
     with pytest.raises(ProcessLookupError):
         os.kill(job, 0)
