@@ -27,7 +27,14 @@ from elite_pipeline.resume import CHECKPOINT, restore, seal, shard_path, sole_wr
 # Snakemake puts a file into each folder that a rule makes. Zarr would warn about it each time a store is opened.
 warnings.filterwarnings("ignore", message=r"Object at \.snakemake_timestamp")
 
-FORMATS = {"projection": 2, "pseudo_labels": 2, "superpixels": 1, "targets": 2}
+FORMATS = {
+    "projection": 2,
+    "pseudo_labels": 2,
+    "superpixels": 1,
+    "targets": 3,
+    "aggregated": 1,
+    "carried_labels": 1,
+}
 """Format name -> the version that this code writes and reads."""
 
 SHARD_BYTES = 16 << 20

@@ -27,6 +27,8 @@ from elite_pipeline.config.data import (
 from elite_pipeline.config.experiments import Compared, ComparisonSettings, Experiment, Oracle
 from elite_pipeline.config.reading import completed, load
 from elite_pipeline.config.stages import (
+    AggregatedThings,
+    AggregateTargets,
     EvaluateMiou,
     EvaluatePseudoLabels,
     LabellersToEvaluate,
@@ -34,6 +36,7 @@ from elite_pipeline.config.stages import (
     PlotEmbedding,
     PretrainSam,
     SegmentImages,
+    SequenceToAggregate,
 )
 from elite_pipeline.config.student import (
     AdaptationSettings,
@@ -75,6 +78,7 @@ class Config(Section):
     comparisons: dict[Name, ComparisonSettings] = Field(default={})
     project_points: ProjectPoints
     segment_images: SegmentImages
+    aggregate_targets: AggregateTargets
     pretrain_sam: PretrainSam
     evaluate_pseudo_labels: EvaluatePseudoLabels
     evaluate_miou: EvaluateMiou
@@ -106,6 +110,8 @@ def read(path: Path, *others: Path) -> Config:
 
 __all__ = [
     "AdaptationSettings",
+    "AggregateTargets",
+    "AggregatedThings",
     "Augmentation",
     "CacheTeacher",
     "Compared",
@@ -139,6 +145,7 @@ __all__ = [
     "Schedule",
     "SegmentImages",
     "SelectLabels",
+    "SequenceToAggregate",
     "SimulateDrive",
     "SimulateImages",
     "StudentSettings",

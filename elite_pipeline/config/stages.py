@@ -73,3 +73,30 @@ class EvaluateMiou(Section):
     """Test-time augmentation, for results/<experiment>_miou_tta.json."""
 
     votes: Count
+
+
+class AggregatedThings(Section):
+    """Things may move: their voxels, the frames that count, and how many frames must otherwise have seen them."""
+
+    voxel_size: Positive
+    frames: Natural
+    seen: Count
+
+
+class AggregateTargets(Section):
+    """Which frames see a place, and how their soft labels are averaged."""
+
+    distance: Positive
+    frames: Count
+    voxel_size: Positive
+    views: Count
+    mean: Literal["logarithms", "probabilities"]
+    confidence: NonNegative
+    fade: Positive | None
+    things: AggregatedThings
+
+
+class SequenceToAggregate(Section):
+    """Settings of `aggregate_targets`."""
+
+    aggregate_targets: AggregateTargets

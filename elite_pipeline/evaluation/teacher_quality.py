@@ -10,7 +10,7 @@ from torch import Tensor
 
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.evaluation.confusion import Confusion
-from elite_pipeline.evaluation.soft_labels import predicted_class
+from elite_pipeline.soft_labels import predicted_class
 
 
 class Quality:

@@ -10,10 +10,12 @@ import zarr
 from torch import Tensor
 
 from elite_pipeline import store
+from elite_pipeline.aggregation.reached import Aggregated, Carried, CarriedLabels, Reached
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.grouping import mean, pairs
 from elite_pipeline.recordings import index
+from elite_pipeline.soft_labels import decode
 
 AGAIN = "Delete it and run snakemake again."
 
@@ -42,6 +44,8 @@ class Recorded:
         projection: Path | None = None,
         targets: Path | None = None,
         superpixels: Path | None = None,
+        aggregated: Path | None = None,
+        carried: Path | None = None,
         *,
         labels: bool = True,
     ) -> None:
@@ -58,19 +62,24 @@ class Recorded:
         self.projection = store.Projection(projection) if projection else None
         self.targets = store.open_store(targets, "targets") if targets else None
         self.superpixels = store.open_store(superpixels, "superpixels") if superpixels else None
-        stores = [path for path in (projection, targets, superpixels) if path]
+        self.aggregated = Aggregated(aggregated) if aggregated else None
+        self.carried = CarriedLabels(carried) if carried else None
+        stores = [path for path in (projection, targets, superpixels, aggregated, carried) if path]
         self.files = [Path(frames), *(Path(path) / "zarr.json" for path in stores)]
         self.stages: int | None = None
         """Number of stages of the teacher; None without a teacher."""
         self.feature_channels = 0
         """Number of channels of the teacher's patch features; 0 where none are cached."""
+        for known in (self.aggregated, self.carried):
+            if known is not None:
+                self._check_frames(known.path, known.group, frames)
         if self.projection is None or self.targets is None:
             return
         self._check_fit(targets, self.targets, frames)
         if self.superpixels is not None:
             self._check_fit(superpixels, self.superpixels, frames)
-        if "logits" in self.targets:
-            self.stages = self.targets["logits"].shape[1]  # pyright: ignore[reportAttributeAccessIssue]
+        if "soft_label" in self.targets:
+            self.stages = self.targets["soft_label"].shape[1]  # pyright: ignore[reportAttributeAccessIssue]
         if "point_patch" in self.targets:
             self.stages, self.feature_channels = self.targets["patch_feature"].shape[1:]  # pyright: ignore[reportAttributeAccessIssue]
             self._patch_scale = store.read(self.targets, "patch_scale")
@@ -81,18 +90,24 @@ class Recorded:
     def _check_fit(self, path: object, known: zarr.Group, frames: Path) -> None:
         """Raises `InputError` where frames, rows or classes of `known`, the store at `path`, differ from the rest."""
         assert self.projection is not None
-        if not self.projection.frames == known.attrs["frames"] == self.index.frames:
-            raise InputError(f"the projection or {path} holds other frames than {frames}. {AGAIN}")
+        if self.projection.frames != self.index.frames:
+            raise InputError(f"{self.projection.path} holds other frames than {frames}. {AGAIN}")
+        self._check_frames(path, known, frames)
         rows = int(self.projection.offsets[-1])
-        if not all(known[name].shape[0] == rows for name in ("logits", "point_patch", "segment") if name in known):  # pyright: ignore[reportAttributeAccessIssue]
+        if not all(known[name].shape[0] == rows for name in ("soft_label", "point_patch", "segment") if name in known):  # pyright: ignore[reportAttributeAccessIssue]
             raise InputError(f"{path} does not fit its projection: the numbers of rows differ. {AGAIN}")
+
+    def _check_frames(self, path: object, known: zarr.Group, frames: Path) -> None:
+        """Raises `InputError` where frames or classes of `known`, the store at `path`, differ from the index."""
+        if known.attrs["frames"] != self.index.frames:
+            raise InputError(f"{path} holds other frames than {frames}. {AGAIN}")
         if "classes" in known.attrs:
             ClassTable.from_json(known.attrs["classes"], path).check_same(self.index.classes, path, frames)
 
     @property
-    def has_logits(self) -> bool:
-        """Whether the teacher targets contain class logits."""
-        return self.targets is not None and "logits" in self.targets
+    def has_soft_labels(self) -> bool:
+        """Whether the teacher targets contain soft labels."""
+        return self.targets is not None and "soft_label" in self.targets
 
     def points(self, f: int) -> np.ndarray:
         """(N, 4) float32 points of frame index `f`: x, y, z in metres, remission.
@@ -167,20 +182,43 @@ class Recorded:
         rows = self.projection.frame_rows(f)
         visible = self.projection.read("visible", rows)
         point = self.projection.read("point", rows)[visible].astype(np.int64)
-        logits = np.zeros((len(point), 0, len(self.index.classes)), np.float32)
-        if self.has_logits:
-            logits = store.read(self.targets, "logits", rows)[visible].astype(np.float32)
-        if (point >= self.index.points[f]).any() or not np.isfinite(logits).all():
-            raise InputError(
-                f"{self.targets.store_path}, frame {self.index.frames[f]}:"
-                f" indices of points beyond the end of the scan, or logits that are not finite. {AGAIN}"
-            )
+        logits = torch.zeros(len(point), 0, len(self.index.classes))
+        if self.has_soft_labels:
+            codes = store.read(self.targets, "soft_label", rows)[visible]
+            logits = decode(torch.from_numpy(codes), len(self.index.classes))
+        self._check_points(self.targets.store_path, point, f)
         patch_of, patches = np.full(len(point), -1), np.zeros((0, self.stages or 0, 0), np.float32)
         if features:
             patch_of, patches = self._patches(f, rows)
             patch_of = patch_of[visible]
-        found = Answers(*(torch.from_numpy(array) for array in (point, logits, patch_of, patches)))
+        point, patch_of, patches = (torch.from_numpy(array) for array in (point, patch_of, patches))
+        found = Answers(point, logits, patch_of, patches)
         return self._pooled(found, f, rows, visible) if features and self.superpixels is not None else found
+
+    def reached(self, f: int) -> Reached:
+        """The points of frame index `f` with aggregated soft labels.
+
+        Raises `InputError` where the store is damaged, or does not fit the scan.
+        """
+        assert self.aggregated is not None
+        found = self.aggregated.reached(f)
+        self._check_points(self.aggregated.path, found.point, f)
+        return found
+
+    def carried_labels(self, f: int) -> Carried:
+        """The points of frame index `f` with labels of other scans.
+
+        Raises `InputError` where the store is damaged, or does not fit the scan.
+        """
+        assert self.carried is not None
+        found = self.carried.carried(f)
+        self._check_points(self.carried.path, found.point, f)
+        return found
+
+    def _check_points(self, path: object, point: Tensor | np.ndarray, f: int) -> None:
+        """Raises `InputError` where `point`, indices of points of frame index `f` in a store, exceed the scan."""
+        if (point >= int(self.index.points[f])).any():
+            raise InputError(f"{path}, frame {self.index.frames[f]}: points beyond the end of the scan. {AGAIN}")
 
     def _patches(self, f: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Patch of each row, and the patch features, of all cameras of frame index `f`.
@@ -230,20 +268,29 @@ def open_recorded(
     projection: Sequence[Path] = (),
     targets: Sequence[Path] = (),
     superpixels: Sequence[Path] = (),
+    aggregated: Sequence[Path] = (),
+    carried: Sequence[Path] = (),
     *,
     labels: bool = True,
 ) -> list[Recorded]:
     """Open the sequences with the indices `frames`, from the data set in folder `data`.
 
-    projection, targets, superpixels: one store per sequence, in the order of `frames`, or empty.
+    The other lists: one store per sequence, in the order of `frames`, or empty.
     Raises `InputError` where the lists do not match, a file cannot be read, or class tables differ.
     """
-    for name, paths in {"projection": projection, "targets": targets, "superpixels": superpixels}.items():
+    stores = {
+        "projection": projection,
+        "targets": targets,
+        "superpixels": superpixels,
+        "aggregated": aggregated,
+        "carried": carried,
+    }
+    for name, paths in stores.items():
         if paths and len(paths) != len(frames):
             raise InputError(f"--{name} names {len(paths)} files for {len(frames)} --frames: give one for each")
     if bool(projection) != bool(targets):
         raise InputError("--projection and --targets go together: give both or neither")
-    columns = [paths or [None] * len(frames) for paths in (frames, projection, targets, superpixels)]
+    columns = [paths or [None] * len(frames) for paths in (frames, *stores.values())]
     opened = [Recorded(data, *row, labels=labels) for row in zip(*columns, strict=True)]
     for path, recorded in zip(frames, opened, strict=True):
         opened[0].index.classes.check_same(recorded.index.classes, frames[0], path)

@@ -23,10 +23,10 @@ def main(argv: list[str] | None = None) -> None:
 
     from elite_pipeline import store
     from elite_pipeline.evaluation.confusion import Confusion
-    from elite_pipeline.evaluation.soft_labels import class_mass, predicted_class
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings import index
     from elite_pipeline.resume import origin
+    from elite_pipeline.soft_labels import class_mass, encode, named, predicted_class
     from elite_pipeline.teacher import storage, targets
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     ) as out:
         arrays = {}
         if logits:
-            arrays["logits"] = out.rows("logits", (len(channels), len(classes)), np.float16)
+            width = 2 * named(len(classes))
+            arrays["soft_label"] = out.rows("soft_label", (len(channels), width), np.uint8, compress=True)
         if features:
             arrays["patch_index"] = out.rows("patch_index", (), np.uint16)
             arrays["patch_feature"] = out.rows("patch_feature", (len(channels), max(channels)), np.int8)
@@ -73,6 +74,8 @@ def main(argv: list[str] | None = None) -> None:
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
             answers = targets.answer(teacher, view, images, pixels, logits=logits, features=features, device=device)
             for (f, c), answer in zip(batch, answers, strict=True):
+                if logits:
+                    answer["soft_label"] = encode(torch.from_numpy(answer["logits"])).numpy()
                 for name, rows in arrays.items():
                     rows.append(answer[name])
                 patches[f * len(projection.cameras) + c + 1] = len(answer.get("patch_index", ()))

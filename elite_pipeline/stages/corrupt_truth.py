@@ -19,15 +19,16 @@ def main(argv: list[str] | None = None) -> None:
     args, settings = parse(stage, Oracle, argv)
 
     import numpy as np
+    import torch
 
     from elite_pipeline import store
     from elite_pipeline.choices import STAGES
     from elite_pipeline.evaluation import oracle
     from elite_pipeline.evaluation.confusion import Confusion
-    from elite_pipeline.evaluation.soft_labels import class_mass
     from elite_pipeline.provenance import provenance
     from elite_pipeline.recordings.sequence import Recorded
     from elite_pipeline.resume import origin
+    from elite_pipeline.soft_labels import class_mass, encode, named
 
     recorded, projection = Recorded(args.data, args.frames), store.Projection(args.projection)
     frames, sequence = recorded.index.frames, recorded.index.sequence
@@ -67,14 +68,14 @@ def main(argv: list[str] | None = None) -> None:
         oracle=settings.model_dump(mode="json"),
         note=oracle.NOTE,
     ) as out:
-        rows = out.rows("logits", (STAGES, len(classes)), np.float16)
+        rows = out.rows("soft_label", (STAGES, 2 * named(len(classes))), np.uint8, compress=True)
         out.keep(mass=mass, agreement=agreement.counts)
         for f in out.steps(list(range(len(frames))), label=f"corrupt_truth {sequence}"):
             labels, instances = truth(f)
             point, visible = (projection.read(name, projection.frame_rows(f)) for name in ("point", "visible"))
             answers = corruption.answers(frames[f], recorded.points(f)[point], labels, instances)
             logits = oracle.logits(answers, settings.accuracy, len(classes))
-            rows.append(logits)
+            rows.append(encode(torch.from_numpy(logits)).numpy())
             mass += class_mass(logits[visible])
             agreement.add(labels[visible], answers[visible])
         out.array("mass", mass)

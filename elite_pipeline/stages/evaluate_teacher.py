@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--selected names {len(args.selected)} files for {len(args.frames)} --frames: give one each")
     selected = [index.read(path) for path in args.selected]
     for path in args.targets:
-        if "logits" not in store.open_store(path, "targets"):
+        if "soft_label" not in store.open_store(path, "targets"):
             raise InputError(
                 f"{path} holds no soft labels to score. Add logits to cache_teacher.targets of the teacher"
                 f" {args.teacher}, if it was trained to predict classes"

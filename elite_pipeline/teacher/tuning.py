@@ -17,9 +17,9 @@ from torch import nn
 
 from elite_pipeline.config import TeacherToTune, TuneTeacher
 from elite_pipeline.evaluation.confusion import Confusion
-from elite_pipeline.evaluation.soft_labels import predicted_class
 from elite_pipeline.progress import progress
 from elite_pipeline.sam.view import View
+from elite_pipeline.soft_labels import predicted_class
 from elite_pipeline.teacher import adapters
 from elite_pipeline.teacher.heads import EncoderStages, StageTeacher
 from elite_pipeline.teacher.image_network import SegmentationTeacher

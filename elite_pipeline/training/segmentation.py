@@ -115,7 +115,7 @@ def _check_teacher(examples: Examples, settings: StudentSettings) -> None:
         if recorded.stages is None or not wanted.taught:
             continue
         teacher, channels = f"the teacher of sequence {recorded.index.sequence}", recorded.feature_channels
-        if wanted.soft_labels and not recorded.has_logits:
+        if wanted.soft_labels and not recorded.has_soft_labels:
             raise InputError(f"{teacher} has no cached logits to learn from: add logits to its cache_teacher.targets")
         if not network.stages:
             if wanted.features and network.embedding_width != channels:

@@ -80,7 +80,7 @@ def test_superpixels_of_other_rows_or_frames_are_refused(divided, rows, frames, 
 def test_targets_without_logits_hold_only_features(taught, rewrite_targets, read):
     rewrite_targets(taught["targets"], logits=None, mass=None)
     recorded = read(taught)
-    assert (recorded.stages, recorded.feature_channels, recorded.has_logits) == (4, 5, False)
+    assert (recorded.stages, recorded.feature_channels, recorded.has_soft_labels) == (4, 5, False)
     found = recorded.answers(0, features=True)
     assert found.teacher.shape == (64, 0, 20)
     assert found.patches.shape == (8, 4, 5)

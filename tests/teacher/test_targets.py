@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.evaluation.soft_labels import class_mass, predicted_class
+from elite_pipeline.soft_labels import class_mass, predicted_class
 from elite_pipeline.sam.build import untrained_sam
 from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.encoders import StageEncoder
