@@ -66,6 +66,14 @@ class Recording(Protocol):
         """Returns the file of the image of `frame` from `camera`, for error messages."""
         ...
 
+    def times_path(self) -> Path:
+        """Returns the file of the times of the scans, for error messages."""
+        ...
+
+    def poses_path(self) -> Path:
+        """Returns the file of the poses, for error messages."""
+        ...
+
     def points(self, frame: str) -> np.ndarray:
         """Returns (N, 4) float32: x, y, z in metres (LiDAR frame: x forward, y left, z up) and remission."""
         ...

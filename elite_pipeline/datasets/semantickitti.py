@@ -34,7 +34,7 @@ class SemanticKitti:
     def parts(cls, root: Path, sequence: str, cameras: Mapping[str, str]) -> list[Path]:
         """Returns the existing files and folders of the sequence that `index_frames` reads."""
         folder = cls.place(root, sequence)
-        parts = (folder / part for part in ("velodyne", "labels", "calib.txt", *cameras))
+        parts = (folder / part for part in ("velodyne", "labels", "calib.txt", "times.txt", "poses.txt", *cameras))
         return [part for part in parts if part.exists()]
 
     def frames(self) -> list[str]:
@@ -51,6 +51,14 @@ class SemanticKitti:
     def image_path(self, frame: str, camera: str) -> Path:
         """Returns the file of the image of `frame` from `camera` (a folder name)."""
         return self.folder / camera / f"{frame}.png"
+
+    def times_path(self) -> Path:
+        """Returns the file of the times of the scans."""
+        return self.folder / "times.txt"
+
+    def poses_path(self) -> Path:
+        """Returns the file of the poses of camera 0."""
+        return self.folder / "poses.txt"
 
     def points(self, frame: str) -> np.ndarray:
         path = self.scan_path(frame)
@@ -129,10 +137,7 @@ class SemanticKitti:
     def _calibrated(self) -> dict[str, Camera]:
         """Image folder -> its camera. Raises `InputError` where `calib.txt` is damaged."""
         path = self.folder / "calib.txt"
-        matrices = read_matrices(path, [*self.cameras.values(), "Tr"])
-        camera0_from_lidar = np.vstack([matrices["Tr"], (0, 0, 0, 1)])
-        if abs(np.linalg.det(camera0_from_lidar[:3, :3]) - 1) > 0.01:
-            raise InputError(f"{path}: Tr is not a rigid motion. Restore the original file.")
+        matrices = read_matrices(path, list(self.cameras.values()))
         calibrated = {}
         for name, matrix in self.cameras.items():
             projection = matrices[matrix]
@@ -142,23 +147,31 @@ class SemanticKitti:
             # P = K [I | t]: the fourth column is the baseline from camera 0, in pixels times metres.
             camera_from_camera0 = np.eye(4)
             camera_from_camera0[:3, 3] = np.linalg.solve(intrinsics, projection[:, 3])
-            calibrated[name] = Camera(name, intrinsics, camera_from_camera0 @ camera0_from_lidar)
+            calibrated[name] = Camera(name, intrinsics, camera_from_camera0 @ self._camera0_from_lidar)
         return calibrated
+
+    @cached_property
+    def _camera0_from_lidar(self) -> np.ndarray:
+        """(4, 4) float64: Tr of `calib.txt`. Raises `InputError` where it is missing or no rigid motion."""
+        path = self.folder / "calib.txt"
+        camera0_from_lidar = np.vstack([read_matrices(path, ["Tr"])["Tr"], (0, 0, 0, 1)])
+        if abs(np.linalg.det(camera0_from_lidar[:3, :3]) - 1) > 0.01:
+            raise InputError(f"{path}: Tr is not a rigid motion. Restore the original file.")
+        return camera0_from_lidar
 
     def timestamps(self) -> np.ndarray | None:
         """Returns (F,) float64 seconds from `times.txt`; None if the file is missing."""
-        path = self.folder / "times.txt"
+        path = self.times_path()
         return self._per_frame(path, 1)[:, 0] if path.exists() else None
 
     def poses(self) -> np.ndarray | None:
         """Returns (F, 4, 4) float64 world_from_lidar; None if `poses.txt`, which has poses of camera 0, is missing."""
-        path = self.folder / "poses.txt"
+        path = self.poses_path()
         if not path.exists():
             return None
         world_from_camera0 = np.tile(np.eye(4), (len(self.frames()), 1, 1))
         world_from_camera0[:, :3] = self._per_frame(path, 12).reshape(-1, 3, 4)
-        camera0_from_lidar = np.vstack([read_matrices(self.folder / "calib.txt", ["Tr"])["Tr"], (0, 0, 0, 1)])
-        return world_from_camera0 @ camera0_from_lidar
+        return world_from_camera0 @ self._camera0_from_lidar
 
     def _per_frame(self, path: Path, numbers: int) -> np.ndarray:
         """Returns (F, numbers) float64 from a text file with one line per scan. Raises `InputError` for other files."""

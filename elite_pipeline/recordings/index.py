@@ -1,8 +1,8 @@
 """The index of a sequence: a Parquet file with one row per frame. Building it checks every file once.
 
 The index names the format, the class table and the cameras of the sequence, so a reader of the index can open the
-recording. It also holds checksums of points, labels, instances, images and calibration, so stages that depend on the
-index notice any change.
+recording. It holds the poses and the times of the scans, and checksums of points, labels, instances, images and
+calibration, so stages that depend on the index notice any change.
 """
 
 import json
@@ -22,8 +22,9 @@ from elite_pipeline.datasets import Recording, open_recording
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
+from elite_pipeline.recordings.poses import recorded_poses, recorded_times
 
-FORMAT, FORMAT_VERSION = "elite_pipeline.index", 1
+FORMAT, FORMAT_VERSION = "elite_pipeline.index", 2
 ABOUT = b"elite_pipeline"
 """Key in the metadata of the Parquet file. Its value holds the format version and the `Source`."""
 
@@ -60,6 +61,10 @@ class Index:
     """(F, K) int64: number of labelled points of each class; 0 where the scan is unlabelled."""
     sizes: dict[str, np.ndarray]
     """Camera -> (F, 2) int32: (height, width) of its image in pixels; (0, 0) where it has no image."""
+    poses: np.ndarray | None = None
+    """(F, 4, 4) float64 world_from_lidar, metres; None where the recording has none."""
+    times: np.ndarray | None = None
+    """(F,) float64 s: times of the scans; None where they are not recorded."""
 
     @property
     def classes(self) -> ClassTable:
@@ -92,6 +97,11 @@ def check(recording: Recording, *, labels: bool, images: bool, missing_images: b
         _check_frame(recording, frame, labels, images, missing_images, faults)
         for frame in progress(frames, label=f"index_frames {recording.sequence}")
     ]
+    poses = _collect(faults, recorded_poses, recording, frames)
+    times = _collect(faults, recorded_times, recording, frames)
+    for f, row in enumerate(rows):
+        row["world_from_lidar"] = None if poses is None else poses[f].ravel().tolist()
+        row["time"] = None if times is None else float(times[f])
     # A fault of the whole sequence, for example in its calibration, was found in every frame. Report it once.
     return rows, list(dict.fromkeys([*faults, *_wrong_sizes(recording, rows)]))
 
@@ -172,7 +182,12 @@ def write(path: Path, rows: list[Row], source: Source) -> None:
             "cameras": source.cameras,
         },
     }
-    table = pa.Table.from_pylist(rows).replace_schema_metadata({ABOUT: json.dumps(about)})
+    names = ("world_from_lidar", "time")
+    table = pa.Table.from_pylist([{key: value for key, value in row.items() if key not in names} for row in rows])
+    # With explicit types, because a column of nulls would get none.
+    for name, kind in zip(names, (pa.list_(pa.float64(), 16), pa.float64()), strict=True):
+        table = table.append_column(name, pa.array([row.get(name) for row in rows], kind))
+    table = table.replace_schema_metadata({ABOUT: json.dumps(about)})
     partial = path.with_name(path.name + ".partial")
     pq.write_table(table, partial)
     os.replace(partial, path)
@@ -195,6 +210,7 @@ def read(path: Path) -> Index:
     """The `Index` in the Parquet file `path`. Raises `InputError` where it is not a readable index."""
     table, source = _table(path)
     cameras = [name.removesuffix("_height") for name in table.column_names if name.endswith("_height")]
+    poses, times = table["world_from_lidar"], table["time"]
     return Index(
         source=source,
         frames=table["frame"].to_pylist(),
@@ -205,6 +221,8 @@ def read(path: Path) -> Index:
             camera: np.stack([table[f"{camera}_height"], table[f"{camera}_width"]], axis=1).astype(np.int32)
             for camera in cameras
         },
+        poses=None if poses.null_count else np.array(poses.to_pylist(), dtype=np.float64).reshape(-1, 4, 4),
+        times=None if times.null_count else times.to_numpy(),
     )
 
 

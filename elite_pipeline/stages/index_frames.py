@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     points = sum(row["points"] for row in rows)
     images = sum(bool(row.get(f"{camera}_height")) for row in rows for camera in source.cameras)
     labelled = sum(row["labelled"] for row in rows)
-    print(f"{place}: {len(rows)} scans, {points} points, {labelled} scans labelled, {images} images")
+    poses = "poses" if rows[0]["world_from_lidar"] else "no poses"
+    print(f"{place}: {len(rows)} scans, {points} points, {labelled} scans labelled, {images} images, {poses}")
 
 
 if __name__ == "__main__":

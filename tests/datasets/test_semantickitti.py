@@ -91,8 +91,11 @@ def test_any_names_work(depot, open_drive, tmp_path, classes):
     np.testing.assert_allclose(rear.camera_from_lidar[2, 3] - left.camera_from_lidar[2, 3], 0.01)
     assert left.crc32() != rear.crc32()
     assert recording.place(tmp_path, "depot_1") == depot
+    for file in ("times.txt", "poses.txt"):
+        (depot / file).touch()
     parts = recording.parts(tmp_path, "depot_1", NAMES)
-    assert parts == [depot / part for part in ("velodyne", "labels", "calib.txt", "left", "rear-view")]
+    names = ("velodyne", "labels", "calib.txt", "times.txt", "poses.txt", "left", "rear-view")
+    assert parts == [depot / part for part in names]
     assert recording.parts(tmp_path, "depot_2", NAMES) == []
 
 
@@ -195,6 +198,9 @@ def test_faults_of_times_and_poses_are_reported(simulated, open_drive, file, met
 def test_poses_need_the_calibration(simulated, open_drive):
     (simulated / "calib.txt").write_text("P2: 1 0 0 0 0 1 0 0 0 0 1 0\n")
     with pytest.raises(InputError, match=r"calib\.txt: has no line 'Tr: \.\.\.'"):
+        open_drive(simulated).poses()
+    (simulated / "calib.txt").write_text("P2: 1 0 0 0 0 1 0 0 0 0 1 0\nTr: 2 0 0 0 0 2 0 0 0 0 2 0\n")
+    with pytest.raises(InputError, match=r"calib\.txt: Tr is not a rigid motion"):
         open_drive(simulated).poses()
 
 

@@ -25,7 +25,73 @@ def test_sound_sequence(drive, tmp_path, capsys):
     assert known.points.tolist() == [500] * 3
     assert known.labelled.all()
     assert known.sizes["image_2"].tolist() == [[40, 80]] * 3
-    assert "3 scans, 1500 points, 3 scans labelled, 3 images" in capsys.readouterr().out
+    assert (known.poses, known.times) == (None, None)
+    assert "3 scans, 1500 points, 3 scans labelled, 3 images, no poses" in capsys.readouterr().out
+
+
+def add_poses(drive, step=4.0):
+    """Add poses.txt and times.txt: camera 0 drives ahead, `step` metres a frame."""
+    (drive / "poses.txt").write_text("".join(f"1 0 0 0 0 1 0 0 0 0 1 {step * k}\n" for k in range(3)))
+    (drive / "times.txt").write_text("0.0\n0.5\n1.0\n")
+
+
+def test_poses_and_times_are_in_the_index(drive, tmp_path, capsys, open_drive):
+    add_poses(drive)
+    run(drive, tmp_path / "00.parquet")
+    assert "3 images, poses" in capsys.readouterr().out
+    known = index.read(tmp_path / "00.parquet")
+    assert (known.poses.shape, known.poses.dtype) == ((3, 4, 4), np.float64)
+    np.testing.assert_array_equal(known.poses, open_drive(drive).poses())
+    # The LiDAR looks along the camera's z, so it moves along z of camera 0's world.
+    np.testing.assert_allclose(known.poses[2] @ [1, 0, 0, 1], [0, -0.08, 8 + 1 - 0.27, 1])
+    assert known.times.tolist() == [0.0, 0.5, 1.0]
+    index.with_labels_of(tmp_path / "00.parquet", {"000001"}, tmp_path / "few.parquet")
+    few = index.read(tmp_path / "few.parquet")
+    assert few.labelled.tolist() == [False, True, False]
+    np.testing.assert_array_equal(few.poses, known.poses)
+    np.testing.assert_array_equal(few.times, known.times)
+
+
+@pytest.mark.parametrize("file", ["poses.txt", "times.txt"])
+def test_a_changed_pose_or_time_changes_the_index(drive, tmp_path, file):
+    add_poses(drive)
+    run(drive, tmp_path / "before.parquet")
+    lines = (drive / file).read_text().splitlines()
+    (drive / file).write_text("\n".join([*lines[:-1], lines[-1].replace("8.0", "8.01").replace("1.0", "1.01")]))
+    run(drive, tmp_path / "after.parquet")
+    before, after = (index.pq.read_table(tmp_path / f"{name}.parquet") for name in ("before", "after"))
+    changed = [name for name in before.column_names if not after[name].equals(before[name])]
+    assert changed == [{"poses.txt": "world_from_lidar", "times.txt": "time"}[file]]
+
+
+def test_faults_of_poses_and_times_are_in_the_report_with_the_others(drive, tmp_path):
+    add_poses(drive)
+    (drive / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 2 + "1 0 0 0 0 1 0 0 0 0 2 0\n")
+    (drive / "times.txt").write_text("0.0\n0.5\n0.4\n")
+    (drive / "labels/000001.label").unlink()
+    with pytest.raises(InputError, match="has 3 faults") as error:
+        run(drive, tmp_path / "00.parquet")
+    for part in (
+        "labels/000001.label: missing",
+        "poses.txt: 1 of 3 poses are no rigid motion: frame 000002 (pose 3)",
+        "times.txt: 1 times go backwards: frame 000002 (time 3)",
+    ):
+        assert part in str(error.value), part
+    (drive / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 2)
+    (drive / "times.txt").write_text("0.0\nsoon\n1.0\n")
+    with pytest.raises(InputError, match="has 3 faults") as error:
+        run(drive, tmp_path / "00.parquet")
+    assert "poses.txt: 2 lines for 3 scans" in str(error.value)
+    assert "times.txt, line 2: expected 1 numbers, found text" in str(error.value)
+
+
+def test_an_index_of_the_version_before_is_refused(drive, tmp_path):
+    run(drive, tmp_path / "00.parquet")
+    table = index.pq.read_table(tmp_path / "00.parquet")
+    about = table.schema.metadata[index.ABOUT].replace(b'"format_version": 2', b'"format_version": 1')
+    index.pq.write_table(table.replace_schema_metadata({index.ABOUT: about}), tmp_path / "old.parquet")
+    with pytest.raises(InputError, match=r"old\.parquet was written by another version .* Delete it and run"):
+        index.read(tmp_path / "old.parquet")
 
 
 def test_the_index_states_the_source_of_its_frames(drive, tmp_path, classes):
