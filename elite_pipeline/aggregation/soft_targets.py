@@ -29,7 +29,7 @@ from elite_pipeline.soft_labels import decode, encode, named
 SCALE = 256
 """Sums are integers: weighted logarithms or probabilities times this. 2^31 / (256 * 15) > 500,000 points per voxel."""
 
-FLOOR = np.float32(-15.0)
+FLOOR = -15.0
 """Least logarithm of a probability that is summed. One frame cannot exclude a class for ever."""
 
 

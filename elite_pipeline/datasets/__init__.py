@@ -86,6 +86,13 @@ class Recording(Protocol):
         """Returns (N,) uint16 instance ids, 0 = none. points: N, the number of points of the scan."""
         ...
 
+    def moving(self, frame: str, points: int) -> np.ndarray:
+        """Returns (N,) bool: whether each point belongs to a thing that moves while it is recorded.
+
+        points: N, the number of points of the scan. All False where the files do not distinguish it.
+        """
+        ...
+
     def image(self, frame: str, camera: str) -> np.ndarray:
         """Returns (H, W, 3) uint8 RGB. A grey image is repeated in the three channels."""
         ...

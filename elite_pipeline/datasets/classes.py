@@ -1,7 +1,7 @@
 """Class tables: the classes of a data set, their ids in files, and their colours.
 
-A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, with colours in BGR. The key
-`things` is ours. The folder `classes/` has the tables that ship with the package.
+A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, with colours in BGR. The keys
+`things` and `moving` are ours. The folder `classes/` has the tables that ship with the package.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +45,8 @@ class ClassTable:
     """RGB colour by training id, 0 to 255."""
     things: tuple[int, ...]
     """Training ids of the classes of countable objects (things, as opposed to stuff)."""
+    moving: tuple[int, ...] = ()
+    """Raw ids of things that move while they are recorded, where the files distinguish them."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -89,6 +91,7 @@ class ClassTable:
             "training_ids": {str(raw): training for raw, training in sorted(self.training_ids.items())},
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.colours],
             "things": list(self.things),
+            "moving": list(self.moving),
         }
 
     @classmethod
@@ -103,6 +106,7 @@ class ClassTable:
                 training_ids={int(raw): int(training) for raw, training in values["training_ids"].items()},
                 colours=tuple((red, green, blue) for red, green, blue in colours),
                 things=tuple(map(int, values["things"])),
+                moving=tuple(map(int, values["moving"])),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -219,6 +223,11 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         raise refuse("things", f"{things!r} is not a list of classes")
     if strange := [thing for thing in things if thing not in names[1:]]:
         raise refuse("things", f"{strange[0]!r} is not a class; the classes are {', '.join(names[1:])}")
+    moving = content.get("moving") or []
+    if not isinstance(moving, list):
+        raise refuse("moving", f"{moving!r} is not a list of raw ids")
+    if strange := [raw for raw in moving if raw not in training_ids]:
+        raise refuse("moving", f"{strange[0]!r} is not a raw id in learning_map")
     return ClassTable(
         name=name,
         names=names,
@@ -226,6 +235,7 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         training_ids=training_ids,
         colours=tuple(colours),
         things=tuple(names.index(thing) for thing in things),
+        moving=tuple(moving),
     )
 
 

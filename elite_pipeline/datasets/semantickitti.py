@@ -95,6 +95,9 @@ class SemanticKitti:
             )
         return labels
 
+    def moving(self, frame: str, points: int) -> np.ndarray:
+        return np.isin(self.raw_labels(frame, points) & 0xFFFF, self.classes.moving)
+
     def instances(self, frame: str, points: int) -> np.ndarray:
         return (self.raw_labels(frame, points) >> 16).astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""Measure the quality of a teacher's cached soft labels at the projected points.
+"""Measure the quality of a teacher's soft labels, of one frame and aggregated over the frames that see a place.
 
 A student cannot learn classes that its teacher does not know.
 """
@@ -6,6 +6,7 @@ A student cannot learn classes that its teacher does not know.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from elite_pipeline.datasets.classes import ClassTable
@@ -41,6 +42,44 @@ class Quality:
             "stages": [_scores(agreement) for agreement in self.stages],
             "mean": _scores(self.mean),
         }
+
+
+POINTS = {
+    "all": "all points",
+    "own": "points that a camera sees in this frame",
+    "unseen": "points that no camera sees in this frame",
+    "moving": "points of things that move",
+}
+"""Key of a result -> the points that it covers."""
+
+
+class Reach:
+    """Scores predicted classes of whole scans, where many points may have none: for each of `POINTS`."""
+
+    def __init__(self, classes: ClassTable) -> None:
+        self.groups = {name: Confusion(classes) for name in POINTS}
+
+    def add(self, labels: np.ndarray, predicted: np.ndarray, own: np.ndarray, moving: np.ndarray) -> None:
+        """Add a scan of N points: `labels` and `predicted` (N,) training ids, where a prediction of 0 is none.
+
+        own: (N,) bool, whether a camera sees the point in this frame. moving: (N,) bool, whether its thing moves.
+        """
+        chosen = {"all": slice(None), "own": own, "unseen": ~own, "moving": moving}
+        for name, confusion in self.groups.items():
+            confusion.add(labels[chosen[name]], predicted[chosen[name]])
+
+    def summary(self) -> dict[str, Any]:
+        """Return {group: {`points`, `coverage`, `accuracy`, `miou`, `iou`}}, all over labelled points.
+
+        `coverage` is the share with a prediction. The other scores are over that share; without any they are None.
+        """
+        return {name: {"points": found.known, **_covered(found)} for name, found in self.groups.items()}
+
+
+def _covered(found: Confusion) -> dict[str, Any]:
+    if not found.known or not found.coverage:
+        return {"coverage": 0.0 if found.known else None, "accuracy": None, "miou": None, "iou": {}}
+    return {"coverage": found.coverage, **_scores(found)}
 
 
 def _scores(agreement: Confusion) -> dict[str, Any]:
@@ -80,11 +119,31 @@ scans" are scans whose labels are hidden from training: they are used only here,
 |---|---|---:|---:|---:|
 {chr(10).join(scores)}
 
-IoU per class for the mean of stages, %:
+{_reach(result)}IoU per class for the mean of stages at the projected points, %:
 
 | class | {" | ".join(found)} |
 |---|{"---:|" * len(found)}
 {chr(10).join(of_classes)}
+"""
+
+
+def _reach(result: Mapping[str, Any]) -> str:
+    """Lines on `targets` and `aggregated`: coverage, accuracy and mIoU for each of `POINTS`."""
+    kinds = {"targets": "one frame", "aggregated": "aggregated"}
+    rows = [
+        f"| {kind} | {title} | {_percent(s['coverage'])} | {_percent(s['accuracy'])} | {_percent(s['miou'])} |"
+        for key, kind in kinds.items()
+        if result[key]
+        for group, title in POINTS.items()
+        if (s := result[key][group])["points"]
+    ]
+    return f"""Of whole scans ({GROUPS[result["reach_scans"]]}). Coverage: share of the labelled points that have a soft
+label. Accuracy and mIoU are over those points. A point that two cameras see counts once, with the mean of both.
+
+| soft labels | points | coverage, % | accuracy, % | mIoU, % |
+|---|---|---:|---:|---:|
+{chr(10).join(rows)}
+
 """
 
 

@@ -33,6 +33,14 @@ class Answers:
     patches: Tensor
     """(Q, S, D) float32 features of the image patches that points hit, in standard deviations."""
 
+    def per_point(self) -> tuple[Tensor, Tensor]:
+        """One soft label per point, the mean over stages and cameras of the probabilities.
+
+        Returns (points (m,) int64, ascending and without duplicates, log-probabilities (m, K) float32).
+        """
+        point, row = self.taught.unique(return_inverse=True)
+        return point, mean(self.teacher.exp().mean(dim=1), row, len(point)).clamp_min(1e-12).log()
+
 
 class Recorded:
     """A recorded sequence: its index and, where given, its projection, targets and superpixels stores."""

@@ -15,6 +15,8 @@ STORES = {
     "projection": "projection store (Zarr), from project_points",
     "pseudo-labels": "pseudo-label store (Zarr), from label_images",
     "targets": "targets store (Zarr), from cache_teacher",
+    "aggregated": "store of aggregated soft labels (Zarr), from aggregate_targets",
+    "carried": "store of carried labels (Zarr), from carry_labels",
     "superpixels": "superpixel store (Zarr), from segment_images",
 }
 """Option -> the file of a sequence that the option names, for its help text."""

@@ -1,7 +1,10 @@
-"""Score a teacher's cached soft labels at the projected points of all training scans that have labels.
+"""Score a teacher's soft labels on all training scans that have labels: those of one frame, and the aggregated ones.
 
 There are two groups of scans: those whose labels students use, and the others, whose labels are read only here, to
-evaluate the teacher. Scored points are visible and labelled; a point that two cameras see counts twice. Class 0 is
+evaluate the teacher. `all`, `labelled` and `unlabelled` score each stage at the points that are visible and labelled; a
+point that two cameras see counts twice. `targets` and `aggregated` score whole scans: how many points have a soft
+label, and how good they are, over all points, those that a camera sees in that frame (`own`), the others (`unseen`),
+and those of things that move. They cover the unlabelled scans, or all scans if students use all labels. Class 0 is
 never predicted. Teachers and oracles are scored in the same way. Writes --out (JSON) and the same name with .md.
 """
 
@@ -17,20 +20,22 @@ def main(argv: list[str] | None = None) -> None:
     stage = parser(__doc__)
     stage.add_argument("--dataset", required=True)
     stage.add_argument("--teacher", required=True, help="name of the teacher or oracle")
-    add_sequences(stage, "frames", "selected", "projection", "targets")
+    add_sequences(stage, "frames", "selected", "projection", "targets", optional=("aggregated",))
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
     args, _ = parse(stage, Section, argv)
 
+    import numpy as np
     import torch
 
     from elite_pipeline import provenance, store
-    from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, table
+    from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, Reach, table
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings import index
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
+    from elite_pipeline.soft_labels import predicted_class
 
-    sequences = open_recorded(args.data, args.frames, args.projection, args.targets)
+    sequences = open_recorded(args.data, args.frames, args.projection, args.targets, aggregated=args.aggregated or ())
     if len(args.selected) != len(args.frames):
         raise InputError(f"--selected names {len(args.selected)} files for {len(args.frames)} --frames: give one each")
     selected = [index.read(path) for path in args.selected]
@@ -56,11 +61,27 @@ def main(argv: list[str] | None = None) -> None:
     ]
     classes = sequences[0].index.classes
     found = {group: Quality(sequences[0].stages or 0, classes) for group in GROUPS}
+    # The labels of these scans are the fairest judge: the teacher was not tuned on them.
+    judged = "unlabelled" if any(group == "unlabelled" for _, _, group in scans) else "all"
+    kinds = {"targets": Reach(classes), **({"aggregated": Reach(classes)} if args.aggregated else {})}
     for recorded, f, group in progress(scans, label=f"evaluate_teacher {args.teacher}"):
         answers = recorded.answers(f)
-        labels = torch.from_numpy(recorded.labels(f))[answers.taught]
+        labels = recorded.labels(f)
+        at_points = torch.from_numpy(labels)[answers.taught]
         for quality in (found["all"], found[group]):
-            quality.add(labels, answers.teacher)
+            quality.add(at_points, answers.teacher)
+        if judged not in ("all", group):
+            continue
+        predicted = {name: np.zeros(len(labels), np.int64) for name in kinds}
+        point, logits = answers.per_point()
+        predicted["targets"][point] = predicted_class(logits)
+        if args.aggregated:
+            reached = recorded.reached(f)
+            predicted["aggregated"][reached.point] = reached.soft_label[:, 0].long()
+        own = predicted["targets"] > 0
+        moving = recorded.recording.moving(recorded.index.frames[f], len(labels))
+        for name, reach in kinds.items():
+            reach.add(labels, predicted[name], own, moving)
     summaries = {group: quality.summary() for group, quality in found.items()}
     if summaries["all"] is None:
         raise InputError(
@@ -78,6 +99,9 @@ def main(argv: list[str] | None = None) -> None:
         "split": "train",
         "sequences": [recorded.index.sequence for recorded in sequences],
         **summaries,
+        "targets": kinds["targets"].summary(),
+        "aggregated": kinds["aggregated"].summary() if args.aggregated else None,
+        "reach_scans": judged,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
     }
