@@ -37,7 +37,7 @@ rule corrupt_truth:
 
 
 rule evaluate_teacher:
-    """Score a teacher (or oracle): accuracy and mIoU at the projected points of the training scans."""
+    """Score a teacher (or oracle) on the training scans: its soft labels of one frame, and the aggregated ones."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
@@ -45,6 +45,9 @@ rule evaluate_teacher:
         projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
         targets=per_sequence(
             "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
+        ),
+        aggregated=with_poses(
+            "cache/{dataset}/{teacher}/aggregated/{sequence}.zarr", "train"
         ),
         code=stage("evaluate_teacher"),
     output:
@@ -78,4 +81,50 @@ rule evaluate_teacher:
     shell:
         "python -m elite_pipeline.stages.evaluate_teacher --dataset {wildcards.dataset} --teacher {wildcards.teacher}"
         " --frames {input.frames:q} --selected {input.selected:q}"
-        " --projection {input.projection:q} --targets {input.targets:q} --out {output.result:q} {params:q} 2>&1 | tee {log:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q}"
+        " --out {output.result:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule plot_aggregation:
+    """Plot one scan from above: what a camera sees in that frame, what aggregation adds, and the class of each point."""
+    input:
+        sequences=ancient(sequence_places("train")),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
+        targets=per_sequence(
+            "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
+        ),
+        aggregated=per_sequence(
+            "cache/{dataset}/{teacher}/aggregated/{sequence}.zarr", "train"
+        ),
+        code=stage("plot_aggregation"),
+    output:
+        report(
+            "results/{dataset}_{teacher}_aggregation.png",
+            caption="../report/aggregation.rst",
+            category="Teacher",
+            labels={
+                "data set": "{dataset}",
+                "teacher": "{teacher}",
+                "what": "aggregation, from above",
+            },
+        ),
+    log:
+        "logs/plot_aggregation/{dataset}_{teacher}.log",
+    benchmark:
+        "logs/jobs/plot_aggregation/{dataset}_{teacher}.tsv"
+    wildcard_constraints:
+        dataset="|".join(config["datasets"]),
+        teacher="|".join([*config["teachers"], *config["oracles"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        data,
+    shell:
+        "python -m elite_pipeline.stages.plot_aggregation --frames {input.frames:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q}"
+        " --out {output:q} {params:q} 2>&1 | tee {log:q}"

@@ -28,6 +28,16 @@ def of_sequence(pattern):
     )
 
 
+def with_poses(pattern, split):
+    """Input function: as `per_sequence`, but nothing where the data set has no poses (poses: none)."""
+    paths = per_sequence(pattern, split)
+    return lambda wildcards: (
+        []
+        if dataset(_dataset_of(wildcards))["poses"] == "none"
+        else paths(wildcards)
+    )
+
+
 def pretraining(wildcards):
     """Returns the entry of the job's pre-training, with or without -seed<k>."""
     name = wildcards.pretraining.partition("-seed")[0]

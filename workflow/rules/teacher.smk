@@ -1,7 +1,7 @@
-"""The image teacher: dense pseudo-labels, tuning of SAM, cached targets.
+"""The image teacher: dense pseudo-labels, tuning of SAM, cached targets, and targets aggregated over places.
 
 cache/<dataset>/projection -> cache/<dataset>/pseudo_labels/<sequence>.zarr, cache/<dataset>/<teacher>/adapter,
-cache/<dataset>/<teacher>/targets/<sequence>.zarr
+cache/<dataset>/<teacher>/targets/<sequence>.zarr, .../aggregated/<sequence>.zarr
 """
 
 
@@ -128,6 +128,39 @@ rule cache_teacher:
     shell:
         "python -m elite_pipeline.stages.cache_teacher --frames {input.frames:q}"
         " --projection {input.projection:q} --adapter {input.adapter:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule aggregate_targets:
+    """Carry a teacher's soft labels by the poses to every point of a place that was seen, also behind the vehicle."""
+    input:
+        sequence=ancient(sequence_place),
+        frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
+        poses=poses_file,
+        projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
+        targets="cache/{dataset}/{teacher}/targets/{sequence}.zarr",
+        code=stage("aggregate_targets"),
+    output:
+        directory("cache/{dataset}/{teacher}/aggregated/{sequence}.zarr"),
+    log:
+        "logs/aggregate_targets/{dataset}/{teacher}/{sequence}.log",
+    benchmark:
+        "logs/jobs/aggregate_targets/{dataset}/{teacher}/{sequence}.tsv"
+    wildcard_constraints:
+        # Oracles too: their targets are aggregated in the same way.
+        teacher="|".join([*config["teachers"], *config["oracles"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="12h",
+    params:
+        data,
+        *(f"aggregate_targets.{item}" for item in section("aggregate_targets")),
+    shell:
+        "python -m elite_pipeline.stages.aggregate_targets --frames {input.frames:q} --poses {input.poses:q}"
+        " --projection {input.projection:q} --targets {input.targets:q} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
 
 
