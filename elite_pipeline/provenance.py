@@ -23,6 +23,7 @@ PACKAGES = (
     "zarr",
     "numpy",
     "open3d",
+    "kiss-icp",
     "scikit-image",
     "scikit-learn",
     "snakemake",

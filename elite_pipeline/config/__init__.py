@@ -29,6 +29,7 @@ from elite_pipeline.config.reading import completed, load
 from elite_pipeline.config.stages import (
     AggregatedThings,
     AggregateTargets,
+    EstimatePoses,
     EvaluateMiou,
     EvaluatePseudoLabels,
     LabellersToEvaluate,
@@ -79,6 +80,7 @@ class Config(Section):
     project_points: ProjectPoints
     segment_images: SegmentImages
     aggregate_targets: AggregateTargets
+    estimate_poses: EstimatePoses = EstimatePoses()
     pretrain_sam: PretrainSam
     evaluate_pseudo_labels: EvaluatePseudoLabels
     evaluate_miou: EvaluateMiou
@@ -120,6 +122,7 @@ __all__ = [
     "Contrast",
     "Dataset",
     "EncoderSettings",
+    "EstimatePoses",
     "EvaluateMiou",
     "EvaluatePseudoLabels",
     "Experiment",

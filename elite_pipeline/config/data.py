@@ -25,6 +25,10 @@ class SimulateDrive(Section):
     surround: StrictBool = False
 
 
+Poses = Literal["recorded", "estimated", "none"]
+"""Where a data set's poses come from: its files, `estimate_poses`, or nowhere."""
+
+
 class IndexFrames(Section):
     """Settings of `index_frames`: a data set's cameras, and whether the sequence's split needs labels and images."""
 
@@ -32,6 +36,7 @@ class IndexFrames(Section):
     classes: str
     cameras: dict[str, str]
     missing_images: StrictBool
+    poses: Poses = "recorded"
     labels: StrictBool
     images: StrictBool
 
@@ -173,6 +178,7 @@ class Dataset(Section):
     cameras: dict[Camera, str] = Field(min_length=1)
     missing_images: StrictBool = False
     missing_labels: StrictBool = False
+    poses: Poses = "recorded"
     train: list[Sequence] = Field(min_length=1)
     val: list[Sequence] = Field(min_length=1)
     test: list[Sequence] = Field(default=[])

@@ -53,6 +53,13 @@ class LabellersToEvaluate(EvaluatePseudoLabels):
     regions: RegionsLabeller
 
 
+class EstimatePoses(Section):
+    """Odometry (kiss-icp) for drives without poses: the voxels of its map, and its farthest points, in metres."""
+
+    voxel_size: Positive = 1.0
+    max_range: Positive = 100.0
+
+
 class SegmentImages(Section):
     """Superpixels (SLIC)."""
 

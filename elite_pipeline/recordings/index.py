@@ -77,11 +77,13 @@ class Index:
         return self.source.sequence
 
 
-def check(recording: Recording, *, labels: bool, images: bool, missing_images: bool) -> tuple[list[Row], list[str]]:
+def check(
+    recording: Recording, *, labels: bool, images: bool, missing_images: bool, poses: bool = True
+) -> tuple[list[Row], list[str]]:
     """Read every file of a sequence once and collect its rows and its faults.
 
     labels, images: whether every scan needs labels, and whether it needs images. missing_images: whether single images
-    may be missing even then.
+    may be missing even then. poses: whether to read the recorded poses, if there are any.
     Returns (rows, faults): one dict per frame for `write`, and a list of messages. Each message names the file, the
     fault and the remedy.
     """
@@ -97,10 +99,10 @@ def check(recording: Recording, *, labels: bool, images: bool, missing_images: b
         _check_frame(recording, frame, labels, images, missing_images, faults)
         for frame in progress(frames, label=f"index_frames {recording.sequence}")
     ]
-    poses = _collect(faults, recorded_poses, recording, frames)
+    found = _collect(faults, recorded_poses, recording, frames) if poses else None
     times = _collect(faults, recorded_times, recording, frames)
     for f, row in enumerate(rows):
-        row["world_from_lidar"] = None if poses is None else poses[f].ravel().tolist()
+        row["world_from_lidar"] = None if found is None else found[f].ravel().tolist()
         row["time"] = None if times is None else float(times[f])
     # A fault of the whole sequence, for example in its calibration, was found in every frame. Report it once.
     return rows, list(dict.fromkeys([*faults, *_wrong_sizes(recording, rows)]))

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         labels=settings.labels,
         images=settings.images,
         missing_images=settings.missing_images,
+        poses=settings.poses == "recorded",
     )
     place = f"{args.data}, sequence {args.sequence}"
     if faults:
