@@ -142,10 +142,11 @@ def taught(drive, tmp_path, classes, open_drive, write_index):
     """`drive` with hand-made stores: {"data", "frames", "projection", "targets"} -> path. 2 cameras, 4 stages.
 
     Frame 0 has labels and soft labels: 40 points in camera 0, 40 in camera 1, 20 of them in both; every fifth row is
-    hidden. Frame 1 has labels and only hidden rows. Frame 2 is unlabelled and has soft labels. All logits of a point
-    are the point's index. Points with the same index modulo 4 share a patch in each camera. All five features of a
-    patch are 0.5 times (index modulo 4, plus 10 for camera 1, plus 20 per frame); the fourth stage lacks the last
-    channel. Patches are in descending order of the index modulo 4.
+    hidden. Frame 1 has labels and only hidden rows. Frame 2 is unlabelled and has soft labels. All codes of a point's
+    soft label are the point's index modulo 251 (`traced` reads it back): class 1 is the likeliest, and all others are
+    equally likely. Points with the same index modulo 4 share a patch in each camera. All five features of a patch are
+    0.5 times (index modulo 4, plus 10 for camera 1, plus 20 per frame); the fourth stage lacks the last channel.
+    Patches are in descending order of the index modulo 4.
     """
     from elite_pipeline import store
 
@@ -170,7 +171,9 @@ def taught(drive, tmp_path, classes, open_drive, write_index):
             out.rows(name, values.shape[1:], values.dtype).append(values)
         out.array("offsets", np.cumsum([0, *map(len, rows)]))
     with store.create(paths["targets"], "targets", classes=classes.to_json(), **about) as out:
-        out.rows("logits", (4, 20), np.float16).append(np.broadcast_to(point[:, None, None], (len(point), 4, 20)))
+        soft_label = np.empty((len(point), 4, 8), np.uint8)
+        soft_label[..., :4], soft_label[..., 4:] = np.arange(1, 5), point[:, None, None] % 251
+        out.rows("soft_label", (4, 8), np.uint8).append(soft_label)
         out.array("mass", np.full((4, 20), len(point) / 20))
         hit = [np.unique(points % 4)[::-1] for points in rows]
         names = np.concatenate([patch + 10 * (k % 2) + 20 * (k // 2) for k, patch in enumerate(hit)])
@@ -184,6 +187,55 @@ def taught(drive, tmp_path, classes, open_drive, write_index):
         out.array("patch_offsets", np.cumsum([0, *map(len, hit)]))
         out.array("patch_scale", scale)
     return paths
+
+
+@pytest.fixture(scope="session")
+def traced():
+    """A function: targets (M, S, 20) of `taught`, read from the store -> (M,) their points' indices modulo 251.
+
+    It checks that all stages and all classes tell the same index.
+    """
+    from elite_pipeline.soft_labels import NEVER, STEP
+
+    def read(teacher):
+        steps = (teacher[..., 1:2] - teacher[..., 2:]) / STEP
+        index = steps[:, 0, 0].round()
+        assert ((steps - index[:, None, None]).abs() < 1e-3).all()
+        assert (teacher[..., 0] == NEVER).all()
+        return index.long()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def check_compact():
+    """A function (codes (..., 2T), logits (..., K), slack) that checks each bound of the compact form against `logits`.
+
+    slack: by how much the encoded difference of two logits may differ from the one in `logits`.
+    """
+    import torch
+
+    from elite_pipeline.soft_labels import STEP
+
+    def check(codes, logits, slack=0.0):
+        codes, logits = torch.as_tensor(codes).long(), torch.as_tensor(logits).double()[..., 1:]
+        assert codes.shape[:-1] == logits.shape[:-1]
+        count = codes.shape[-1] // 2
+        ids, steps = codes[..., :count] - 1, codes[..., count:]
+        assert (ids.sort(-1).values.diff(dim=-1) > 0).all(), "named once"
+        assert ((ids >= 0) & (ids < logits.shape[-1])).all(), "IGNORE is never named"
+        assert (steps.diff(dim=-1) >= 0).all(), "the likeliest first"
+        below = logits.amax(-1, keepdim=True) - logits
+        named = below.gather(-1, ids)
+        assert (named[..., 0] <= slack).all(), "the first is the likeliest class"
+        others = below.scatter(-1, ids, torch.inf)
+        assert (others.amin(-1) >= named.amax(-1) - slack).all(), "no other class is likelier than a named one"
+        remaining = max(others.shape[-1] - count, 1)
+        rest = np.log(remaining) - (-others).logsumexp(-1, keepdim=True)
+        exact = torch.cat([named[..., 1:], rest], dim=-1).clamp_max(255 * STEP)
+        assert ((exact - steps * STEP).abs() <= STEP / 2 + slack + 1e-4).all(), "half a step"
+
+    return check
 
 
 @pytest.fixture
@@ -365,10 +417,13 @@ def unlabelled(taught, write_index):
 def image_taught(taught, rewrite_targets, classes):
     """`taught` with an image segmentation network as teacher.
 
-    It has one stage, 8 channels of random patch features, and a linear classifier, whose logits at the points are
+    It has one stage, 8 channels of random patch features, and a linear classifier, whose soft labels of the points are
     cached. It knows only the classes car, road and building.
     """
+    import torch
+
     from elite_pipeline import store
+    from elite_pipeline.soft_labels import encode
 
     old, rng = store.open_store(taught["targets"], "targets"), np.random.default_rng(4)
     known = [name in ("car", "road", "building") for name in classes.names]
@@ -379,13 +434,13 @@ def image_taught(taught, rewrite_targets, classes):
     projection = store.Projection(taught["projection"])
     offsets, rows = store.read(old, "patch_offsets"), np.diff(projection.offsets)
     of_row = store.read(old, "point_patch").astype(int) + np.repeat(offsets[:-1], rows)
-    logits = (patches * scale)[of_row] @ weight.T + bias
+    logits = (patches * scale)[of_row, 0] @ weight.T + bias
     rewrite_targets(
         taught["targets"],
         {"known_classes": ["car", "road", "building"]},
         patch_feature=patches,
         patch_scale=scale,
-        logits=logits.astype(np.float16),
+        soft_label=encode(torch.from_numpy(logits[:, None])).numpy(),
         mass=np.array(known)[None] * 40.0,
         classifier_weight=weight[None],
         classifier_bias=bias[None],
