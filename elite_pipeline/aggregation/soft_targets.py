@@ -72,6 +72,22 @@ class Found:
         return decode(torch.from_numpy(self.soft_label), classes).exp().sum(0).double().numpy()
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """What places say of the N points of a scan, written step by step."""
+
+    soft_label: np.ndarray
+    """(N, 2T) uint8."""
+    views: np.ndarray
+    """(N,) uint8: images that saw the voxel; 0 where none did."""
+    frames: np.ndarray
+    """(N,) int32: frames that saw the voxel."""
+
+    @classmethod
+    def none(cls, points: int, width: int) -> "_Answers":
+        return cls(np.zeros((points, width), np.uint8), np.zeros(points, np.uint8), np.zeros(points, np.int32))
+
+
 class Aggregation:
     """Aggregates the soft labels of one sequence, frame by frame in their order."""
 
@@ -88,63 +104,63 @@ class Aggregation:
         self._first_from_lidar = np.linalg.inv(world_from_lidar[0]) @ world_from_lidar
         self._travelled = travelled(world_from_lidar)
         self._thing = np.isin(np.arange(len(classes)), list(classes.things))
-        # Channels: the classes without `IGNORE`, the weight, the number of images.
-        self._long, self._short = Place(len(classes) + 1), Place(len(classes) + 1)
+        # Channels: the weight in place of `IGNORE`, the other classes, the number of images.
+        self._near, self._far, self._short = (Place(len(classes) + 1) for _ in range(3))
         self._loaded: dict[int, Seen] = {}
 
     def found(self, f: int) -> Found:
         """The soft labels of frame index `f`: of all its points whose place a camera saw."""
         s = self.settings
         long = within(self._travelled, f, s.distance, s.frames)
-        short = within(self._travelled, f, np.inf, s.things.frames)
-        move(self._long, long, lambda g: self._voxels(g, s.voxel_size))
+        short = within(self._travelled, f, float("inf"), s.things.frames)
+        move(self._near, long, lambda g: self._voxels(g, s.voxel_size))
+        move(self._far, long if s.far else (), lambda g: self._voxels(g, s.far.voxel_size if s.far else 0))
         move(self._short, short, lambda g: self._voxels(g, s.things.voxel_size))
         self._loaded = {g: seen for g, seen in self._loaded.items() if g >= f - s.things.frames}
-        points = self._placed(f)
+        scan, points = self._of(f), self._placed(f)
         own = np.zeros(len(points), bool)
-        own[self._of(f).point] = True
-        # Points of one voxel share a soft label, so each voxel is looked up, averaged and encoded once.
-        keys, voxel = np.unique(voxel_keys(points, s.voxel_size), return_inverse=True)
-        rows, sums, frames = self._long.at(keys)
-        soft, views, enough = self._mean(sums)
-        label = np.zeros((len(keys), soft.shape[1]), np.uint8)
-        number = np.zeros(len(keys), np.uint8)
-        label[rows], number[rows] = soft, views
-        known = np.zeros(len(keys), bool)
-        known[rows] = enough & ((frames >= s.things.seen) | ~self._thing[soft[:, 0]])
-        thing = np.zeros(len(keys), bool)
-        thing[rows] = self._thing[soft[:, 0]]
-        reached, label, number = known[voxel], label[voxel], number[voxel]
+        own[scan.point] = True
+        answers = _Answers.none(len(points), 2 * named(self._count))
+        far = np.hypot(scan.points[:, 0], scan.points[:, 1]) > s.far.beyond if s.far else np.zeros(len(points), bool)
+        self._look_up(self._near, points, s.voxel_size, np.flatnonzero(~far), answers)
+        if s.far:
+            self._look_up(self._far, points, s.far.voxel_size, np.flatnonzero(far), answers)
+        reached = (answers.views >= s.views) & (answers.frames > 0)
+        thing = reached & self._thing[answers.soft_label[:, 0]]
+        reached &= ~thing | (answers.frames >= s.things.seen)
         # Things: frames of nearly the same time instead, where they saw the point.
-        ask = np.flatnonzero(thing[voxel] | (own & ~reached))
-        keys, voxel = np.unique(voxel_keys(points[ask], s.things.voxel_size), return_inverse=True)
-        rows, sums, _ = self._short.at(keys)
-        soft, views, _ = self._mean(sums)
+        ask = np.flatnonzero(thing | (own & ~reached))
+        reached[self._look_up(self._short, points, s.things.voxel_size, ask, answers)] = True
+        point = np.flatnonzero(reached)
+        return Found(point, answers.soft_label[point], answers.views[point], own[point])
+
+    def _look_up(
+        self, place: Place, points: np.ndarray, voxel_size: float, ask: np.ndarray, answers: "_Answers"
+    ) -> np.ndarray:
+        """Writes what `place` knows of the points `ask` into `answers`. Returns those of `ask` that it knows.
+
+        points: (N, 3) metres, first LiDAR frame. ask: (n,) int64, rows of `points`.
+        """
+        # Points of one voxel share a soft label, so each voxel is looked up, averaged and encoded once.
+        keys, voxel = np.unique(voxel_keys(points[ask], voxel_size), return_inverse=True)
+        rows, sums, frames = place.at(keys)
         row_of = np.full(len(keys), -1)
         row_of[rows] = np.arange(len(rows))
         row_of = row_of[voxel]
-        instead = row_of >= 0
-        label[ask[instead]], number[ask[instead]] = soft[row_of[instead]], views[row_of[instead]]
-        reached[ask[instead]] = True
-        point = np.flatnonzero(reached)
-        return Found(point, label[point], number[point], own[point])
+        known = ask[row_of >= 0]
+        row_of = row_of[row_of >= 0]
+        answers.soft_label[known] = self._mean(sums)[row_of]
+        answers.views[known] = np.minimum(sums[:, -1], 255)[row_of]
+        answers.frames[known] = frames[row_of]
+        return known
 
-    def _mean(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Soft labels of voxels from their sums (n, K + 1).
-
-        Returns ((n, 2T) uint8, (n,) uint8 views, (n,) bool whether enough images saw the voxel).
-        """
-        views = np.minimum(sums[:, -1], 255).astype(np.uint8)
-        enough = sums[:, -1] >= self.settings.views
+    def _mean(self, sums: np.ndarray) -> np.ndarray:
+        """(n, 2T) uint8: the soft labels of voxels with sums (n, K + 1)."""
         if not len(sums):
-            return np.zeros((0, 2 * named(self._count)), np.uint8), views, enough
-        # Contiguous in the classes, with room for `IGNORE`.
+            return np.zeros((0, 2 * named(self._count)), np.uint8)
         values = torch.from_numpy(sums[:, : self._count]).float()
-        weight = values[:, :1].clamp_min(1)
-        mean = values / weight
-        logits = mean if self.settings.mean == "logarithms" else mean.clamp_min(1e-7).log()
-        logits[:, IGNORE] = 0.0
-        return encode(logits).numpy(), views, enough
+        mean = values / values[:, :1].clamp_min(1)  # the column of `IGNORE` holds the weight
+        return encode(mean if self.settings.mean == "logarithms" else mean.clamp_min(1e-7).log()).numpy()
 
     def _voxels(self, g: int, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
         """What frame index `g` adds to voxels: (keys (n,), values (n, K + 1) int32)."""

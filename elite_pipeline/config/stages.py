@@ -90,6 +90,13 @@ class AggregatedThings(Section):
     seen: Count
 
 
+class FarVoxels(Section):
+    """Voxels of points far from the sensor, where points are sparse."""
+
+    beyond: Positive
+    voxel_size: Positive
+
+
 class AggregateTargets(Section):
     """Which frames see a place, and how their soft labels are averaged."""
 
@@ -100,6 +107,7 @@ class AggregateTargets(Section):
     mean: Literal["logarithms", "probabilities"]
     confidence: NonNegative
     fade: Positive | None
+    far: FarVoxels | None
     things: AggregatedThings
 
 

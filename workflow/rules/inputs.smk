@@ -38,6 +38,13 @@ def with_poses(pattern, split):
     )
 
 
+def poses_file(wildcards):
+    """Input function: the estimated poses of the job's sequence; nothing where the data set does not have them estimated."""
+    if dataset(wildcards.dataset)["poses"] != "estimated":
+        return []
+    return f"cache/{root(wildcards.dataset)}/poses/{wildcards.sequence}.parquet"
+
+
 def pretraining(wildcards):
     """Returns the entry of the job's pre-training, with or without -seed<k>."""
     name = wildcards.pretraining.partition("-seed")[0]
