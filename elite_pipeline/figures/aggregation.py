@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.figures.canvas import INK, legend, plt, save
 
-RANGE = 50.0
+RANGE = 40.0
 """Distance in metres from the sensor to the edge of the picture."""
 
 REACH = {
