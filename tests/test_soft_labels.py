@@ -51,7 +51,9 @@ def test_decoded_ratios_to_the_likeliest_class_keep_the_bound(classes):
         ids = codes[:, : named(classes)].long()
         exact, found = (x.double().gather(1, ids) for x in (logits, decode(codes, classes)))
         exact, found = exact[:, :1] - exact, found[:, :1] - found
-        assert ((exact.clamp_max(255 * STEP) - found).abs() <= STEP / 2 + 1e-4).all()
+        near = exact < 254 * STEP
+        assert ((exact - found).abs()[near] <= STEP / 2 + 1e-4).all()
+        assert (found[~near] >= 253.5 * STEP - 1e-4).all(), "as unlikely as can be stated"
 
 
 @pytest.mark.parametrize("classes", CLASSES)
@@ -133,7 +135,7 @@ def test_all_classes_are_exact_within_the_bound_where_all_are_named():
     for classes in range(2, NAMED + 2):
         logits = drawn(classes)
         exact, found = logits[:, 1:].log_softmax(1), decode(encode(logits), classes)[:, 1:]
-        seen = exact - exact.amax(1, keepdim=True) > -255 * STEP
+        seen = exact - exact.amax(1, keepdim=True) > -254 * STEP
         assert ((exact - found).abs()[seen] <= STEP + 1e-4).all(), "half a step in the ratio, half in the sum"
 
 
@@ -189,7 +191,7 @@ def test_excluded_classes_are_as_unlikely_as_can_be():
     logits[:, 5:] = -torch.inf
     found = decode(encode(logits), 20)
     assert found.isfinite().all()
-    torch.testing.assert_close(found[:, 1:].amax(1)[:, None] - found[:, 5:], torch.full((len(found), 15), 255 * STEP))
+    assert (found[:, 1:].amax(1)[:, None] - found[:, 5:] >= 255 * STEP - 1e-4).all()
     logits[:, 2:] = -torch.inf
     codes = encode(logits)
     assert (codes[:, 0] == 1).all()

@@ -24,7 +24,7 @@ def test_rows_are_read_back_in_order(tmp_path):
     group = store.open_store(tmp_path / "a.zarr", "targets")
     np.testing.assert_array_equal(store.read(group, "logits"), values)
     np.testing.assert_array_equal(store.read(group, "logits", slice(5, 9)), values[5:9])
-    assert group.attrs["format_version"] == 2
+    assert group.attrs["format_version"] == 3
 
 
 def test_rows_are_written_in_whole_shards(tmp_path, monkeypatch):
@@ -85,11 +85,11 @@ def test_other_formats_and_versions_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.zarr is not a readable Zarr store"):
         store.open_store(tmp_path / "none.zarr", "targets")
     write(tmp_path / "a.zarr")
-    with pytest.raises(InputError, match="has format 'targets' version 2; this code reads 'projection'"):
+    with pytest.raises(InputError, match="has format 'targets' version 3; this code reads 'projection'"):
         store.open_store(tmp_path / "a.zarr", "projection")
     metadata = tmp_path / "a.zarr" / "zarr.json"
     content = json.loads(metadata.read_text())
     content["attributes"]["format_version"] = 99
     metadata.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="version 99; this code reads 'targets' version 2"):
+    with pytest.raises(InputError, match="version 99; this code reads 'targets' version 3"):
         store.open_store(tmp_path / "a.zarr", "targets")

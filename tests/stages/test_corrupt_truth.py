@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
+from elite_pipeline.evaluation import oracle
 from elite_pipeline.recordings import index
+from elite_pipeline.soft_labels import decode
 from elite_pipeline.stages import corrupt_truth, index_frames, project_points
 
 LAYOUT = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
@@ -42,20 +45,21 @@ def truth(given, open_drive):
 
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.8, 1.0])
-def test_visible_points_have_the_stated_accuracy(simulated, tmp_path, accuracy, capsys, open_drive):
+def test_visible_points_have_the_stated_accuracy(simulated, tmp_path, accuracy, capsys, open_drive, check_compact):
     group = corrupt(simulated, tmp_path / "targets.zarr", accuracy)
-    logits = store.read(group, "logits")
+    soft_label = store.read(group, "soft_label")
     labels, instances, visible = truth(simulated, open_drive)
-    assert (logits.shape, logits.dtype) == ((len(labels), 4, 20), np.float16)
-    assert np.isfinite(logits).all()
-    assert (logits == logits[:, :1]).all()
-    answers = logits[:, 0].argmax(1)
+    assert (soft_label.shape, soft_label.dtype) == ((len(labels), 4, 8), np.uint8)
+    assert (soft_label == soft_label[:, :1]).all()
+    answers = soft_label[:, 0, 0]
     known = visible & (labels > 0)
     assert known.sum() > 10_000
     assert (answers[known] == labels[known]).mean() == pytest.approx(accuracy, abs=0.02)
     assert f"accuracy {(answers[known] == labels[known]).mean():.3f}" in capsys.readouterr().out
 
-    odds = np.exp(logits[visible].astype(np.float64))
+    predicted = np.where(labels > 0, answers, 0)
+    check_compact(soft_label, oracle.logits(predicted, accuracy, 20))
+    odds = np.exp(oracle.logits(predicted[visible], accuracy, 20).astype(np.float64))
     assert np.allclose(store.read(group, "mass"), (odds / odds.sum(2, keepdims=True)).sum(0), rtol=1e-4)
     assert group.attrs["oracle"] == {"accuracy": accuracy, "seed": 0}
     assert "never a result of a method" in str(group.attrs["note"])
@@ -76,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes(simulated, tmp_path):
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         corrupt(simulated, tmp_path / name, seed=seed)
     shards = {
-        name: [p.read_bytes() for p in sorted((tmp_path / name / "logits").rglob("c/**/*")) if p.is_file()]
+        name: [p.read_bytes() for p in sorted((tmp_path / name / "soft_label").rglob("c/**/*")) if p.is_file()]
         for name in ("one", "again", "other")
     }
     assert shards["one"] == shards["again"]
@@ -93,8 +97,8 @@ def test_students_read_it_like_a_teachers_targets(simulated, tmp_path):
     assert len(examples) == 4
     example, projection = examples[2], store.Projection(projection)
     visible = projection.read("visible", projection.frame_rows(2))
-    expected = store.read(group, "logits", projection.frame_rows(2))[visible]
-    assert (example.teacher.numpy() == expected).all()
+    expected = store.read(group, "soft_label", projection.frame_rows(2))[visible]
+    assert torch.equal(example.teacher, decode(torch.from_numpy(expected), 20))
     assert (example.taught.numpy() == projection.read("point", projection.frame_rows(2))[visible]).all()
 
 

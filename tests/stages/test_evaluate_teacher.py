@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from elite_pipeline import store
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
+from elite_pipeline.soft_labels import encode
 from elite_pipeline.stages import evaluate_teacher
 
 CLASSES = class_table("semantickitti")
@@ -54,7 +56,7 @@ def scored(drive, tmp_path, write_index):
         for k, of_class in enumerate(stage):
             logits[k, s, list(of_class)] = np.log(list(of_class.values()))
     with store.create(paths["targets"], "targets", **about) as out:
-        out.rows("logits", (2, 20), np.float16).append(logits)
+        out.rows("soft_label", (2, 8), np.uint8).append(encode(torch.from_numpy(logits)))
     return {"data": drive.parents[1], **paths}
 
 
@@ -126,7 +128,7 @@ def test_an_oracle_is_named_as_one(scored, tmp_path):
 
     oracle, about = tmp_path / "oracle", {"sequence": "00", "frames": FRAMES, "provenance": {}}
     with store.create(oracle, "targets", oracle={"accuracy": 0.8, "seed": 0}, note=NOTE, **about) as out:
-        out.rows("logits", (2, 20), np.float16).append(np.zeros((len(ROWS), 2, 20)))
+        out.rows("soft_label", (2, 8), np.uint8).append(encode(torch.zeros(len(ROWS), 2, 20)))
     result = evaluate(scored | {"targets": oracle}, tmp_path / "points.json")
     assert result["oracle"] == {"accuracy": 0.8, "seed": 0}
     assert NOTE in (tmp_path / "points.md").read_text()
@@ -136,7 +138,7 @@ def test_the_classes_that_a_teacher_does_not_know_are_named(scored, tmp_path):
     targets, about = tmp_path / "network", {"sequence": "00", "frames": FRAMES, "provenance": {}}
     known = [name for name in CLASSES.evaluated if name not in ("road", "trunk")]
     with store.create(targets, "targets", known_classes=known, **about) as out:
-        out.rows("logits", (1, 20), np.float16).append(np.eye(20)[np.full((len(ROWS), 1), CAR)])
+        out.rows("soft_label", (1, 8), np.uint8).append(encode(torch.eye(20)[np.full((len(ROWS), 1), CAR)]))
     result = evaluate(scored | {"targets": targets}, tmp_path / "points.json")
     assert result["known_classes"] == known
     assert result["all"]["mean"] == scores(3 / 6, car=3 / 6, road=0.0), "unknown roads count as wrong"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from elite_pipeline import store
 from elite_pipeline.errors import InputError
+from elite_pipeline.soft_labels import encode
 from elite_pipeline.stages.plot_embedding import main
 from elite_pipeline.student import model
 
@@ -79,7 +80,7 @@ def patch_means(predictor, path):
 
 def write_targets(path, features=None):
     with store.create(path, "targets", sequence="00", frames=FRAMES, provenance={}) as out:
-        out.rows("logits", (2, 20), np.float16).append(np.zeros((1500, 2, 20)))
+        out.rows("soft_label", (2, 8), np.uint8).append(encode(torch.zeros(1500, 2, 20)))
         if features is not None:
             scale = np.abs(features).max(axis=0) / 127
             out.rows("patch_feature", scale.shape, np.int8).append((features / scale).round())

@@ -30,7 +30,7 @@ def test_a_backbone_is_passed_from_stage_to_stage(
     taught, rewrite_targets, pretraining_settings, minkunet_settings, tmp_path
 ):
     """A backbone is pre-trained on a frozen encoder's features without label files. A student starts from it."""
-    rewrite_targets(taught["targets"], logits=None, mass=None)
+    rewrite_targets(taught["targets"], soft_label=None, mass=None)
     labels, out = taught["data"] / "sequences/00/labels", tmp_path / "pretrained" / "udakd"
     shutil.move(labels, tmp_path / "labels")
     for _ in range(2):  # the second run replaces the first

@@ -109,7 +109,7 @@ def test_a_frozen_encoder_caches_features(labelled, random_sam, tmp_path):
     rule = ['cache_teacher={"targets": ["features"], "batch": 2}']
     cache_teacher.main([*known, *out, *random_sam, SETTINGS[0], *rule])
     group = store.open_store(tmp_path / "targets.zarr", "targets")
-    assert {"logits", "mass"}.isdisjoint(group.array_keys())
+    assert {"soft_label", "mass"}.isdisjoint(group.array_keys())
     feature = store.read(group, "patch_feature")
     assert feature.shape[1:] == (4, 416)
     assert feature.std() > 10  # one standard deviation is 21

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.soft_labels import class_mass, predicted_class
 from elite_pipeline.sam.build import untrained_sam
 from elite_pipeline.sam.view import View
+from elite_pipeline.soft_labels import class_mass, predicted_class
 from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import StageTeacher
 from elite_pipeline.teacher.targets import answer, hit_patches, patch_maps, patch_scale

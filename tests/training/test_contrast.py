@@ -120,7 +120,7 @@ def test_learns_which_points_a_patch_shows(
 ):
     """It learns from features alone: the targets of a frozen encoder hold nothing else."""
     patches = np.random.default_rng(0).integers(-20, 20, size=(20, 4, 5)).astype(np.int8)
-    rewrite_targets(taught["targets"], logits=None, mass=None, patch_feature=patches)
+    rewrite_targets(taught["targets"], soft_label=None, mass=None, patch_feature=patches)
     still = {"rotate": False, "flip": False, "scale": 0.0, "translate": 0.0, "drop": 0.0}
     settings = changed(changed(pretraining_settings, "augmentation", **still), "contrast", level="superpixel")
     settings = changed(settings, "pretrain_student", epochs=30, learning_rate=0.02)

@@ -22,22 +22,23 @@ def examples(open_taught):
     return lambda taught, *names, features=False: Examples(open_taught(taught, *names), features=features)
 
 
-def test_joins_labels_and_visible_teacher_targets_by_point(taught, examples):
+def test_joins_labels_and_visible_teacher_targets_by_point(taught, examples, traced):
     found = examples(taught)
     assert len(found) == 3
     assert found.labelled == [0, 1]
     labelled_and_taught, hidden, unlabelled = (found[i] for i in range(3))
     rows = np.r_[0:40, 20:60][np.arange(80) % 5 > 0]
     assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see appear twice
-    assert (labelled_and_taught.teacher == labelled_and_taught.taught[:, None, None]).all()
+    assert torch.equal(traced(labelled_and_taught.teacher), labelled_and_taught.taught)
     assert labelled_and_taught.teacher.shape[1:] == (4, 20)
     assert labelled_and_taught.labels.any()
     assert len(hidden.taught) == 0
     assert not unlabelled.labels.any()
     assert len(unlabelled.taught) == 32
+    assert torch.equal(traced(unlabelled.teacher), unlabelled.taught % 251)
 
 
-def test_teacher_targets_stay_with_their_points_through_augmentation_and_batching(taught, examples):
+def test_teacher_targets_stay_with_their_points_through_augmentation_and_batching(taught, examples, traced):
     found = examples(taught)
     marked = [found[i] for i in (0, 2, 1)]
     for example in marked:
@@ -46,7 +47,7 @@ def test_teacher_targets_stay_with_their_points_through_augmentation_and_batchin
     batch = collate(changed)
     assert len(batch.points) < 1500
     assert 0 < len(batch.taught) < sum(len(e.taught) for e in marked)
-    assert torch.equal(batch.points[batch.taught, 3], batch.teacher[:, 0, 0])
+    assert torch.equal(batch.points[batch.taught, 3].long() % 251, traced(batch.teacher))
     for k, example in enumerate(marked):
         mine = batch.scan == k
         assert torch.equal(batch.labels[mine], example.labels[batch.points[mine, 3].long()])
