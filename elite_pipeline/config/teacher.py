@@ -120,10 +120,27 @@ class TuneTeacher(Section):
 
 
 class CacheTeacher(Section):
-    """The targets of a teacher that are cached."""
+    """The targets of a teacher that are cached, and the passes that the soft labels are the mean of."""
 
     targets: list[Literal["logits", "features"]] = Field(min_length=1)
     batch: Count
+    views: list[Literal["plain", "mirrored", "scaled"]] = Field(default=["plain"])
+
+    @model_validator(mode="after")
+    def _views_are_used(self) -> Self:
+        if "plain" not in self.views:
+            raise ValueError(
+                f"views is {self.views}, without plain: the pass that the teacher was tuned on, and the only one that"
+                " gives features. Add plain"
+            )
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views {self.views} names a pass twice. Remove one of the two")
+        if len(self.views) > 1 and "logits" not in self.targets:
+            raise ValueError(
+                f"views is {self.views}, but only logits are a mean over passes, and targets is {self.targets}. Write"
+                " views: [plain]"
+            )
+        return self
 
 
 class TeacherToTune(EncoderSettings):
