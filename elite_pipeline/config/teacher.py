@@ -173,6 +173,20 @@ class TeacherToCache(EncoderSettings):
 
     cache_teacher: CacheTeacher
 
+    ENLARGED: ClassVar[float] = 1.25
+    """`teacher.targets.SCALE`, the factor of the view `scaled`. This module does not import torch."""
+
+    @model_validator(mode="after")
+    def _views_fit_the_encoder(self) -> Self:
+        limit, side = ENCODERS[self.encoder].longest_side, round(self.ENLARGED * self.longest_side)
+        if "scaled" in self.cache_teacher.views and limit is not None and side > limit:
+            raise ValueError(
+                f"cache_teacher.views has scaled, which enlarges images to {side} pixels, but {limit} is the maximum of"
+                f" {self.encoder}'s position embeddings. Remove scaled, or lower longest_side to"
+                f" {int(limit / self.ENLARGED)}"
+            )
+        return self
+
 
 class TeacherSettings(TeacherToTune, TeacherToCache):
     """An image teacher: its encoder, adapters, tuning, training images and cached targets."""
