@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
-from elite_pipeline.sam.build import ARCHITECTURES, build_sam, untrained_sam
+from elite_pipeline.sam.build import ARCHITECTURES, Architecture, build_sam, untrained_sam
 from elite_pipeline.sam.tiny import TinyEncoder
 from elite_pipeline.sam.view import View
 
@@ -42,21 +42,30 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encoder", choices=ARCHITECTURES, default="vit_b")
     parser.add_argument("--repeats", type=int, default=5)
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--out", type=Path, default=file_of_device(results, "encoder"))
+    parser.add_argument("--quick", action="store_true", help="a tiny encoder, to see that this runs; needs --out")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/encoder_<device>.json")
     args = parser.parse_args()
+    if args.quick:
+        if args.out is None:
+            parser.error("--quick needs --out: its numbers mean nothing")
+        ARCHITECTURES["quick"] = Architecture(32, 4, 2, (0, 1, 2, 3), image_size=128)
+        args.encoder, args.repeats = "quick", 1
+    out = args.out or file_of_device(Path(__file__).parent / "results", "encoder")
+    side = ARCHITECTURES[args.encoder].image_size
     image, source = read_frame()
     ours = random_encoder(args.encoder).to(args.device)
     stock = stock_encoder(args.encoder, ours)
     views = {
-        f"{args.encoder}, random": (ours, View(1024, 16), image, args.device),
+        f"{args.encoder}, random": (ours, View(side, 16), image, args.device),
         "sam_tiny, packaged": (packaged_encoder().to(args.device), View(512, 16), image, args.device),
     }
     result = {
         "frame": source,
         "encoder": f"{args.encoder}, random weights",
-        "seconds": measure_seconds(variants(ours, stock, image, args.device), args.repeats, args.device),
-        "same_square": same_square(ours, stock, image, args.device),
+        "seconds": measure_seconds(
+            variants(ours, stock, View(side, 16), image, args.device), args.repeats, args.device
+        ),
+        "same_square": same_square(ours, stock, View(side, 16), image, args.device),
         "no_padding": {name: without_padding(*which) for name, which in views.items()},
         "bf16-mixed": {name: in_bfloat16(*which) for name, which in views.items()},
         "threads": torch.get_num_threads(),
@@ -65,8 +74,8 @@ def main():
         "commit": commit(),
     }
     show(result)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def read_frame():
@@ -106,9 +115,8 @@ def stock_encoder(name, ours):
     return stock.eval()
 
 
-def variants(ours, stock, image, device):
+def variants(ours, stock, view, image, device):
     """Return name -> function that encodes the frame. Variants with a precision that the device lacks are left out."""
-    view = View(1024, 16)
     rectangle = view.prepare(image)[None].to(device)
     square = padded_to_square(rectangle)
     found = {
@@ -125,7 +133,7 @@ def variants(ours, stock, image, device):
 
 def can(precision, device):
     try:
-        View(1024, 16, precision).autocast(device)
+        View(512, 16, precision).autocast(device)
     except InputError:
         return False
     return True
@@ -196,9 +204,9 @@ def packaged_encoder():
     return encoder
 
 
-def same_square(ours, stock, image, device):
+def same_square(ours, stock, view, image, device):
     """Return the largest difference from `segment_anything` on the same input, relative to the largest value."""
-    square = padded_to_square(View(1024, 16).prepare(image)[None].to(device))
+    square = padded_to_square(view.prepare(image)[None].to(device))
     theirs = stock(square)
     return float((ours(square) - theirs).abs().max() / theirs.abs().max())
 

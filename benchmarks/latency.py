@@ -32,7 +32,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", help=".bin scans")
     parser.add_argument("--students", nargs="+", default=["elite", "elite_demo", "minkunet34"])
-    parser.add_argument("--scans", type=int, default=50, help="number of timed scans, after 10 warm-up scans")
+    parser.add_argument("--scans", type=int, default=50, help="number of timed scans")
+    parser.add_argument("--warmup", type=int, default=10, help="number of scans before them that do not count")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/latency_<device>.json")
     args = parser.parse_args()
     files = args.files or sorted(ROOT.glob("data/sample/sequences/*/velodyne/*.bin"))
     scans = [np.fromfile(file, np.float32).reshape(-1, 4) for file in files] or [scan()]
@@ -40,7 +42,7 @@ def main():
     result = {
         "points": [len(points) for points in scans],
         "source": [file.name for file in files] or "64 beams over a plane and walls",
-        "students": {name: measured(config.students[name].network, scans, args.scans) for name in args.students},
+        "students": {name: measured(config.students[name].network, scans, args) for name in args.students},
         "budget_ms": 1e3 / latency.BUDGET_HZ,
         "threads": torch.get_num_threads(),
         "device": device_name(),
@@ -48,10 +50,11 @@ def main():
         "commit": commit(),
     }
     show(result)
-    file_of_device(ROOT / "benchmarks/results", "latency").write_text(json.dumps(result, indent=2) + "\n")
+    out = args.out or file_of_device(ROOT / "benchmarks/results", "latency")
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measured(network, scans, count):
+def measured(network, scans, args):
     """Return {"parameters", precision -> phases in ms, peak memory in MiB} of one student."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {}
@@ -62,7 +65,7 @@ def measured(network, scans, count):
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         readers = [lambda points=points: points for points in scans]
-        samples, sizes = latency.measure(predictor, readers, warmup=10, scans=count)
+        samples, sizes = latency.measure(predictor, readers, warmup=args.warmup, scans=args.scans)
         found["parameters"] = parameters(student)
         found[precision] = latency.summary(samples, sizes)
         if device == "cuda":

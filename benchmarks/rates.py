@@ -1,11 +1,13 @@
 """Rates for `elite-pipeline plan`: measured on the demo and on a smaller one, written to commands/rates.json.
 
-    python benchmarks/rates.py
+    python benchmarks/rates.py [--dry-run]
 
 Makes the demo in this folder where it is not made yet. Two sizes tell the seconds that a job takes to start from those
-that each frame takes; of the jobs of one size the fastest counts. Run it on a machine that does nothing else.
+that each frame takes; of the jobs of one size the fastest counts. Run it on a machine that does nothing else. A dry run
+only lists the jobs of the smaller demo.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -76,9 +78,26 @@ def write(jobs):
         print(f"{rate.rule:<24}{rate.start:>7.1f} s and {rate.seconds:.3f} s, {rate.size / 1e3:.0f} kB per {rate.unit}")
 
 
+def list_jobs(folder):
+    """Print the jobs of the demo in `folder` and their work, and run none."""
+    os.chdir(folder)
+    workloads = Workloads(config.read(Path("config.yaml"), COMPARISONS))
+    for job in dry_run(DEMO).jobs:
+        work = workloads.of(job.rule, dict(job.wildcards))
+        print(f"{job.rule:<24}{work.amount:>7g} {work.unit}")
+
+
 def main():
     """Make both demos and write the rates."""
-    here = Path.cwd()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs of the smaller demo")
+    dry, here = parser.parse_args().dry_run, Path.cwd()
+    if dry:
+        with tempfile.TemporaryDirectory() as folder:
+            make_smaller(Path(folder))
+            list_jobs(folder)
+            os.chdir(here)
+        return
     jobs = demo_jobs(here)
     with tempfile.TemporaryDirectory() as folder:
         make_smaller(Path(folder))

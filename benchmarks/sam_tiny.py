@@ -1,6 +1,6 @@
 """Measure the packaged `sam_tiny`: the numbers of its model card, in about two minutes on two cores.
 
-    python benchmarks/sam_tiny.py [--checkpoint X.safetensors] [--names Y.safetensors] [--out ...]
+    python benchmarks/sam_tiny.py [--checkpoint X.safetensors] [--names Y.safetensors] [--quick] [--out ...]
 
 1. A two-layer head on the frozen, standardised features. It is trained at the LiDAR points of 10 labelled frames of the
    demo's drives and their mirror images, and scored on two other drives. For comparison, the same head on the features
@@ -12,6 +12,7 @@
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,30 @@ from elite_pipeline.sam_pretraining.masks import score_clicks
 from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import sample
 
+ROOT = Path(__file__).parents[1]
 CLASSES = class_table("semantickitti")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    labelled: dict[str, tuple[int, ...]]
+    """Sequence -> frames of the labelled images."""
+    held_out: tuple[str, ...]
+    frames: int
+    """Frames of each drive."""
+    steps: int
+    """Training steps of the head."""
+    worlds: range
+    """Worlds whose views are clicked on."""
+
+
 LABELLED = {"00": (2, 12), "01": (2, 12), "02": (2, 12), "03": (7,), "04": (7,), "05": (2, 12)}
-"""Sequence -> frames of the 10 labelled images."""
-HELD_OUT = ("08", "09")
-STEPS, HIDDEN = 600, 128
-"""Training steps and hidden units of the head."""
-CLICKED_WORLDS = range(29000, 29024)
+WHOLE = Sizes(LABELLED, held_out=("08", "09"), frames=20, steps=600, worlds=range(29000, 29024))
+QUICK = Sizes({"00": (0,)}, held_out=("08",), frames=1, steps=2, worlds=range(29000, 29001))
+HIDDEN = 128
+"""Hidden units of the head."""
 CLICKS = 24
 AREAS = (40, 200, 1000, np.inf)
 """Upper bounds of mask areas, in pixels at half the image size."""
@@ -48,37 +66,43 @@ def main():
     parser.add_argument("--checkpoint", type=Path, help="instead of the packaged weights")
     parser.add_argument("--names", type=Path, help="weights of the control that was pre-trained with the class names")
     parser.add_argument("--drives", type=Path, default=Path("cache/benchmark_drives"), help="simulated drives")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sam_tiny.json"))
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, to see that this runs; needs --out")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/sam_tiny.json")
     arguments = parser.parse_args()
-    drives = simulate(arguments.drives)
+    if arguments.quick and arguments.out is None:
+        parser.error("--quick needs --out: its numbers mean nothing")
+    out = arguments.out or Path("benchmarks/results/sam_tiny.json")
+    sizes = QUICK if arguments.quick else WHOLE
+    drives = simulate(arguments.drives / f"{sizes.frames}_frames", sizes)
     torch.manual_seed(0)
     encoders = {"sam_tiny": build_sam("sam_tiny", arguments.checkpoint), "random": untrained_sam("sam_tiny").eval()}
     if arguments.names:
         encoders["told the names"] = build_sam("sam_tiny", arguments.names)
-    result = {name: score_features(sam, drives) for name, sam in encoders.items()}
+    result = {name: score_features(sam, drives, sizes) for name, sam in encoders.items()}
     from elite_pipeline.simulation import random_view
 
-    views = [random_view(world, 512, 160) for world in CLICKED_WORLDS]
+    views = [random_view(world, 512, 160) for world in sizes.worlds]
     trained = encoders["sam_tiny"]
     result["sam_tiny"]["clicks_on_regions"] = score_masks(trained, views, "regions")
     result["sam_tiny"]["clicks_on_pixels"] = score_masks(trained, views, "pixels")
     result |= {"device": device_name(), "commit": commit(), "versions": versions()}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: result[key] for key in encoders}, indent=1))
 
 
-def simulate(folder):
+def simulate(folder, sizes):
     """Return sequence -> `Recording` of the drives; missing drives are simulated first."""
     from elite_pipeline.simulation import write_drive
 
-    settings = read(Path("config.yaml")).datasets["demo"].simulate_drive
-    for sequence in (*LABELLED, *HELD_OUT):
+    settings = read(ROOT / "config.yaml").datasets["demo"].simulate_drive.model_copy(update={"frames": sizes.frames})
+    sequences = (*sizes.labelled, *sizes.held_out)
+    for sequence in sequences:
         if not (folder / "sequences" / sequence).exists():
             write_drive(folder / "sequences" / sequence, sequence, settings)
     return {
         sequence: open_recording(folder, sequence, "semantickitti", CLASSES, {"image_2": "P2"})
-        for sequence in (*LABELLED, *HELD_OUT)
+        for sequence in sequences
     }
 
 
@@ -101,11 +125,11 @@ def features(encoder, image, pixel):
     return sample(torch.cat([fine, around], 1)[0], at, x.shape[1:])
 
 
-def score_features(sam, drives):
+def score_features(sam, drives, sizes):
     """Return the mIoU of a small head on the held-out drives, at visible LiDAR points and at every fourth pixel."""
     encoder = StageEncoder(sam.image_encoder).eval()
     points, labels = [], []
-    for sequence, frames in LABELLED.items():
+    for sequence, frames in sizes.labelled.items():
         for frame in frames:
             image, pixel, label, _ = frame_truth(drives[sequence], f"{frame:06d}")
             mirrored = (image.shape[1] - pixel[:, 0], pixel[:, 1])
@@ -115,11 +139,11 @@ def score_features(sam, drives):
     x, y = torch.cat(points), torch.cat(labels)
     x, y = x[y > 0], y[y > 0]
     mean, std = x.mean(0), x.std(0) + 1e-6
-    head = fit_head((x - mean) / std, y)
+    head = fit_head((x - mean) / std, y, sizes.steps)
     at_points, at_pixels, own = (Confusion(CLASSES) for _ in range(3))
     with torch.no_grad():
         own.add(y.numpy(), head((x - mean) / std)[:, 1:].argmax(1).numpy() + 1)
-        for sequence in HELD_OUT:
+        for sequence in sizes.held_out:
             for frame in drives[sequence].frames():
                 image, pixel, label, dense = frame_truth(drives[sequence], frame)
                 rows, columns = np.mgrid[2 : image.shape[0] : 4, 2 : image.shape[1] : 4].reshape(2, -1)
@@ -135,7 +159,7 @@ def score_features(sam, drives):
     }
 
 
-def fit_head(x, y):
+def fit_head(x, y, steps):
     """Train a small classifier on standardised features x (n, D) and classes y (n,). Rare classes weigh more."""
     torch.manual_seed(0)
     head = torch.nn.Sequential(
@@ -148,8 +172,8 @@ def fit_head(x, y):
     counts = torch.bincount(y, minlength=len(CLASSES)).float()
     weight = torch.where(counts > 0, (counts.max() / counts.clamp(min=1)) ** (1 / 3), 0)
     optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
         some = torch.randint(len(x), (2048,))
         optimiser.zero_grad()
         F.cross_entropy(head(x[some]), y[some], weight=weight).backward()

@@ -1,5 +1,9 @@
-"""Time the simulation on one thread: milliseconds of processor time per world, instant, image and scan."""
+"""Time the simulation on one thread: milliseconds of processor time per world, instant, image and scan.
 
+python benchmarks/simulation.py [--quick]
+"""
+
+import argparse
 import os
 import time
 
@@ -18,6 +22,8 @@ from elite_pipeline.simulation.views import random_views
 (CAMERA,) = AHEAD.values()
 SIZES = ((64, 1024, 512, 160), (64, 2048, 1241, 376))
 FRAMES = 12
+QUICK = ((8, 64, 64, 24),)
+"""Beams, columns, width and height for `--quick`."""
 
 
 def settle(scene: Scene, when: float) -> None:
@@ -28,11 +34,15 @@ def settle(scene: Scene, when: float) -> None:
 
 def main() -> None:
     """Print the median and the least time of each step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, to see that this runs")
+    quick = parser.parse_args().quick
+    frames, worlds = (1, 1) if quick else (FRAMES, 4)
     next(random_views(0, 1, 64, 24))  # warm-up: imports Open3D, computes the noise tables
-    for beams, columns, width, height in SIZES:
+    for beams, columns, width, height in QUICK if quick else SIZES:
         settings = SimulateDrive(
             seed=1,
-            frames=FRAMES,
+            frames=frames,
             spacing=6.0,
             beams=beams,
             columns=columns,
@@ -53,7 +63,7 @@ def main() -> None:
         camera, lidar = pinhole(calibration.projection[CAMERA], width, height), Lidar(beams, columns)
         mount = np.linalg.inv(calibration.camera0_from_velodyne) @ calibration.camera0_from_camera(CAMERA)
         timed("standing geometry", settle, scene, 0.0)
-        for frame in range(FRAMES):
+        for frame in range(frames):
             pose = velodyne_pose(world, 0.75 * frame)
             timed("instant", settle, scene, 0.75 * frame)
             timed(f"image {width} x {height}", photograph, scene, camera, pose @ mount, rng)
@@ -62,7 +72,7 @@ def main() -> None:
         for name, values in spent.items():
             print(f"{name:20s} {np.median(values):7.1f} ms, fastest {np.min(values):7.1f}")
     start = time.process_time()
-    views = sum(1 for seed in range(4) for _ in random_views(seed, 4, 512, 160))
+    views = sum(1 for seed in range(worlds) for _ in random_views(seed, 4, 512, 160))
     print(f"random_views 512 x 160, 4 per world: {1000 * (time.process_time() - start) / views:.0f} ms per view")
 
 

@@ -67,13 +67,14 @@ def seconds(stage, *, light):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=SOME, help="stages to start (default: %(default)s)")
-    result = {}
-    for stage in parser.parse_args().stages:
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args, result = parser.parse_args(), {}
+    for stage in args.stages:
         light, heavy = (seconds(stage, light=light) for light in (True, False))
         result[stage] = {"seconds": round(light, 2), "seconds_before": round(heavy, 2)}
         print(f"{stage:<20}{light:6.2f} s, with compiler and viewers {heavy:6.2f} s: {heavy / light:.1f} times as long")
     about = {"device": device_name(), "commit": commit(), "versions": versions()}
-    RESULT.write_text(json.dumps({**about, "stages": result}, indent=1) + "\n")
+    args.out.write_text(json.dumps({**about, "stages": result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

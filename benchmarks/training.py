@@ -33,13 +33,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", nargs="?", default="full_size")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--folder", type=Path, default=ROOT, help="holds config.yaml, config/, data/ and cache/")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/training_<device>.json")
     args = parser.parse_args()
-    config = configuration.read(ROOT / "config.yaml", ROOT / COMPARISONS)
+    config = configuration.read(args.folder / "config.yaml", args.folder / COMPARISONS)
     experiment = config.experiments[args.experiment]
     settings = config.students[experiment.student]
     if not experiment.teacher or experiment.pretraining:
         raise SystemExit(f"{args.experiment}: choose an experiment with a teacher and without pre-training")
-    examples = read(experiment, config.datasets[experiment.dataset], features=settings.losses.features > 0)
+    dataset, features = config.datasets[experiment.dataset], settings.losses.features > 0
+    examples = read(args.folder, experiment, dataset, features=features)
     if examples is None:
         return
     threads = settings.train_student.threads
@@ -57,19 +60,20 @@ def main():
         "commit": commit(),
     }
     show(result)
-    file_of_device(ROOT / "benchmarks/results", "training").write_text(json.dumps(result, indent=2) + "\n")
+    out = args.out or file_of_device(ROOT / "benchmarks/results", "training")
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def read(experiment, dataset, *, features):
+def read(folder, experiment, dataset, *, features):
     """Return the `Examples` of an experiment from the files of the DAG; if a file is missing, say so, return None."""
     root = dataset.of or experiment.dataset
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
-    cached = [[ROOT / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
+    cached = [[folder / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
     if missing := [path for paths in cached for path in paths if not path.exists()]:
         print(f"{missing[0]} is missing, no training step was timed. {__doc__}")
         return None
-    return Examples(open_recorded(ROOT / f"data/{root}", *cached), features=features)
+    return Examples(open_recorded(folder / f"data/{root}", *cached), features=features)
 
 
 def measure(settings, examples, precision, readers, steps):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ class Workloads:
     def _cache_teacher(self, wildcards: Words) -> Workload:
         teacher = self.config.teachers[wildcards["teacher"]]
         like = {"targets": list(teacher.cache_teacher.targets), **_encoder(teacher)}
-        return self._images(wildcards, like, by_points=True)
+        images = self._images(wildcards, like, by_points=True)
+        return replace(images, amount=images.amount * len(teacher.cache_teacher.views))
 
     def _training(self, wildcards: Words, schedule: Schedule, like: dict[str, Any]) -> Workload:
         """Scans that the optimiser sees."""

@@ -120,10 +120,27 @@ class TuneTeacher(Section):
 
 
 class CacheTeacher(Section):
-    """The targets of a teacher that are cached."""
+    """The targets of a teacher that are cached, and the passes that the soft labels are the mean of."""
 
     targets: list[Literal["logits", "features"]] = Field(min_length=1)
     batch: Count
+    views: list[Literal["plain", "mirrored", "scaled"]] = Field(default=["plain"])
+
+    @model_validator(mode="after")
+    def _views_are_used(self) -> Self:
+        if "plain" not in self.views:
+            raise ValueError(
+                f"views is {self.views}, without plain: the pass that the teacher was tuned on, and the only one that"
+                " gives features. Add plain"
+            )
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views {self.views} names a pass twice. Remove one of the two")
+        if len(self.views) > 1 and "logits" not in self.targets:
+            raise ValueError(
+                f"views is {self.views}, but only logits are a mean over passes, and targets is {self.targets}. Write"
+                " views: [plain]"
+            )
+        return self
 
 
 class TeacherToTune(EncoderSettings):
@@ -155,6 +172,20 @@ class TeacherToCache(EncoderSettings):
     """Settings of `cache_teacher`."""
 
     cache_teacher: CacheTeacher
+
+    ENLARGED: ClassVar[float] = 1.25
+    """`teacher.targets.SCALE`, the factor of the view `scaled`. This module does not import torch."""
+
+    @model_validator(mode="after")
+    def _views_fit_the_encoder(self) -> Self:
+        limit, side = ENCODERS[self.encoder].longest_side, round(self.ENLARGED * self.longest_side)
+        if "scaled" in self.cache_teacher.views and limit is not None and side > limit:
+            raise ValueError(
+                f"cache_teacher.views has scaled, which enlarges images to {side} pixels, but {limit} is the maximum of"
+                f" {self.encoder}'s position embeddings. Remove scaled, or lower longest_side to"
+                f" {int(limit / self.ENLARGED)}"
+            )
+        return self
 
 
 class TeacherSettings(TeacherToTune, TeacherToCache):

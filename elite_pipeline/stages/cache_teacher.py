@@ -1,9 +1,11 @@
 """Cache a teacher's targets for one sequence: soft labels of every projected point, and features of image patches.
 
-If the teacher is an image segmentation network, also cache the classifier that a student may reuse.
+Soft labels are the mean over the passes in `cache_teacher.views`. If the teacher is an image segmentation network, also
+cache the classifier that a student may reuse.
 """
 
 from pathlib import Path
+from typing import Any
 
 from elite_pipeline.config import TeacherToCache
 from elite_pipeline.errors import run
@@ -38,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     teacher.to(device)
     channels, rule = teacher.feature_channels, settings.cache_teacher
     logits, features = "logits" in rule.targets, "features" in rule.targets
+    wanted: dict[str, Any] = {"logits": logits, "features": features, "views": rule.views, "device": device}
     agreements = [Confusion(classes) for _ in channels] if logits else []
     classifier, known = targets.shared_classifier(teacher, classes)
 
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         for batch in out.steps(batches, label=f"cache_teacher {recording.sequence}", unit="batch"):
             images = [recording.image(frames.frames[f], projection.cameras[c]) for f, c in batch]
             pixels = [projection.read("pixel", projection.rows(f, c)) for f, c in batch]
-            answers = targets.answer(teacher, view, images, pixels, logits=logits, features=features, device=device)
+            answers = targets.answer(teacher, view, images, pixels, **wanted)
             for (f, c), answer in zip(batch, answers, strict=True):
                 if logits:
                     answer["soft_label"] = encode(torch.from_numpy(answer["logits"])).numpy()

@@ -1,6 +1,8 @@
 """Targets from a frozen teacher, in the form that students read: logits at points, and patch features."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,12 @@ from elite_pipeline.teacher.image_network import SegmentationTeacher
 LIMIT = 6.0
 """Patch features are clipped at this many standard deviations. One int8 step is then 0.047 standard deviations."""
 
+SCALE = 1.25
+"""Size of the image in the pass `scaled`, as a factor on the view's `longest_side`."""
+
+Pass = tuple[View, Sequence[np.ndarray], Sequence[np.ndarray]]
+"""What a pass of the teacher reads: a view, images, and points in each image, as in `answer`."""
+
 
 @torch.no_grad()
 def answer(
@@ -25,13 +33,15 @@ def answer(
     *,
     logits: bool = True,
     features: bool,
+    views: Sequence[str] = ("plain",),
     device: str | torch.device = "cpu",
 ) -> list[dict[str, np.ndarray]]:
     """Return the teacher's logits at points of a few images, and the features of the patches that contain the points.
 
     teacher: it runs at the precision of `view`. It must predict classes if `logits` is true. images: (H, W, 3) uint8
     each. pixels: per image (n, 2) float32, (u, v) in pixels of the original image. logits, features: whether to return
-    them.
+    them. views: passes of the teacher, `plain` and any names in `PASSES`. The logits are `mean_logits` of the passes;
+    features are those of the plain pass.
 
     Returns one dict per image. With `logits`: `logits` (n, S, K) float16. With `features`: `patch_index` (m,) uint16,
     ascending; `patch_feature` (m, S, D) int8; and `point_patch` (n,) uint16, the row of each point's patch in
@@ -47,7 +57,9 @@ def answer(
         values = None
         if logits:
             assert isinstance(teacher, StageTeacher | SegmentationTeacher)
-            values = teacher.logits_of(stages, points, prepared.shape[2:])
+            plain = teacher.logits_of(stages, points, prepared.shape[2:])
+            others = [PASSES[name](view, images, pixels) for name in views if name != "plain"]
+            values = mean_logits([plain, *(logits_in(teacher, each, device) for each in others)])
     if values is not None:
         # The largest float16 is 65504. An infinite logit would make a student's softmax NaN.
         values = values.float().clamp(-6e4, 6e4).half().cpu().numpy()
@@ -62,6 +74,47 @@ def answer(
             result["patch_index"] = hit.astype(np.uint16)
             result["patch_feature"] = np.moveaxis(patches[:, :, hit // columns, hit % columns], 2, 0)
     return results
+
+
+def mirrored(view: View, images: Sequence[np.ndarray], pixels: Sequence[np.ndarray]) -> Pass:
+    """Return the pass over the mirror images: left and right are exchanged."""
+    widths = [image.shape[1] for image in images]
+    flipped = [np.stack([w - pixel[:, 0], pixel[:, 1]], axis=1) for w, pixel in zip(widths, pixels, strict=True)]
+    return view, [image[:, ::-1] for image in images], flipped
+
+
+def scaled(view: View, images: Sequence[np.ndarray], pixels: Sequence[np.ndarray]) -> Pass:
+    """Return the pass over the images at `SCALE` of their size in `view`."""
+    return replace(view, longest_side=round(SCALE * view.longest_side)), images, pixels
+
+
+PASSES = {"mirrored": mirrored, "scaled": scaled}
+"""Name in `cache_teacher.views` -> function that changes the plain pass."""
+
+
+def logits_in(teacher: StageTeacher | SegmentationTeacher, each: Pass, device: str | torch.device) -> torch.Tensor:
+    """Return the teacher's logits at the points of one pass, (n, S, K), in the order of the points."""
+    view, images, pixels = each
+    prepared = stack([view.prepare(image) for image in images]).to(device)
+    points = [
+        torch.from_numpy(view.pixels(pixel, image.shape[:2])).to(device)
+        for pixel, image in zip(pixels, images, strict=True)
+    ]
+    with view.autocast(device):
+        return teacher.point_logits(prepared, points)
+
+
+def mean_logits(passes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the mean of the probabilities over passes, as logits.
+
+    passes: logits (..., K) each. One pass is returned as it is; several give float32 logarithms of probabilities that
+    sum to 1. The mean of the log-probabilities ranks the classes as well, but its probabilities fit the truth less
+    (`benchmarks/views.py`).
+    """
+    if len(passes) == 1:
+        return passes[0]
+    passes = [logits.float().log_softmax(-1) for logits in passes]
+    return torch.stack(passes).logsumexp(0) - math.log(len(passes))
 
 
 def hit_patches(pixel: np.ndarray, columns: int, patch: int) -> tuple[np.ndarray, np.ndarray]:

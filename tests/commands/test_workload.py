@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from elite_pipeline import config
 from elite_pipeline.commands.workload import Workloads
@@ -59,6 +60,19 @@ def test_another_encoder_is_another_kind_of_work(workloads):
         for teacher in ("sam_tiny", "sam_vit_b")
     )
     assert tiny != large
+
+
+def test_every_view_of_a_teacher_is_a_pass(tmp_path):
+    values = yaml.safe_load((ROOT / "config.yaml").read_text())
+    values["teachers"]["sam_tiny"]["cache_teacher"]["views"] = ["plain", "mirrored", "scaled"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    wildcards = {"dataset": "demo", "teacher": "sam_tiny", "sequence": "00"}
+    once, thrice = (
+        Workloads(config.read(folder / "config.yaml", ROOT / COMPARISONS)).of("cache_teacher", wildcards)
+        for folder in (ROOT, tmp_path)
+    )
+    assert (once.amount, thrice.amount) == (20, 60)
+    assert once.like == thrice.like, "a pass takes the time that was measured"
 
 
 def test_name_that_is_gone_is_told(workloads):

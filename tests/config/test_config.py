@@ -137,6 +137,12 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("teachers.network_demo.images", "nobody", "teachers.network_demo.images is 'nobody', but image_sets:"),
         ("teachers.frozen_tiny.cache_teacher.targets", ["logits"], "steps is 0, so the teacher learns no classes"),
         (
+            "teachers.sam_vit_b.cache_teacher.views",
+            ["plain", "scaled"],
+            "enlarges images to 1280 pixels, but 1024 is the maximum of vit_b's position embeddings.* Remove scaled, or"
+            " lower longest_side to 819",
+        ),
+        (
             "teachers.frozen_tiny.peft",
             LORA,
             "teachers.frozen_tiny: tune_teacher.steps is 0, so peft.method must be none",

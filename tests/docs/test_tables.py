@@ -170,6 +170,17 @@ def test_labellers_are_as_measured():
         assert cells == found
 
 
+def test_views_are_as_measured():
+    result = json.loads((ROOT / "benchmarks/results/views.json").read_text())
+    found = []
+    for name, means in result["views"].items():
+        mean, logarithms = means["probabilities"], means["logarithms"]
+        scores = [f"{100 * mean[key]:.1f}" for key in ("miou", "accuracy")]
+        found.append([name, *scores, f"{mean['loss']:.3f}", f"{logarithms['loss']:.3f}"])
+    assert rows("results.md", "mean over") == found
+    assert f"{result['points']:,} visible" in RESULTS
+
+
 def test_intervals_in_the_text_are_as_measured():
     """Every `mean ± half` on the page and in the README is a paired interval, or a mean of seeds, of a comparison."""
     known = set()

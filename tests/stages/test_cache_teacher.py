@@ -37,9 +37,10 @@ def tuned(labelled, random_sam, tmp_path):
     ]
 
 
-def cache(tuned, out, kinds, batch=2):
-    names = ", ".join(f'"{name}"' for name in kinds)
-    cache_teacher.main([*tuned, "--out", str(out), f"cache_teacher.targets=[{names}]", f"cache_teacher.batch={batch}"])
+def cache(tuned, out, kinds, batch=2, **more):
+    values = {"targets": kinds, "batch": batch, **more}
+    words = [f"cache_teacher.{key}={json.dumps(value)}" for key, value in values.items()]
+    cache_teacher.main([*tuned, "--out", str(out), *words])
     return store.open_store(out, "targets")
 
 
@@ -159,10 +160,48 @@ def test_the_batch_size_does_not_change_the_targets(tuned, tmp_path):
     np.testing.assert_allclose(*(store.read(group, "mass") for group in groups), rtol=1e-3)
 
 
+def test_several_views_change_the_soft_labels_alone(tuned, labelled, tmp_path):
+    kinds = ["logits", "features"]
+    default, plain, many = (
+        cache(tuned, tmp_path / f"{name}.zarr", kinds, **views)
+        for name, views in {
+            "default": {},
+            "plain": {"views": ["plain"]},
+            "many": {"views": ["plain", "mirrored", "scaled"]},
+        }.items()
+    )
+    assert set(default.array_keys()) == set(plain.array_keys()) == set(many.array_keys())
+    changed = {"soft_label", "mass"}
+    for name in default.array_keys():
+        found = [store.read(group, name).tobytes() for group in (default, plain, many)]
+        assert found[0] == found[1], name
+        assert (found[0] != found[2]) == (name in changed), name
+    visible = store.Projection(labelled["projection"]).read("visible", slice(None))
+    np.testing.assert_allclose(store.read(many, "mass").sum(1), visible.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "views", "message"),
+    [
+        (["logits"], ["plain", "turned"], "'plain', 'mirrored' or 'scaled'; it is 'turned'"),
+        (["logits"], [], "without plain: .*Add plain"),
+        (["logits"], ["mirrored"], "without plain: .*Add plain"),
+        (["logits"], ["plain", "plain"], "names a pass twice"),
+        (["features"], ["plain", "scaled"], r"only logits are a mean over passes.* Write views: \[plain\]"),
+    ],
+    ids=["unknown", "none", "without plain", "twice", "unused"],
+)
+def test_wrong_views_are_refused(tuned, tmp_path, kinds, views, message):
+    with pytest.raises(InputError, match=message):
+        cache(tuned, tmp_path / "targets.zarr", kinds, views=views)
+    assert not (tmp_path / "targets.zarr").exists()
+
+
 def test_a_killed_run_is_resumed(tuned, repeated, check_resume):
     """Twelve images in batches of two. Shards do not end with batches."""
     elsewhere = [word for name, path in repeated(3).items() for word in (f"--{name}", str(path))]
     command = [*tuned, *elsewhere, "cache_teacher.batch=2", 'cache_teacher.targets=["logits", "features"]']
+    command.append('cache_teacher.views=["plain", "mirrored"]')
     resumes = "cache_teacher 00 resumes at batch 4 of 6"
     check_resume("cache_teacher", command, "elite_pipeline.teacher.targets:answer", 5, resumes, calls=2)
 

@@ -1,15 +1,19 @@
-"""Cached targets of a teacher: each point maps to its patch, and features are exact up to the quantisation step."""
+"""Targets of a teacher: the patch of each point, features exact up to the quantisation step, and means over passes."""
+
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.sam.build import untrained_sam
+from elite_pipeline.config.teacher import CacheTeacher, TeacherToCache
+from elite_pipeline.sam.build import build_sam, untrained_sam
 from elite_pipeline.sam.view import View
 from elite_pipeline.soft_labels import class_mass, predicted_class
 from elite_pipeline.teacher.encoders import StageEncoder
-from elite_pipeline.teacher.heads import StageTeacher
-from elite_pipeline.teacher.targets import answer, hit_patches, patch_maps, patch_scale
+from elite_pipeline.teacher.heads import StageTeacher, stack
+from elite_pipeline.teacher.image_network import SILENT
+from elite_pipeline.teacher.targets import PASSES, SCALE, answer, hit_patches, mean_logits, patch_maps, patch_scale
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,111 @@ def test_class_mass_counts_points_by_their_probabilities():
 
 def test_the_unlabelled_class_is_never_predicted():
     assert predicted_class(np.array([[9.0, 1, 2], [0, 3, 2]])).tolist() == [2, 1]
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """The packaged encoder with random heads. Their logits are spread, so that the passes differ."""
+    torch.manual_seed(2)
+    teacher = StageTeacher(StageEncoder(build_sam("sam_tiny").image_encoder), width=8, classes=5).eval()
+    with torch.no_grad():
+        for head in teacher.stage_heads:
+            head.classifier[-1].weight *= 10
+    return teacher
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Two images of different sizes, and points in them, in the form that `answer` reads."""
+    generator = np.random.default_rng(3)
+    sizes = ((32, 64), (60, 64))
+    images = [generator.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
+    return images, [generator.uniform((0, 0), size[::-1], (40, 2)).astype(np.float32) for size in sizes]
+
+
+def logits(teacher, images, pixels, *views, side=64, features=False):
+    found = answer(teacher, View(side, 16), images, pixels, features=features, views=views)
+    assert all(each["logits"].dtype == np.float16 for each in found)
+    return np.concatenate([each["logits"] for each in found]).astype(np.float32)
+
+
+def softmax(logits):
+    return torch.from_numpy(logits).softmax(-1).numpy()
+
+
+def test_the_plain_view_alone_gives_the_logits_of_the_network_to_the_bit(teacher, scene):
+    images, pixels = scene
+    view = View(64, 16)
+    places = [torch.from_numpy(view.pixels(p, i.shape[:2])) for p, i in zip(pixels, images, strict=True)]
+    with torch.no_grad():
+        prepared = stack([view.prepare(image) for image in images])
+        expected = teacher.point_logits(prepared, places).half().numpy()
+    assert logits(teacher, images, pixels, "plain").astype(np.float16).tobytes() == expected.tobytes()
+    default = answer(teacher, view, images, pixels, features=False)
+    assert np.concatenate([each["logits"] for each in default]).tobytes() == expected.tobytes()
+
+
+def test_views_are_those_of_the_configuration():
+    (named,) = get_args(CacheTeacher.model_fields["views"].annotation)
+    assert set(get_args(named)) == {"plain", *PASSES}
+
+
+def test_the_mean_is_that_of_probabilities(teacher, scene):
+    """Every pass is computed by hand: the mirror images, and the images at five quarters of their size."""
+    images, pixels = scene
+    flipped = [image[:, ::-1] for image in images]
+    opposite = [np.stack([64 - p[:, 0], p[:, 1]], 1) for p in pixels]
+    passes = {
+        "plain": logits(teacher, images, pixels, "plain"),
+        "mirrored": logits(teacher, flipped, opposite, "plain"),
+        "scaled": logits(teacher, images, pixels, "plain", side=80),
+    }
+    assert all(np.abs(passes["plain"] - passes[name]).max() > 0.1 for name in PASSES), "passes differ"
+    for names in (["plain", "mirrored"], ["scaled", "plain"], ["plain", "mirrored", "scaled"]):
+        mean = np.mean([softmax(passes[name]) for name in names], axis=0)
+        assert np.allclose(np.exp(logits(teacher, images, pixels, *names)), mean, atol=2e-3)
+
+
+def test_with_its_mirror_image_beside_it_an_image_and_its_mirror_image_have_the_same_answers(teacher, scene):
+    images, pixels = scene
+    flipped = [image[:, ::-1] for image in images]
+    opposite = [np.stack([64 - p[:, 0], p[:, 1]], 1) for p in pixels]
+    here, there = (logits(teacher, *each, "plain", "mirrored") for each in ((images, pixels), (flipped, opposite)))
+    assert np.allclose(here, there, atol=5e-3)
+    alone = logits(teacher, flipped, opposite, "plain")
+    assert np.abs(softmax(here) - softmax(alone)).max() > 0.05
+
+
+def test_points_of_a_symmetric_image_have_the_answers_of_their_mirror_points(teacher):
+    half = np.random.default_rng(4).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    pixel = np.random.default_rng(5).uniform((0, 0), (64, 32), (50, 2)).astype(np.float32)
+    opposite = np.stack([64 - pixel[:, 0], pixel[:, 1]], 1)
+    left, right = (logits(teacher, [image], [each], "plain", "mirrored") for each in (pixel, opposite))
+    assert np.allclose(left, right, atol=5e-3)
+    assert not np.allclose(logits(teacher, [image], [pixel], "plain"), logits(teacher, [image], [opposite], "plain"))
+
+
+def test_features_are_those_of_the_plain_pass(teacher, scene):
+    images, pixels = scene
+    plain, many = (
+        answer(teacher, View(64, 16), images, pixels, features=True, views=views)
+        for views in (["plain"], ["plain", "mirrored", "scaled"])
+    )
+    for one, other in zip(plain, many, strict=True):
+        for name in ("patch_index", "patch_feature", "point_patch"):
+            assert one[name].tobytes() == other[name].tobytes()
+        assert not np.array_equal(one["logits"], other["logits"])
+
+
+def test_the_configuration_knows_the_size_of_the_scaled_pass():
+    assert PASSES["scaled"](View(512, 16), [], [])[0].longest_side == 640
+    assert TeacherToCache.ENLARGED == SCALE
+
+
+def test_a_class_that_is_never_predicted_has_no_probability_in_the_mean():
+    silent = torch.tensor([[SILENT, 1.0, 2.0], [SILENT, 3.0, 0.0]])
+    mean = mean_logits([silent, silent.flip(0)])
+    assert torch.isfinite(mean).all()
+    assert mean.exp()[:, 0].tolist() == [0, 0]
+    assert torch.allclose(mean.exp().sum(1), torch.ones(2))

@@ -58,6 +58,7 @@ def test_nothing_to_do_when_finished(finished, dry_run, snakemake, targets):
         ("measure_latency.scans", 31, AFTER_LATENCY, "scans=31"),
         ("teachers.sam_tiny.peft.rank", 4, {"tune_teacher", *AFTER_TEACHER}, "peft.rank=4"),
         ("teachers.sam_tiny.cache_teacher.batch", 2, AFTER_TEACHER, "cache_teacher.batch=2"),
+        ("teachers.sam_tiny.cache_teacher.views", ["plain", "mirrored"], AFTER_TEACHER, "cache_teacher.views="),
         (
             "datasets.demo.label_images.regions.radius",
             9.0,
