@@ -163,6 +163,11 @@ def _check_labels(config: Config, where: str, experiment: Experiment, teacher: T
     """Raises `ValueError` where the data set has no labels, but the student or its teacher needs them."""
     if config.datasets[experiment.dataset].labelled != 0:
         return
+    if config.students[experiment.student].losses.carried:
+        raise ValueError(
+            f"{where}: no scan of {experiment.dataset} has labels, so none can be carried to other scans. Set"
+            f" students.{experiment.student}.losses.carried to 0, or choose a data set with labels"
+        )
     if experiment.teacher is None:
         raise ValueError(
             f"{where}: no scan of {experiment.dataset} has labels, and the experiment has no teacher, so there is"
@@ -189,6 +194,11 @@ def _check_targets(config: Config, where: str, experiment: Experiment, teacher: 
                 f"{where}: student {experiment.student} distils {needed}, but teacher {experiment.teacher} does not"
                 f" cache them. Add {needed} to its cache_teacher.targets"
             )
+    if losses.targets == "aggregated" and teacher is None:
+        raise ValueError(
+            f"{where}: student {experiment.student} learns from aggregated targets, but the targets of oracles (here"
+            f" {experiment.teacher}) are not aggregated. Write losses.targets: frame, or choose a teacher"
+        )
     if losses.taught and max(losses.stages) >= stages:
         raise ValueError(
             f"{where}: losses.stages of student {experiment.student} is {losses.stages}, but teacher"
