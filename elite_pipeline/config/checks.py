@@ -99,6 +99,7 @@ def check_experiment(config: Config, where: str, experiment: Experiment) -> None
     _check_classes(config, where, experiment, teacher)
     _check_network(config, where, experiment, teacher)
     _check_labels(config, where, experiment, teacher)
+    _check_poses(config, where, experiment)
     if experiment.teacher is not None:
         _check_targets(config, where, experiment, teacher)
 
@@ -180,6 +181,20 @@ def _check_labels(config: Config, where: str, experiment: Experiment, teacher: T
         )
 
 
+def _check_poses(config: Config, where: str, experiment: Experiment) -> None:
+    """Raises `ValueError` where the student needs targets that are carried by poses, and the data set has no poses."""
+    if config.datasets[experiment.dataset].poses != "none":
+        return
+    losses = config.students[experiment.student].losses
+    aggregated = losses.targets == "aggregated" and experiment.teacher is not None
+    for key, needed, without in (("targets", aggregated, "frame"), ("carried", losses.carried > 0, "0.0")):
+        if needed:
+            raise ValueError(
+                f"{where}: losses.{key} of student {experiment.student} needs the poses of the vehicle, but"
+                f" datasets.{experiment.dataset}.poses is none. Write poses: estimated there, or losses.{key}: {without}"
+            )
+
+
 def _check_targets(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:
     """Raises `ValueError` where a loss needs targets or stages that the teacher does not provide.
 
@@ -194,11 +209,6 @@ def _check_targets(config: Config, where: str, experiment: Experiment, teacher: 
                 f"{where}: student {experiment.student} distils {needed}, but teacher {experiment.teacher} does not"
                 f" cache them. Add {needed} to its cache_teacher.targets"
             )
-    if losses.targets == "aggregated" and teacher is None:
-        raise ValueError(
-            f"{where}: student {experiment.student} learns from aggregated targets, but the targets of oracles (here"
-            f" {experiment.teacher}) are not aggregated. Write losses.targets: frame, or choose a teacher"
-        )
     if losses.taught and max(losses.stages) >= stages:
         raise ValueError(
             f"{where}: losses.stages of student {experiment.student} is {losses.stages}, but teacher"
