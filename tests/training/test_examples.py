@@ -12,6 +12,7 @@ import torch
 from elite_pipeline.config import Augmentation
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.soft_labels import STEP
 from elite_pipeline.training.examples import Examples, collate
 
 AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
@@ -22,6 +23,11 @@ def examples(open_taught):
     return lambda taught, *names, features=False: Examples(open_taught(taught, *names), features=features)
 
 
+def marks(example):
+    """(M, S) int64: the code in the soft labels of `taught`, which names the point."""
+    return ((example.teacher[..., 1] - example.teacher[..., 2]) / STEP).round().long()
+
+
 def test_joins_labels_and_visible_teacher_targets_by_point(taught, examples):
     found = examples(taught)
     assert len(found) == 3
@@ -29,7 +35,7 @@ def test_joins_labels_and_visible_teacher_targets_by_point(taught, examples):
     labelled_and_taught, hidden, unlabelled = (found[i] for i in range(3))
     rows = np.r_[0:40, 20:60][np.arange(80) % 5 > 0]
     assert labelled_and_taught.taught.tolist() == rows.tolist()  # points that both cameras see appear twice
-    assert (labelled_and_taught.teacher == labelled_and_taught.taught[:, None, None]).all()
+    assert torch.equal(marks(labelled_and_taught), labelled_and_taught.taught[:, None].expand(-1, 4) % 251)
     assert labelled_and_taught.teacher.shape[1:] == (4, 20)
     assert labelled_and_taught.labels.any()
     assert len(hidden.taught) == 0
@@ -46,7 +52,7 @@ def test_teacher_targets_stay_with_their_points_through_augmentation_and_batchin
     batch = collate(changed)
     assert len(batch.points) < 1500
     assert 0 < len(batch.taught) < sum(len(e.taught) for e in marked)
-    assert torch.equal(batch.points[batch.taught, 3], batch.teacher[:, 0, 0])
+    assert torch.equal(batch.points[batch.taught, 3].long() % 251, marks(batch)[:, 0])
     for k, example in enumerate(marked):
         mine = batch.scan == k
         assert torch.equal(batch.labels[mine], example.labels[batch.points[mine, 3].long()])
