@@ -23,11 +23,16 @@ def majority(labels: Tensor, group: Tensor, groups: int, classes: int) -> Tensor
     return votes.view(groups, classes).argmax(dim=1)
 
 
-def pairs(group: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def pairs(group: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the distinct pairs of `group` and `labels` ((R,) int64 each), and how often each pair occurs.
 
+    With `weights` (R,) float32, it is the sum of the weights of each pair in place of the number.
     Returns (P,) int64 groups, (P,) int64 labels and (P,) float32 repeats.
     """
     base = int(labels.max()) + 1 if len(labels) else 1
-    keys, repeats = torch.unique(group * base + labels, return_counts=True)
-    return keys // base, keys % base, repeats.float()
+    keys = group * base + labels
+    if weights is None:
+        keys, repeats = torch.unique(keys, return_counts=True)
+        return keys // base, keys % base, repeats.float()
+    keys, of_row = torch.unique(keys, return_inverse=True)
+    return keys // base, keys % base, weights.new_zeros(len(keys)).index_add_(0, of_row, weights)

@@ -446,3 +446,34 @@ def image_taught(taught, rewrite_targets, classes):
         classifier_bias=bias[None],
     )
     return taught
+
+
+@pytest.fixture
+def carried_taught(taught, classes):
+    """`taught` with the stores "aggregated" and "carried".
+
+    Aggregated soft labels: frame 0 at points 10 to 109, frame 1 none, frame 2 at points 50 to 249. The likeliest class
+    of point p is p modulo 19, plus 1; the code of the second likeliest is p modulo 200. Carried labels: frame 0 (which
+    has labels of its own) at points 0 to 9, frame 1 none, frame 2 at points 300 to 449. The label of point p is p
+    modulo 3, plus 1, and its confidence is p modulo 250, out of 255.
+    """
+    from elite_pipeline import store
+
+    paths = {name: taught["frames"].with_name(f"00.{name}") for name in ("aggregated", "carried")}
+    about = {"sequence": "00", "frames": ["000000", "000001", "000002"], "provenance": {}, "classes": classes.to_json()}
+    point = np.r_[10:110, 50:250].astype(np.uint32)
+    with store.create(paths["aggregated"], "aggregated", **about) as out:
+        codes = [(point + k) % 19 + 1 for k in range(4)] + [point % 200, *[np.full(len(point), 250)] * 3]
+        rows = {"point": point, "soft_label": np.stack(codes, axis=1).astype(np.uint8)}
+        rows |= {"views": np.ones(len(point), np.uint8), "own": np.zeros(len(point), bool)}
+        for name, values in rows.items():
+            out.rows(name, values.shape[1:], values.dtype).append(values)
+        out.array("offsets", np.array([0, 100, 100, 300]))
+        out.array("mass", np.arange(20.0))
+    point = np.r_[0:10, 300:450].astype(np.uint32)
+    with store.create(paths["carried"], "carried_labels", **about) as out:
+        rows = {"point": point, "label": point % 3 + 1, "confidence": point % 250, "scans": np.ones(len(point))}
+        for name, values in rows.items():
+            out.rows(name, (), np.uint32 if name == "point" else np.uint8).append(values)
+        out.array("offsets", np.array([0, 10, 10, 160]))
+    return taught | paths

@@ -24,6 +24,7 @@ from elite_pipeline import distributed, store
 from elite_pipeline.config import StudentSettings
 from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
+from elite_pipeline.soft_labels import encode
 from elite_pipeline.stages import pretrain_student, train_student
 from elite_pipeline.student.model import build
 from elite_pipeline.student.norm import BatchNorm
@@ -72,15 +73,17 @@ def normalise(sizes, rank):
     return found | parameters | dict(norm.state_dict())
 
 
-def learn(settings, rank):
+def learn(settings, rank, **losses):
     """Returns every loss, its parts, and the gradient of every weight. One scan has labels, the other has targets."""
-    settings = settings.model_copy(update={"losses": settings.losses.model_copy(update={"output": 0.5, "features": 2})})
+    losses = {"output": 0.5, "features": 2, "carried": 0.5, **losses}
+    settings = settings.model_copy(update={"losses": settings.losses.model_copy(update=losses)})
     torch.manual_seed(0)
     student = build(settings.network, 20)
     learner = SegmentationLearner(student, 20, FEATURES)
     scans = [scan(400, labelled=True, taught=0, patches=0), scan(250, labelled=False, taught=90, patches=7)]
     batch = collate(scans if rank is None else scans[rank : rank + 1])
-    weights = ClassWeights(torch.linspace(0, 1, 20), torch.linspace(1, 2, 20))
+    weights = ClassWeights(torch.linspace(0, 1, 20), torch.linspace(1, 2, 20), torch.linspace(2, 1, 20))
+    weights = weights._replace(thresholds=torch.full((20,), 70))
     loss, parts = total_loss(learner(batch.points, batch.scan, batch.scans), batch, student, weights, settings.losses)
     loss.backward()
     gradients = {name: averaged(parameter.grad) for name, parameter in learner.named_parameters()}
@@ -88,7 +91,10 @@ def learn(settings, rank):
 
 
 def scan(points, *, labelled, taught, patches):
-    """Returns a scan with soft labels at `taught` points and features of `patches` image patches."""
+    """Returns a scan with soft labels at `taught` points and features of `patches` image patches.
+
+    With `taught`, it also has as many aggregated soft labels and carried labels.
+    """
     generator = torch.Generator().manual_seed(points)
     xyz = torch.rand(points, 4, generator=generator) * torch.tensor([30.0, 30, 5, 1]) - torch.tensor([15.0, 15, 3, 0])
     labels = torch.randint(20, (points,), generator=generator) * labelled
@@ -100,6 +106,11 @@ def scan(points, *, labelled, taught, patches):
         teacher=torch.randn(taught, STAGES, 20, generator=generator),
         patch_of=torch.randint(-1, max(patches, 1), (taught,), generator=generator),
         patches=torch.randn(patches, STAGES, FEATURES, generator=generator),
+        reached=torch.randperm(points, generator=generator)[:taught],
+        aggregated=encode(3 * torch.randn(taught, 20, generator=generator)),
+        carried=torch.randperm(points, generator=generator)[:taught],
+        carried_label=torch.randint(1, 20, (taught,), generator=generator),
+        carried_weight=torch.rand(taught, generator=generator),
     )
 
 
@@ -120,7 +131,8 @@ def in_group(settings, folder, rank):
     found = {f"gather {sizes}": gather(sizes, rank) for sizes in GATHERED}
     found |= {f"normalise {sizes}": normalise(sizes, rank) for sizes in NORMALISED}
     found["nothing"] = distributed.gathered(torch.zeros(0, 2), torch.zeros(0))
-    found["learn"] = learn(settings, rank)
+    found["learn frame"] = learn(settings, rank)
+    found["learn aggregated"] = learn(settings, rank, targets="aggregated")
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -164,18 +176,21 @@ def test_normalises_over_the_rows_of_all_processes(of_two, student_settings, siz
             assert torch.equal(two[0][name], two[1][name])
 
 
-def test_a_process_with_labels_and_one_with_targets_equal_one_process_with_both(of_two, student_settings):
-    one = learn(student_settings, None)
-    assert set(one) > {"cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"}
-    assert all(one[name] > 0 for name in ("cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"))
+@pytest.mark.parametrize("targets", ["frame", "aggregated"])
+def test_a_process_with_labels_and_one_with_targets_equal_one_process_with_both(of_two, student_settings, targets):
+    one = learn(student_settings, None, targets=targets)
+    terms = ("cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features", "carried")
+    assert set(one) > set(terms)
+    assert all(one[name] > 0 for name in terms)
     largest = max(float(value.detach().abs().max()) for name, value in one.items() if name.endswith(("weight", "bias")))
     for found in of_two(student_settings):
-        assert set(found["learn"]) == set(one)
+        found = found[f"learn {targets}"]
+        assert set(found) == set(one)
         for name, expected in one.items():
             # Sums in another order differ by about 1e-7 of their largest terms. These terms cancel completely for a
             # bias before a normalisation, so its gradient consists only of rounding.
             atol = max(1e-6 * largest, 1e-4 * float(expected.detach().abs().max()))
-            torch.testing.assert_close(found["learn"][name], expected, rtol=1e-4, atol=atol, msg=name)
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=atol, msg=name)
 
 
 def trained_with(settings, section="train_student", **options):

@@ -143,7 +143,8 @@ class Workloads:
         frames, points, _ = self._size(wildcards, self.dataset(wildcards).train)
         steps = schedule.steps if schedule.steps is not None else (schedule.epochs or 0) * -(-frames // schedule.batch)
         like = {**like, "precision": schedule.precision, "processes": schedule.processes, **self._network(wildcards)}
-        return Workload(steps * schedule.batch, "scan", like, points=points)
+        beside = schedule.unlabelled if self.dataset(wildcards).labelled not in (0, 1) else 0
+        return Workload(steps * (schedule.batch + beside), "scan", like, points=points)
 
     def _train_student(self, wildcards: Words) -> Workload:
         taught = self.config.experiments[_unseeded(wildcards["experiment"])].teacher is not None

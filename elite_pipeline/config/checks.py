@@ -99,6 +99,7 @@ def check_experiment(config: Config, where: str, experiment: Experiment) -> None
     _check_classes(config, where, experiment, teacher)
     _check_network(config, where, experiment, teacher)
     _check_labels(config, where, experiment, teacher)
+    _check_poses(config, where, experiment)
     if experiment.teacher is not None:
         _check_targets(config, where, experiment, teacher)
 
@@ -163,6 +164,11 @@ def _check_labels(config: Config, where: str, experiment: Experiment, teacher: T
     """Raises `ValueError` where the data set has no labels, but the student or its teacher needs them."""
     if config.datasets[experiment.dataset].labelled != 0:
         return
+    if config.students[experiment.student].losses.carried:
+        raise ValueError(
+            f"{where}: no scan of {experiment.dataset} has labels, so none can be carried to other scans. Set"
+            f" students.{experiment.student}.losses.carried to 0, or choose a data set with labels"
+        )
     if experiment.teacher is None:
         raise ValueError(
             f"{where}: no scan of {experiment.dataset} has labels, and the experiment has no teacher, so there is"
@@ -173,6 +179,20 @@ def _check_labels(config: Config, where: str, experiment: Experiment, teacher: T
             f"{where}: no scan of {experiment.dataset} has labels, but teacher {experiment.teacher} learns from labels."
             " Choose a teacher that has `images:` (it needs no labels), or a data set with labels"
         )
+
+
+def _check_poses(config: Config, where: str, experiment: Experiment) -> None:
+    """Raises `ValueError` where the student needs targets that are carried by poses, and the data set has no poses."""
+    if config.datasets[experiment.dataset].poses != "none":
+        return
+    losses = config.students[experiment.student].losses
+    aggregated = losses.targets == "aggregated" and experiment.teacher is not None
+    for key, needed, without in (("targets", aggregated, "frame"), ("carried", losses.carried > 0, "0.0")):
+        if needed:
+            raise ValueError(
+                f"{where}: losses.{key} of student {experiment.student} needs the poses of the vehicle, but"
+                f" datasets.{experiment.dataset}.poses is none. Write poses: estimated there, or losses.{key}: {without}"
+            )
 
 
 def _check_targets(config: Config, where: str, experiment: Experiment, teacher: TeacherSettings | None) -> None:

@@ -139,11 +139,23 @@ class Losses(Section):
     distillation: NonNegative = 0.0
     stages: list[Natural] = Field(default=[0, 1, 2, 3], min_length=1)
     output: NonNegative = 0.0
+    targets: Literal["frame", "aggregated"] = "frame"
+    confident: Share = 1.0
     at_labels: Fraction = 1.0
     features: NonNegative = 0.0
     temperature: Positive = 1.0
     reduction: Literal["mean", "batchmean"] = "batchmean"
     balanced: StrictBool = False
+    carried: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _aggregated_targets_are_read(self) -> Self:
+        if self.targets == "aggregated" and self.output == 0:
+            raise ValueError(
+                "targets is aggregated, but only the loss of the output reads aggregated targets, and output is 0."
+                " Raise output, or write targets: frame"
+            )
+        return self
 
     @property
     def soft_labels(self) -> bool:
@@ -154,6 +166,11 @@ class Losses(Section):
     def taught(self) -> bool:
         """Whether the student learns from a teacher at all: from soft labels or from features."""
         return self.soft_labels or self.features > 0
+
+    @property
+    def own_frame(self) -> bool:
+        """Whether a loss reads the teacher targets of the scan's own images, and not only aggregated ones."""
+        return self.distillation > 0 or self.features > 0 or (self.output > 0 and self.targets == "frame")
 
 
 class Augmentation(Section):
@@ -176,6 +193,7 @@ class Schedule(Section):
     steps: Count | None = None
     batch: Count
     labelled_share: Share | None = None
+    unlabelled: Natural = 0
     optimiser: Literal["sgd", "adamw"]
     learning_rate: Positive
     weight_decay: NonNegative
@@ -191,6 +209,11 @@ class Schedule(Section):
     def _length_is_said_once(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
+        if self.unlabelled and self.labelled_share is not None:
+            raise ValueError(
+                f"unlabelled is {self.unlabelled} and labelled_share is {self.labelled_share}. unlabelled adds scans to"
+                " the batch, labelled_share divides the batch. Give one of them"
+            )
         if self.labelled_share is not None and not round(self.labelled_share * self.batch) > 0:
             raise ValueError(
                 f"labelled_share {self.labelled_share} of a batch of {self.batch} rounds to no scan. Raise one of them"

@@ -1,9 +1,9 @@
 """Train a student on scans, their labels and the teacher's cached targets, without images and without the teacher.
 
 After an interruption, run the stage again: it resumes from the last checkpoint in --run and ends with the same weights,
-bit for bit on a CPU. --frames, --projection and --targets must name the sequences in the same order. Without
---projection and --targets the stage trains on labels alone. Writes student.safetensors, config.json and training.jsonl
-to --out.
+bit for bit on a CPU. All lists must name the sequences in the same order. Without --projection and --targets the stage
+trains without a teacher. --aggregated goes with losses.targets=aggregated, and --carried with a losses.carried above 0.
+Writes student.safetensors, config.json and training.jsonl to --out.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.config import StudentSettings
 
     stage = parser(__doc__)
-    add_sequences(stage, "frames", optional=("projection", "targets"))
+    add_sequences(stage, "frames", optional=("projection", "targets", "aggregated", "carried"))
     stage.add_argument("--pretrained", type=Path, nargs="?", help="pre-trained backbone: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="folder to write, models/<experiment>")
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     import time
 
     from elite_pipeline import provenance
+    from elite_pipeline.errors import InputError
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import BACKBONE, save
     from elite_pipeline.student.network import parameters
@@ -35,8 +36,20 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.training.segmentation import Segmentation
 
     began = time.perf_counter()
-    files = (arguments.data, arguments.frames, arguments.projection, arguments.targets)
-    examples = Examples(open_recorded(*files), features=settings.losses.features > 0)
+    losses = settings.losses
+    if bool(arguments.aggregated) != (losses.targets == "aggregated" and bool(arguments.targets)):
+        raise InputError(
+            f"losses.targets is {losses.targets}: give --aggregated with --targets if it is aggregated, and only then"
+        )
+    if bool(arguments.carried) != (losses.carried > 0):
+        raise InputError(f"losses.carried is {losses.carried}: give --carried if it is above 0, and only then")
+    stores = {name: getattr(arguments, name) for name in ("projection", "targets", "aggregated", "carried")}
+    examples = Examples(
+        open_recorded(arguments.data, arguments.frames, **stores),
+        features=losses.features > 0,
+        own_frame=losses.own_frame,
+        unlabelled=settings.train_student.unlabelled > 0,
+    )
     task = Segmentation(examples, settings, arguments.pretrained)
     pretrained = [arguments.pretrained / BACKBONE] if arguments.pretrained else []
     trained = train(task, arguments.run)

@@ -28,6 +28,7 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.loader import batches, readers_for
+from elite_pipeline.training.sampling import scans_per_batch, steps_of
 from elite_pipeline.training.schedule import warm_up_cosine
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def train(task: Task, run: Path) -> Trained:
     task.to(fabric.device)
     code = sources.digest(task.name)
     run = run / fingerprint(task.settings, task.examples.digest(), code, fabric.world_size, *task.identity)
-    scans_per_step = options.batch * fabric.world_size
-    steps = options.steps or math.ceil((options.epochs or 0) * len(task.examples) / scans_per_step)
+    steps = steps_of(task.examples, options, fabric.world_size)
+    scans = scans_per_batch(task.examples, options)
     done = _restore(run / "checkpoint.pt", fabric, learner, optimiser)
     log = _Log(run / "training.jsonl", task.name, done, steps, writes=fabric.is_global_zero)
     learner.train()
@@ -102,8 +103,8 @@ def train(task: Task, run: Path) -> Trained:
         task.augmentation,
         options,
         range(done, steps),
-        place=fabric.global_rank * options.batch,
-        stride=scans_per_step,
+        place=fabric.global_rank * scans,
+        stride=fabric.world_size * scans,
         readers=readers_for(fabric.device, options.threads, task.name, processes=fabric.world_size),
     )
     with log, closing(given):

@@ -1,4 +1,4 @@
-"""Mixes two scans into one. Labels, instances, teacher targets and patches follow their points.
+"""Mixes two scans into one. Labels (own and carried), instances, teacher targets and patches follow their points.
 
 A point keeps the teacher targets from its own scan. A point that no camera saw, and a point from a scan without a
 teacher, have no targets. The teacher never sees a mixed scan.
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from elite_pipeline.config import Augmentation
-from elite_pipeline.training.augmentation import remap
 from elite_pipeline.training.examples import Example, collate
 
 BANDS = (3, 6)
@@ -113,20 +112,10 @@ def take(example: Example, kept: Tensor) -> Example:
 
     kept: (N,) bool.
     """
-    rows = torch.nonzero(kept).squeeze(1)
-    left, taught = remap(example.taught, rows, len(example.points))
-    patch_of = example.patch_of[left]
-    shown = patch_of >= 0
-    patches, patch_of[shown] = torch.unique(patch_of[shown], return_inverse=True)
-    return Example(
-        points=example.points[rows],
-        labels=example.labels[rows],
-        instances=example.instances[rows],
-        taught=taught,
-        teacher=example.teacher[left],
-        patch_of=patch_of,
-        patches=example.patches[patches],
-    )
+    taken = example.kept(torch.nonzero(kept).squeeze(1))
+    shown = taken.patch_of >= 0
+    patches, taken.patch_of[shown] = torch.unique(taken.patch_of[shown], return_inverse=True)
+    return replace(taken, patches=example.patches[patches])
 
 
 def join(*examples: Example) -> Example:

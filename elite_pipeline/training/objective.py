@@ -13,6 +13,7 @@ from elite_pipeline.student.network import StageHeads, StudentNetwork
 from elite_pipeline.student.voxels import Pyramid
 from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Batch
+from elite_pipeline.training.output_targets import are_confident, output_targets
 
 
 class LearnerOutput(NamedTuple):
@@ -29,13 +30,17 @@ class LearnerOutput(NamedTuple):
 
 
 class ClassWeights(NamedTuple):
-    """Weights of the classes. Rare classes have larger weights."""
+    """Weights of the classes, and thresholds per class. Rare classes have larger weights."""
 
     labels: Tensor
     """(K,) for labels; 0 for classes without labels."""
     answers: Tensor | None
     """(K,) for soft labels, from the teacher's own class counts: the teacher may know classes that have no labels.
     None: all classes have the same weight."""
+    aggregated: Tensor | None = None
+    """(K,) for aggregated soft labels, from their own class counts. None: as in `answers`."""
+    thresholds: Tensor | None = None
+    """(K,) least confidence of the output's soft labels (`confidence_thresholds`). None: all soft labels teach."""
 
 
 class SegmentationLearner(nn.Module):
@@ -67,16 +72,21 @@ def total_loss(
     """The sum of all losses, and its parts by name. S is the number of chosen teacher stages:
 
     L = CE + l Lovasz  +  a sum_s (CE_s + m Lovasz_s)  +  d / S sum_s KL_s  +  o KL_out  +  f / S sum_s (1 - cos_s)
+        +  c (CE_carried + l Lovasz_carried)
 
-    The terms with l, a, m and d are those of ELiTe (without its 2D losses), where S = 4. The terms with o and f are
+    The terms with l, a, m and d are those of ELiTe (without its 2D losses), where S = 4. The terms with o, f and c are
     ours.
     - CE and Lovasz run over points.
     - CE_s and Lovasz_s are for the 3D head of stage s. They run over voxels, with their majority labels.
     - KL_s compares that head with stage s of the teacher. It runs over the points that the teacher saw.
-    - KL_out compares the student's output with the mean probabilities of the chosen stages, over the same points.
+    - KL_out compares the student's output with the mean probabilities of the chosen stages, over the same points. With
+      `targets: aggregated` it compares it with the aggregated soft labels, over all points that have one. With
+      `confident` below 1, it runs only over the more confident soft labels of each class.
     - KL_s and KL_out are multiplied by `at_labels` at points that have a label.
     - cos_s compares the teacher's feature of a patch with the student's: a linear map of the student's stage s,
       averaged over the points in the patch.
+    - CE_carried and Lovasz_carried run over points of unlabelled scans that have a label carried from a labelled scan,
+      weighted by its confidence.
     With several processes, every term runs over the batches of all processes.
 
     A student without stages has no CE_s, Lovasz_s and KL_s. Its own features replace the linear maps. With a teacher of
@@ -102,7 +112,22 @@ def total_loss(
         parts |= _soft_labels(output, batch, student, weights, s)
     if s.features:
         parts["features"] = s.features * _features(output, batch, student, s)
+    if s.carried:
+        parts["carried"] = s.carried * _carried(output, batch, finest, weights.labels, s)
     return torch.stack(list(parts.values())).sum(), parts
+
+
+def _carried(output: LearnerOutput, batch: Batch, finest: Tensor, weights: Tensor, s: Losses) -> Tensor:
+    """Cross entropy and l Lovasz of the output at carried labels, weighted by their confidence.
+
+    finest: (N,) int64, voxel of each point. weights: (K,), of the classes.
+    """
+    voxel, label, share = pairs(finest[batch.carried], batch.carried_label, batch.carried_weight)
+    logits, label, share = gathered(output.logits.index_select(0, voxel), label, share)
+    loss = losses.cross_entropy(logits, label, weights, share)
+    if s.lovasz:
+        loss = loss + s.lovasz * losses.lovasz_softmax(logits.softmax(dim=1), label, share)
+    return loss
 
 
 def _soft_labels(
@@ -113,18 +138,24 @@ def _soft_labels(
     # Without projected points, M is 0, and the other sizes of the tensor have no meaning.
     none = output.logits.new_zeros(0, len(s.stages), output.logits.shape[1])
     answers = batch.teacher[:, s.stages] if len(batch.taught) else none  # (M, S, K)
-    share = torch.where(batch.labels[batch.taught] == IGNORE, 1.0, s.at_labels)  # (M,)
+
+    def compared(logits: Tensor, stride: int, points: Tensor, answer: Tensor, of_classes: Tensor | None) -> Tensor:
+        """The divergence of the student's `logits` (V, K) from the soft labels `answer` (n, K) of `points` (n,)."""
+        share = torch.where(batch.labels[points] == IGNORE, 1.0, s.at_labels)
+        seen = logits.index_select(0, output.pyramid[stride].of_point[points])
+        return losses.distillation(*gathered(seen, answer, share), weights=of_classes, **at)
+
     for index, k in enumerate(s.stages if s.distillation else ()):
-        rows = output.pyramid[student.strides[k]].of_point[batch.taught]
-        seen, answer, at_row = gathered(output.stages[k].index_select(0, rows), answers[:, index], share)
-        divergence = divergence + losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
+        own = compared(output.stages[k], student.strides[k], batch.taught, answers[:, index], weights.answers)
+        divergence = divergence + own
     parts = {"distillation": s.distillation * divergence / len(s.stages)}
     if s.output:
-        rows = output.pyramid[student.finest].of_point[batch.taught]
-        # Mean over stages of the probabilities at this temperature, converted back to logits at the same temperature.
-        mean_answer = (answers / s.temperature).softmax(dim=2).mean(dim=1).clamp_min(1e-8).log() * s.temperature
-        seen, answer, at_row = gathered(output.logits.index_select(0, rows), mean_answer, share)
-        parts["output"] = s.output * losses.distillation(seen, answer, at_row, weights=weights.answers, **at)
+        points, answer = output_targets(batch, s, output.logits.shape[1])
+        if weights.thresholds is not None:
+            kept = are_confident(answer, weights.thresholds)
+            points, answer = points[kept], answer[kept]
+        of_classes = weights.answers if weights.aggregated is None else weights.aggregated
+        parts["output"] = s.output * compared(output.logits, student.finest, points, answer, of_classes)
     return parts
 
 

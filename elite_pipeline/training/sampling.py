@@ -3,6 +3,7 @@
 Nothing is drawn from a shared random state. So an interrupted run sees the same scans as an uninterrupted run.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,21 +22,42 @@ PAIRS = 4
 def draw(examples: Examples, augmentation: Augmentation, options: Schedule, position: int) -> Batch:
     """The batch that starts at `position` of an endless stream of scans.
 
-    Each epoch of the stream is a shuffle of all scans. With `labelled_share`, and if some scans are unlabelled,
-    labelled and unlabelled scans are two separate streams, and each has its places in every batch. Raises `InputError`
-    where a scan cannot be read.
+    Each epoch of the stream is a shuffle of all scans. With `labelled_share` or `unlabelled`, and if some scans are
+    labelled and some are not, they are two separate streams, and each has its places in every batch. Raises
+    `InputError` where a scan cannot be read.
     """
-    places = range(position, position + options.batch)
+    places = range(position, position + scans_per_batch(examples, options))
     return collate([_changed(examples, augmentation, options, place) for place in places])
 
 
 def scans_seen(examples: Examples, options: Schedule) -> tuple[int, int] | tuple[None, None]:
     """Numbers of (labelled, unlabelled) scans in each batch; (None, None) where they are not fixed."""
-    labelled = examples.labelled
-    if options.labelled_share is None or len(labelled) in (0, len(examples)):
+    if len(examples.labelled) in (0, len(examples)):
+        return None, None
+    if options.unlabelled:
+        return options.batch, options.unlabelled
+    if options.labelled_share is None:
         return None, None
     share = round(options.labelled_share * options.batch)
     return share, options.batch - share
+
+
+def scans_per_batch(examples: Examples, options: Schedule) -> int:
+    """Number of scans in each batch: `batch`, and `unlabelled` more where labelled and unlabelled scans exist."""
+    labelled, unlabelled = scans_seen(examples, options)
+    return options.batch if labelled is None or unlabelled is None else labelled + unlabelled
+
+
+def steps_of(examples: Examples, options: Schedule, processes: int) -> int:
+    """Number of steps of a training run with `processes` processes.
+
+    An epoch is a pass over all scans. With `unlabelled` it is a pass over the labelled scans, if there are any. So the
+    number of steps does not depend on the unlabelled scans that are added to each batch.
+    """
+    if options.steps:
+        return options.steps
+    passed = len(examples.labelled) if options.unlabelled and examples.labelled else len(examples)
+    return math.ceil((options.epochs or 0) * passed / (options.batch * processes))
 
 
 def _changed(examples: Examples, augmentation: Augmentation, options: Schedule, place: int) -> Example:
@@ -59,7 +81,7 @@ def _stream(examples: Examples, options: Schedule, place: int) -> tuple[Sequence
     if labelled is None or unlabelled is None:
         return range(len(examples)), ALL, place
     with_labels = examples.labelled
-    batch, slot = divmod(place, options.batch)
+    batch, slot = divmod(place, labelled + unlabelled)
     if slot < labelled:
         return with_labels, LABELLED, batch * labelled + slot
     without = sorted(set(range(len(examples))) - set(with_labels))

@@ -16,6 +16,7 @@ from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Batch, Examples
 from elite_pipeline.training.loop import Task
 from elite_pipeline.training.objective import ClassWeights, SegmentationLearner, total_loss
+from elite_pipeline.training.output_targets import confidence_thresholds
 
 
 class Segmentation(Task):
@@ -71,26 +72,33 @@ class Segmentation(Task):
     def to(self, device: torch.device) -> None:
         """Move the class weights to `device`."""
         self.known = self.known.to(device)
-        labels, answers = self.weights
-        self.weights = ClassWeights(labels.to(device), None if answers is None else answers.to(device))
+        self.weights = ClassWeights(*(None if value is None else value.to(device) for value in self.weights))  # pyright: ignore
 
     def loss(self, learner: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, its parts by name) of a batch."""
         # Nothing can be learnt from labels of a class that a shared classifier never predicts.
-        batch = replace(batch, labels=torch.where(self.known[batch.labels], batch.labels, IGNORE))
+        labels, carried = (torch.where(self.known[of], of, IGNORE) for of in (batch.labels, batch.carried_label))
+        batch = replace(batch, labels=labels, carried_label=carried)
         output = learner(batch.points, batch.scan, batch.scans)
         return total_loss(output, batch, self.student, self.weights, self.settings.losses)
 
 
 def _class_weights(examples: Examples, settings: StudentSettings) -> ClassWeights:
-    """Class weights from all labelled scans, and from all soft labels where those are weighted.
+    """Class weights from all labelled scans, and from all soft labels where those are weighted; thresholds if needed.
 
-    Raises `InputError` where soft labels are weighted and the targets hold no class counts.
+    Raises `InputError` where soft labels are weighted and the targets hold no class counts, or where thresholds are
+    needed and a scan or its targets cannot be read.
     """
-    answers = None
-    if settings.losses.balanced and settings.losses.soft_labels and any(r.stages for r in examples.sequences):
+    answers = aggregated = thresholds = None
+    wanted = settings.losses
+    taught = wanted.soft_labels and any(recorded.stages for recorded in examples.sequences)
+    if taught and wanted.balanced:
         answers = losses.class_weights(examples.answer_counts())
-    return ClassWeights(losses.class_weights(examples.label_counts()), answers)
+        if wanted.targets == "aggregated":
+            aggregated = losses.class_weights(examples.aggregated_counts())
+    if taught and wanted.output and wanted.confident < 1:
+        thresholds = confidence_thresholds(examples, wanted)
+    return ClassWeights(losses.class_weights(examples.label_counts()), answers, aggregated, thresholds)
 
 
 def _feature_channels(examples: Examples) -> int:

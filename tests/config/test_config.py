@@ -110,6 +110,13 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("students.elite_demo.train_student.steps", 9, "either epochs or steps"),
         ("students.elite_demo.train_student.labelled_share", 0.1, "of a batch of 2 rounds to no scan"),
         ("students.elite_demo.train_student.labelled_share", 0.75, "of a batch of 2 rounds to all scans"),
+        ("students.elite_demo.train_student.unlabelled", -1, "train_student.unlabelled"),
+        ("students.elite_streets.train_student.unlabelled", 1, "unlabelled adds scans to the batch.*Give one of them"),
+        ("students.elite_demo.losses.targets", "aggregated", "only the loss of the output reads.*output is 0"),
+        ("students.elite_demo.losses.targets", "both", "losses.targets: .*'frame' or 'aggregated'"),
+        ("students.elite_demo.losses.confident", 0.0, "losses.confident"),
+        ("students.elite_demo.losses.carried", -1.0, "losses.carried"),
+        ("students.fskd_demo.losses.carried", 1.0, "experiments.demo_fskd: no scan of demo_0 has labels, so none can be"),
         ("datasets.demo.labelled", -0.1, "datasets.demo.labelled"),
         ("datasets.demo.labelled", 0.0, "experiments.demo: no scan of demo has labels, .*teacher sam_tiny"),
         ("datasets.demo_10.labelled", 0.0, "experiments.demo_udakd: no scan of demo_10 has labels, .*no teacher"),
@@ -254,3 +261,29 @@ def test_duplicate_keys_and_unreadable_files_are_refused(tmp_path):
         load(path)
     with pytest.raises(InputError, match=r"missing\.yaml: cannot be read"):
         load(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("losses", "fault"),
+    [
+        ({"targets": "aggregated", "output": 0.3}, r"losses\.targets of student .* Write poses: estimated"),
+        ({"carried": 0.5}, r"losses\.carried of student .* losses\.carried: 0\.0"),
+    ],
+)
+def test_targets_that_poses_carry_are_refused_without_poses(values, losses, fault):
+    values["students"]["elite_demo"]["losses"] |= losses
+    validate(Config, values, "config.yaml")
+    values["datasets"]["demo"]["poses"] = "none"
+    with pytest.raises(InputError, match=r"experiments\.demo: " + fault):
+        validate(Config, values, "config.yaml")
+    # Without a teacher there are no targets to aggregate.
+    values["experiments"]["demo"]["teacher"] = None
+    if "carried" not in losses:
+        validate(Config, values, "config.yaml")
+
+
+def test_aggregated_targets_need_a_teacher_with_soft_labels(values):
+    values["students"]["elite_demo"]["losses"] |= {"targets": "aggregated", "output": 0.3}
+    values["teachers"]["sam_tiny"]["cache_teacher"]["targets"] = ["features"]
+    with pytest.raises(InputError, match=r"experiments\.demo: .*Add logits"):
+        validate(Config, values, "config.yaml")

@@ -96,6 +96,89 @@ def test_learns_features_if_the_settings_say_so(taught, student_settings, tmp_pa
     assert not any("projections" in name or "heads" in name for name in load_file(tmp_path / "out/student.safetensors"))
 
 
+RECIPE = {
+    "losses": {"output": 0.3, "distillation": 0.0, "targets": "aggregated", "confident": 0.5, "carried": 0.5},
+    "train_student": {"batch": 1, "unlabelled": 2},
+}
+
+
+def recipe(settings, **sections):
+    """`settings` with aggregated and carried targets of two unlabelled scans beside a labelled one, and `sections`."""
+    for name in RECIPE:
+        changes = RECIPE[name] | sections.get(name, {})
+        settings = settings.model_copy(update={name: getattr(settings, name).model_copy(update=changes)})
+    return settings
+
+
+def log_of(out):
+    return [json.loads(line) for line in (out / "training.jsonl").read_text().splitlines()]
+
+
+def test_learns_from_aggregated_and_carried_targets(carried_taught, student_settings, tmp_path):
+    out = tmp_path / "out"
+    train_student.main(command(carried_taught, out, recipe(student_settings)))
+    steps = log_of(out)
+    assert len(steps) == 4, "two passes over two labelled scans, one in each step"
+    assert all(step["output"] > 0 and step["carried"] > 0 and step["distillation"] == 0 for step in steps)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["scans"], config["labelled_scans"], config["taught"]) == (3, 2, True)
+    assert {f"{carried_taught[n]}/zarr.json" for n in ("aggregated", "carried")} < set(config["inputs"])
+
+
+def test_an_interrupted_run_with_all_targets_ends_with_the_same_weights(
+    carried_taught, student_settings, tmp_path, interrupted
+):
+    settings = recipe(student_settings, train_student={"epochs": 4, "checkpoint_every": 3})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    interrupted(5, train_student.main, command(carried_taught, killed, settings))
+    assert not (killed / "student.safetensors").exists()
+    train_student.main(command(carried_taught, killed, settings))
+    train_student.main(command(carried_taught, whole, settings))
+    assert (whole / "student.safetensors").read_bytes() == (killed / "student.safetensors").read_bytes()
+
+
+def test_carried_labels_need_no_teacher(carried_taught, student_settings, tmp_path):
+    files = {name: carried_taught[name] for name in ("data", "frames", "carried")}
+    train_student.main(command(files, tmp_path / "out", recipe(student_settings)))
+    assert all(step["carried"] > 0 and step["output"] == 0 for step in log_of(tmp_path / "out"))
+    assert json.loads((tmp_path / "out/config.json").read_text())["taught"] is False
+
+
+def test_a_silent_scan_changes_only_the_batch_normalisation(taught, student_settings, tmp_path):
+    """The control: an unlabelled scan in the batch, and no teacher."""
+    files = {name: taught[name] for name in ("data", "frames")}
+    silent = recipe(student_settings, losses={"carried": 0.0}, train_student={"unlabelled": 1})
+    train_student.main(command(files, tmp_path / "silent", silent))
+    config = json.loads((tmp_path / "silent/config.json").read_text())
+    assert (config["scans"], config["labelled_scans"], config["taught"]) == (3, 2, False)
+    assert all(step["output"] == step["distillation"] == 0 for step in log_of(tmp_path / "silent"))
+    more = recipe(student_settings, losses={"carried": 0.0}, train_student={"unlabelled": 3})
+    train_student.main(command(files, tmp_path / "more", more))
+    # The same labelled scan is in the first step. What differs is what it is normalised with.
+    one, three = (load_file(tmp_path / name / "student.safetensors") for name in ("silent", "more"))
+    assert len(log_of(tmp_path / "silent")) == len(log_of(tmp_path / "more"))
+    assert any("running" in name and not np.array_equal(one[name], three[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("names", "losses", "fault"),
+    [
+        (("projection", "targets"), {"carried": 0.0}, "losses.targets is aggregated: give --aggregated"),
+        (("projection", "targets", "aggregated"), {"targets": "frame", "carried": 0.0}, "losses.targets is frame"),
+        (("aggregated",), {"carried": 0.0}, "give --aggregated with --targets"),
+        (("projection", "targets", "aggregated"), {}, "losses.carried is 0.5: give --carried"),
+        (("carried",), {"carried": 0.0}, r"losses.carried is 0.0: give --carried if it is above 0, and only then"),
+    ],
+)
+def test_stores_that_do_not_fit_the_losses_are_refused(
+    carried_taught, student_settings, tmp_path, names, losses, fault
+):
+    files = {name: carried_taught[name] for name in ("data", "frames", *names)}
+    with pytest.raises(InputError, match=fault):
+        train_student.main(command(files, tmp_path / "out", recipe(student_settings, losses=losses)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_failed_run_leaves_no_weights(taught, student_settings, tmp_path):
     (taught["data"] / "sequences/00/velodyne/000001.bin").write_bytes(b"short")
     with pytest.raises(InputError, match=r"000001\.bin"):

@@ -12,6 +12,7 @@ import torch
 from elite_pipeline.config import Augmentation
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.sequence import open_recorded
+from elite_pipeline.soft_labels import STEP
 from elite_pipeline.training.examples import Examples, collate
 
 AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
@@ -151,3 +152,60 @@ def test_the_classifier_must_come_from_one_teacher(image_taught, rewrite_targets
     with pytest.raises(InputError, match="no classifier to share"):
         examples(image_taught).classifier()
     assert len(examples(image_taught).taught_classes()) == 19  # the targets list none, so all are returned
+
+
+def test_reads_aggregated_soft_labels_and_the_carried_labels_of_unlabelled_scans(carried_taught, examples):
+    found = examples(carried_taught)
+    assert found.labelled == [0, 1]
+    assert [len(found[i].reached) for i in range(3)] == [100, 0, 200]
+    assert [len(found[i].carried) for i in range(3)] == [0, 0, 150], "a labelled scan has its own labels"
+    last = found[2]
+    assert len(last.taught) == 32
+    assert torch.equal(last.aggregated[:, 0].long(), last.reached % 19 + 1)
+    assert torch.equal(last.carried_label, last.carried % 3 + 1)
+    torch.testing.assert_close(last.carried_weight, last.carried % 250 / 255)
+    assert torch.equal(found.aggregated_counts(), torch.arange(20.0, dtype=torch.float64))
+
+
+def test_both_stay_with_their_points_through_augmentation_and_batching(carried_taught, examples):
+    found = examples(carried_taught)
+    marked = [found[i] for i in (0, 2, 1, 2)]
+    for example in marked:
+        example.points[:, 3] = torch.arange(500.0)
+    batch = collate([e.augmented(AUGMENTATION, torch.Generator().manual_seed(i)) for i, e in enumerate(marked)])
+    assert 200 < len(batch.reached) < 500
+    assert 100 < len(batch.carried) < 300
+    reached, carried = (batch.points[indices, 3].long() for indices in (batch.reached, batch.carried))
+    assert torch.equal(batch.aggregated[:, 0].long(), reached % 19 + 1)
+    assert torch.equal(batch.aggregated[:, 4].long(), reached % 200)
+    assert torch.equal(batch.carried_label, carried % 3 + 1)
+    torch.testing.assert_close(batch.carried_weight, carried % 250 / 255)
+    assert batch.scan[batch.carried].unique().tolist() == [1, 3]
+
+
+def test_own_frame_targets_are_left_out_where_no_loss_reads_them(carried_taught, open_taught):
+    alone = Examples(open_taught(carried_taught), own_frame=False)
+    assert [len(alone[i].taught) for i in range(3)] == [0, 0, 0]
+    assert [len(alone[i].reached) for i in range(3)] == [100, 0, 200]
+
+
+def test_a_scan_with_carried_labels_alone_counts(carried_taught, examples):
+    assert [f for _, f in examples(carried_taught, "frames").items] == [0, 1]
+    assert [f for _, f in examples(carried_taught, "frames", "carried").items] == [0, 1, 2]
+    assert [f for _, f in examples(carried_taught, "frames", "aggregated").items] == [0, 1, 2]
+
+
+def test_scans_with_neither_labels_nor_targets_are_included_on_request(taught, unlabelled, open_taught, examples):
+    silent = Examples(open_taught(taught), unlabelled=True)
+    assert [f for _, f in silent.items] == [0, 1, 2]
+    with pytest.raises(InputError, match="no training scan has labels"):
+        Examples(open_taught(unlabelled, "frames"), unlabelled=True)
+
+
+def test_a_silent_scan_has_points_and_nothing_to_learn(taught, open_taught):
+    silent = Examples(open_taught(taught, "frames"), unlabelled=True)
+    assert (len(silent), silent.labelled) == (3, [0, 1])
+    last = silent[2]
+    assert len(last.points) == 500
+    assert not last.labels.any()
+    assert len(last.taught) == len(last.reached) == len(last.carried) == 0

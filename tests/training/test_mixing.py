@@ -1,4 +1,4 @@
-"""Mixing two scans. The remission of each point is a unique mark that determines its labels and teacher targets."""
+"""Mixing two scans. The remission of each point is a unique mark that determines its labels and targets."""
 
 import math
 from dataclasses import fields, replace
@@ -34,7 +34,10 @@ def seeded(seed=0):
 
 
 def scan(points, start=0, labelled=True, taught=True):
-    """Points marked `start`, `start` + 1, ... Two cameras saw some of them twice. One in five has no cached patch."""
+    """Points marked `start`, `start` + 1, ... Two cameras saw some of them twice. One in five has no cached patch.
+
+    Half of them have an aggregated soft label if the scan is taught, and half a carried label if it is unlabelled.
+    """
     generator = seeded(start + points)
     xyz = torch.randn(points, 3, generator=generator) * torch.tensor([20.0, 20.0, 3.0])
     marks = torch.arange(start, start + points)
@@ -42,6 +45,8 @@ def scan(points, start=0, labelled=True, taught=True):
     if not labelled:
         labels, instances = torch.zeros_like(labels), torch.zeros_like(instances)
     seen = torch.randint(points, (points if taught else 0,), generator=generator)
+    reached, carried = (torch.randperm(points, generator=generator)[: (points + 1) // 2] for _ in range(2))
+    reached, carried = reached[: points * taught], carried[: points * (not labelled)]
     names = (marks // 7).unique()
     names = names[torch.randperm(len(names), generator=generator)]
     patch_of = torch.argmax((names == (marks[seen] // 7)[:, None]).int(), dim=1)
@@ -54,7 +59,16 @@ def scan(points, start=0, labelled=True, taught=True):
         teacher=marks[seen, None, None].float().expand(-1, 4, 20).clone() if taught else torch.zeros(0, 0, 20),
         patch_of=torch.where(marks[seen] % 5 == 0, -1, patch_of),
         patches=names[:, None, None].float().expand(-1, 4, 5).clone() if taught else torch.zeros(0, 0, 0),
+        reached=reached,
+        aggregated=expected_codes(marks[reached]) if taught else torch.zeros(0, 0, dtype=torch.uint8),
+        carried=carried,
+        carried_label=marks[carried] % 19 + 1,
+        carried_weight=marks[carried] % 100 / 100,
     )
+
+
+def expected_codes(marks):
+    return torch.stack([marks // 256, marks % 256] * 4, dim=1).to(torch.uint8)
 
 
 def expected_labels(marks):
@@ -99,6 +113,13 @@ def assert_all_followed(mixed, *sources):
     assert torch.equal(mixed.patch_of < 0, seen % 5 == 0)
     shown = mixed.patch_of >= 0
     assert (mixed.patches[mixed.patch_of[shown]] == (seen[shown] // 7)[:, None, None]).all()
+    for name in ("reached", "carried"):
+        had = torch.cat([torch.bincount(getattr(source, name), minlength=len(source.points)) for source in sources])
+        assert torch.equal(torch.bincount(getattr(mixed, name), minlength=len(mark)), had[rows])
+    if len(mixed.reached):
+        assert torch.equal(mixed.aggregated, expected_codes(mark[mixed.reached]))
+    assert torch.equal(mixed.carried_label, mark[mixed.carried] % 19 + 1)
+    assert torch.equal(mixed.carried_weight, mark[mixed.carried] % 100 / 100)
 
 
 PAIRS = {
@@ -127,6 +148,9 @@ def test_labels_and_teacher_targets_follow_their_points(way, pair):
         assert len(mixed.points) >= 1
         assert_all_followed(mixed, first, second)
         changed = collate([mixed.augmented(NONE.model_copy(update={"drop": 0.5}), seeded(seed)), mixed])
+        assert torch.equal(changed.carried_label, changed.points[changed.carried, 3].long() % 19 + 1)
+        if len(changed.reached):
+            assert torch.equal(changed.aggregated, expected_codes(changed.points[changed.reached, 3].long()))
         assert (changed.teacher == changed.points[changed.taught, 3][:, None, None]).all()
 
 
@@ -249,7 +273,7 @@ def test_taking_removes_patches_that_no_point_hits():
     assert sorted(some.patch_of[some.patch_of >= 0].unique().tolist()) == list(range(len(some.patches)))
     assert 0 < len(some.patches) <= 10 < len(first.patches)
     nothing = take(first, torch.zeros(403, dtype=torch.bool))
-    assert [len(getattr(nothing, field.name)) for field in fields(Example)] == [0] * 7
+    assert [len(getattr(nothing, field.name)) for field in fields(Example)] == [0] * 12
     assert_equal(join(nothing, first, nothing), first)
 
 

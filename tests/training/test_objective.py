@@ -1,15 +1,18 @@
 """The objective: the formula of `total_loss`, term by term, and zero without labels and teacher targets."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
 
+from elite_pipeline.soft_labels import decode, encode
 from elite_pipeline.student.model import build
 from elite_pipeline.training import losses
 from elite_pipeline.training.examples import Examples, collate
 from elite_pipeline.training.objective import ClassWeights, SegmentationLearner, total_loss
+from elite_pipeline.training.output_targets import confidence
 
 STRIDES = (1, 2, 4, 8)
 
@@ -24,11 +27,24 @@ def examples(taught, open_taught):
 
 
 def varied(example):
-    """`example` with soft labels and features that differ between points, stages and classes."""
+    """`example` with soft labels and features that differ between points, stages and classes.
+
+    It also has 200 aggregated soft labels, and without labels of its own 150 carried ones.
+    """
     generator = torch.Generator().manual_seed(len(example.taught))
-    object.__setattr__(example, "teacher", 3 * torch.randn(example.teacher.shape, generator=generator))
-    object.__setattr__(example, "patches", torch.randn(example.patches.shape, generator=generator))
-    return example
+    changes = {
+        "teacher": 3 * torch.randn(example.teacher.shape, generator=generator),
+        "patches": torch.randn(example.patches.shape, generator=generator),
+        "reached": torch.randperm(500, generator=generator)[:200],
+        "aggregated": encode(3 * torch.randn(200, 20, generator=generator)),
+    }
+    if not example.labels.any():
+        changes |= {
+            "carried": torch.randperm(500, generator=generator)[:150],
+            "carried_label": torch.randint(1, 20, (150,), generator=generator),
+            "carried_weight": torch.rand(150, generator=generator),
+        }
+    return replace(example, **changes)
 
 
 @pytest.fixture
@@ -40,9 +56,9 @@ def learner(student_settings):
 @pytest.fixture
 def weights(examples):
     generator = torch.Generator().manual_seed(7)
-    answers = torch.rand(20, generator=generator) + 0.1
-    answers[[0, 6]] = 0
-    return ClassWeights(losses.class_weights(examples.label_counts()), answers)
+    answers, aggregated = torch.rand(2, 20, generator=generator) + 0.1
+    answers[[0, 6]] = aggregated[[0, 3]] = 0
+    return ClassWeights(losses.class_weights(examples.label_counts()), answers, aggregated)
 
 
 def run(learner, batch, weights, settings):
@@ -92,6 +108,12 @@ TERMS = [
     {"at_labels": 0.25, "output": 0.5, "balanced": True},
     {"at_labels": 0.0, "output": 0.5},
     {"lovasz": 0.0, "auxiliary": 0.0, "distillation": 0.0},
+    {"targets": "aggregated", "output": 0.5},
+    {"targets": "aggregated", "output": 0.5, "temperature": 3.0, "at_labels": 0.25, "balanced": True},
+    {"targets": "aggregated", "output": 0.5, "confident": 0.5, "balanced": True, "distillation": 0.0},
+    {"output": 0.5, "confident": 0.5, "stages": [3, 1], "at_labels": 0.25},
+    {"carried": 0.5},
+    {"carried": 0.5, "lovasz": 0.0, "targets": "aggregated", "output": 0.5},
 ]
 
 
@@ -99,7 +121,10 @@ TERMS = [
 @pytest.mark.parametrize("scans", [[0], [0, 1, 2]], ids=["both", "mixed"])
 def test_total_loss_is_its_formula(examples, learner, weights, student_settings, scans, terms):
     s = losses_of(student_settings, **terms)
-    weights = weights if s.balanced else weights._replace(answers=None)
+    weights = weights if s.balanced else weights._replace(answers=None, aggregated=None)
+    weights = weights if s.targets == "aggregated" else weights._replace(aggregated=None)
+    if s.confident < 1:
+        weights = weights._replace(thresholds=torch.arange(20) * 3 + 60)
     batch = collate([varied(examples[i]) for i in scans])
     output, _, parts = run(learner, batch, weights, s)
     pyramid, logits, stages, features = output
@@ -129,8 +154,16 @@ def test_total_loss_is_its_formula(examples, learner, weights, student_settings,
         assert parts["distillation"].item() == pytest.approx(expected, rel=1e-4)
     if s.output:
         mean = torch.stack([(batch.teacher[:, k].double() / s.temperature).softmax(1) for k in s.stages]).mean(0)
-        answer = s.temperature * mean.log()
-        expected = plain_divergence(points[batch.taught], answer, shares, s.temperature, weights.answers)
+        taught, answer, of_classes = batch.taught, s.temperature * mean.log(), weights.answers
+        if s.targets == "aggregated":
+            taught, answer, of_classes = batch.reached, decode(batch.aggregated, 20), weights.aggregated
+        if s.confident < 1:
+            likeliest, place = confidence(answer)
+            kept = torch.tensor([p >= 60 + 3 * c for c, p in zip(likeliest.tolist(), place.tolist(), strict=True)])
+            assert 0.05 < kept.float().mean() < 0.95
+            taught, answer = taught[kept], answer[kept]
+        shares = [1.0 if label == 0 else s.at_labels for label in batch.labels[taught].tolist()]
+        expected = plain_divergence(points[taught], answer, shares, s.temperature, of_classes)
         assert parts["output"].item() == pytest.approx(s.output * expected / scale, rel=1e-3)
     if s.features:
         distance = 0.0
@@ -140,7 +173,20 @@ def test_total_loss_is_its_formula(examples, learner, weights, student_settings,
             assert patches == (8 if scans == [0] else 8 + 4 + 4)
             distance += float(torch.stack(distances).detach().mean()) / len(s.stages)
         assert parts["features"].item() == pytest.approx(s.features * distance, rel=1e-4)
-    assert ("output" in parts, "features" in parts) == (s.output > 0, s.features > 0)
+    if s.carried:
+        expected = 0.0
+        if len(batch.carried):
+            given, weight = batch.carried_label, batch.carried_weight
+            weight = weight * weights.labels[given]
+            each = functional.cross_entropy(points[batch.carried], given, reduction="none")
+            expected = (each * weight).sum() / weight.sum()
+            shown = points[batch.carried].softmax(1)
+            expected += s.lovasz * losses.lovasz_softmax(shown, given, batch.carried_weight)
+            expected = float(expected.detach())
+        assert parts["carried"].item() == pytest.approx(s.carried * expected, rel=1e-4)
+        assert (parts["carried"] > 0) == (scans == [0, 1, 2])
+    wanted = {name for name in ("output", "features", "carried") if getattr(s, name) > 0}
+    assert {"output", "features", "carried"} & set(parts) == wanted
 
 
 def test_a_single_stage_trains_only_its_own_head(examples, learner, weights, student_settings):
@@ -159,7 +205,7 @@ def test_a_single_stage_trains_only_its_own_head(examples, learner, weights, stu
     assert maps == [False, False, True, False]
 
 
-ALL_TERMS = {"output": 0.5, "features": 1.0, "balanced": True}
+ALL_TERMS = {"output": 0.5, "features": 1.0, "balanced": True, "carried": 1.0}
 
 
 def cropped(example, points):
@@ -175,20 +221,23 @@ def unlabelled(example):
     return type(example)(**{**vars(example), "labels": torch.zeros_like(example.labels)})
 
 
+@pytest.mark.parametrize("targets", ["frame", "aggregated"])
 @pytest.mark.parametrize("reduction", ["mean", "batchmean"])
 @pytest.mark.parametrize("balanced", [True, False])
 def test_without_labels_and_teacher_targets_the_loss_is_zero(
-    examples, learner, weights, student_settings, balanced, reduction
+    examples, learner, weights, student_settings, balanced, reduction, targets
 ):
     """For whole scans, for a crop of one point, and for an empty crop in a batch with a whole scan."""
-    s = losses_of(student_settings, **ALL_TERMS, reduction=reduction)
-    weights = weights if balanced else weights._replace(answers=None)
+    s = losses_of(student_settings, **ALL_TERMS, reduction=reduction, targets=targets)
+    weights = weights if balanced else weights._replace(answers=None, aggregated=None)
+    weights = weights._replace(thresholds=torch.full((20,), 100))
     nothing = unlabelled(examples[1])
     assert len(nothing.taught) == 0
     for scans in ([nothing], [nothing, nothing], [cropped(nothing, 1)], [cropped(nothing, 0), nothing]):
         _, loss, parts = run(learner, collate(scans), weights, s)
         assert loss == 0
-        assert set(parts) == {"cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features"}
+        terms = {"cross_entropy", "lovasz", "auxiliary", "distillation", "output", "features", "carried"}
+        assert set(parts) == terms
         assert all(value == 0 for value in parts.values())
         assert all(p.grad is None or not p.grad.any() for p in learner.parameters())
 
@@ -198,7 +247,39 @@ def test_labels_alone_and_teacher_targets_alone_give_only_their_own_terms(exampl
     _, _, labels = run(learner, collate([examples[1]]), weights, s)
     assert {name for name, value in labels.items() if value} == {"cross_entropy", "lovasz", "auxiliary"}
     _, _, answers = run(learner, collate([varied(examples[2])]), weights, s)
-    assert {name for name, value in answers.items() if value} == {"distillation", "output", "features"}
+    assert {name for name, value in answers.items() if value} == {"distillation", "output", "features", "carried"}
+    none = replace(varied(examples[2]), taught=torch.zeros(0, dtype=torch.int64), teacher=torch.zeros(0, 0, 20))
+    none = replace(none, patch_of=none.taught)
+    _, _, reached = run(
+        learner, collate([none]), weights, losses_of(student_settings, **ALL_TERMS, targets="aggregated")
+    )
+    assert {name for name, value in reached.items() if value} == {"output", "carried"}
+
+
+def test_no_soft_label_reaches_the_threshold(examples, learner, weights, student_settings):
+    s = losses_of(student_settings, output=0.5, distillation=0.0)
+    batch = collate([varied(examples[2])])
+    _, loss, _ = run(learner, batch, weights._replace(thresholds=torch.full((20,), 255)), s)
+    assert loss == 0
+
+
+def test_the_default_loss_of_the_output_is_the_same_to_the_bit(examples, learner, weights, student_settings):
+    """As it was before there were aggregated targets and thresholds: experiments repeat their results."""
+    s = losses_of(student_settings, output=0.5, at_labels=0.25, temperature=2.0, balanced=True)
+    batch = collate([varied(examples[i]) for i in (0, 1, 2)])
+    weights = weights._replace(aggregated=None)
+    output, _, parts = run(learner.eval(), batch, weights, s)
+    answers = batch.teacher[:, s.stages]
+    share = torch.where(batch.labels[batch.taught] == 0, 1.0, s.at_labels)
+    rows = output.pyramid[learner.student.finest].of_point[batch.taught]
+    mean = (answers / s.temperature).softmax(dim=2).mean(dim=1).clamp_min(1e-8).log() * s.temperature
+    at = {"temperature": s.temperature, "reduction": s.reduction, "weights": weights.answers}
+    assert torch.equal(parts["output"], s.output * losses.distillation(output.logits[rows], mean, share, **at))
+    divergence = torch.zeros(())
+    for k, stride in enumerate(STRIDES):
+        seen = output.stages[k][output.pyramid[stride].of_point[batch.taught]]
+        divergence = divergence + losses.distillation(seen, answers[:, k], share, **at)
+    assert torch.equal(parts["distillation"], s.distillation * divergence / 4)
 
 
 def test_scans_without_teacher_targets_change_no_teacher_term(examples, student_settings, learner, weights):
@@ -216,7 +297,7 @@ def test_a_student_without_a_teacher_has_only_label_losses(taught, open_taught, 
     alone = Examples(open_taught(taught, "frames"), features=True)
     torch.manual_seed(0)
     learner = SegmentationLearner(build(student_settings.network, 20), 20)
-    weights = weights if balanced else weights._replace(answers=None)
+    weights = weights if balanced else weights._replace(answers=None, aggregated=None)
     _, loss, parts = run(learner, collate([alone[0], alone[1]]), weights, losses_of(student_settings, **ALL_TERMS))
     assert loss > 0
     assert parts["distillation"] == parts["output"] == parts["features"] == 0

@@ -7,7 +7,7 @@ import torch
 
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.training.examples import Example
-from elite_pipeline.training.sampling import draw, scans_seen
+from elite_pipeline.training.sampling import draw, scans_per_batch, scans_seen, steps_of
 
 LABELLED = [1, 4, 5, 9, 10]
 """The labelled ones of 13 scans."""
@@ -72,6 +72,63 @@ def test_each_batch_has_its_labelled_share_and_every_scan_is_used(student_settin
         assert len({tuple(times[k : k + len(own)]) for k in range(0, len(times), len(own))}) > 1 or not times
 
 
+@pytest.mark.parametrize(("batch", "unlabelled"), [(2, 1), (1, 1), (1, 3), (4, 2), (6, 20)])
+def test_unlabelled_scans_come_beside_the_labelled_ones(student_settings, batch, unlabelled):
+    settings = settings_of(student_settings, batch=batch, unlabelled=unlabelled)
+    examples = Numbered(LABELLED)
+    assert scans_seen(examples, settings.train_student) == (batch, unlabelled)
+    scans_of_step = scans_per_batch(examples, settings.train_student)
+    assert scans_of_step == batch + unlabelled
+    seen = [scans(draw_of(examples, settings, scans_of_step * step)) for step in range(40)]
+    for items in seen:
+        assert [item in LABELLED for item in items] == [True] * batch + [False] * unlabelled
+    for own in (set(LABELLED), set(range(13)) - set(LABELLED)):
+        times = [item for items in seen for item in items if item in own]
+        assert all(set(times[k : k + len(own)]) == own for k in range(0, len(times) - len(own) + 1, len(own)))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_labelled_scans_do_not_depend_on_how_many_unlabelled_ones_are_beside_them(student_settings, mixed):
+    """Neither which scans, nor their changes. So experiments that differ only there have the same labelled scans."""
+    student_settings = mixing(student_settings) if mixed else student_settings
+    one, three = (settings_of(student_settings, batch=2, unlabelled=n) for n in (1, 3))
+    examples = Numbered(LABELLED)
+    for step in range(8):
+        few, many = draw_of(examples, one, 3 * step), draw_of(examples, three, 5 * step)
+        assert torch.equal(few.points[few.scan < 2], many.points[many.scan < 2])
+
+
+@pytest.mark.parametrize("labelled", [[], list(range(13))])
+def test_nothing_comes_beside_if_all_scans_are_labelled_or_none_is(student_settings, labelled):
+    settings, examples = settings_of(student_settings, batch=3, unlabelled=2), Numbered(labelled)
+    plain = settings_of(student_settings, batch=3)
+    assert scans_per_batch(examples, settings.train_student) == 3
+    for position in (0, 3, 36):
+        found, expected = (draw_of(examples, s, position) for s in (settings, plain))
+        assert torch.equal(found.points, expected.points)
+
+
+@pytest.mark.parametrize(
+    ("options", "labelled", "steps"),
+    [
+        ({"epochs": 2, "batch": 2}, LABELLED, 13),
+        ({"epochs": 2, "batch": 2, "labelled_share": 0.5}, LABELLED, 13),
+        ({"epochs": 2, "batch": 2, "unlabelled": 1}, LABELLED, 5),  # passes over the 5 labelled scans
+        ({"epochs": 2, "batch": 2, "unlabelled": 7}, LABELLED, 5),
+        ({"epochs": 2, "batch": 2, "unlabelled": 1}, [], 13),
+        ({"epochs": 2, "batch": 2, "unlabelled": 1}, list(range(13)), 13),
+        ({"epochs": None, "steps": 9, "batch": 2, "unlabelled": 1}, LABELLED, 9),
+    ],
+)
+def test_an_epoch_with_unlabelled_scans_beside_is_a_pass_over_the_labelled_ones(
+    student_settings, options, labelled, steps
+):
+    settings = settings_of(student_settings, **options).train_student
+    assert steps_of(Numbered(labelled), settings, 1) == steps
+    if options["epochs"]:
+        assert steps_of(Numbered(labelled), settings, 2) == -(-steps // 2)
+
+
 @pytest.mark.parametrize("share", [None, 0.5])
 def test_every_scan_of_a_single_stream_is_seen_equally_often(student_settings, share):
     """There is one stream without a labelled share, and with one if all scans are labelled or none is."""
@@ -84,24 +141,26 @@ def test_every_scan_of_a_single_stream_is_seen_equally_often(student_settings, s
         assert seen[:13] != seen[13:26]
 
 
-@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize(("share", "unlabelled"), [(None, 0), (0.5, 0), (None, 1), (None, 3)])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_two_processes_see_the_same_scans_as_one_with_a_doubled_batch(student_settings, share, mixed):
+def test_two_processes_see_the_same_scans_as_one_with_a_doubled_batch(student_settings, share, unlabelled, mixed):
     """Scans and points are the same: each scan has the same changes and is mixed with the same other scan."""
     student_settings = mixing(student_settings) if mixed else student_settings
-    whole = settings_of(student_settings, labelled_share=share, batch=4)
-    half = settings_of(student_settings, labelled_share=share, batch=2)
+    whole = settings_of(student_settings, labelled_share=share, batch=4, unlabelled=2 * unlabelled)
+    half = settings_of(student_settings, labelled_share=share, batch=2, unlabelled=unlabelled)
     examples = Numbered(LABELLED)
+    own = scans_per_batch(examples, half.train_student)
+    assert own == 2 + unlabelled
     for step in range(12):
-        ranks = [draw_of(examples, half, 4 * step + 2 * rank) for rank in (0, 1)]  # pyright: ignore[reportArgumentType]
-        assert contents(*ranks) == contents(draw_of(examples, whole, 4 * step))  # pyright: ignore[reportArgumentType]
+        ranks = [draw_of(examples, half, own * (2 * step + rank)) for rank in (0, 1)]  # pyright: ignore
+        assert contents(*ranks) == contents(draw_of(examples, whole, 2 * own * step))  # pyright: ignore
 
 
-@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize(("share", "unlabelled"), [(None, 0), (0.5, 0), (None, 3)])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_batches_depend_only_on_seed_and_position(student_settings, share, mixed):
+def test_batches_depend_only_on_seed_and_position(student_settings, share, unlabelled, mixed):
     student_settings = mixing(student_settings) if mixed else student_settings
-    settings = settings_of(student_settings, labelled_share=share, batch=4)
+    settings = settings_of(student_settings, labelled_share=share, batch=4, unlabelled=unlabelled)
     examples = Numbered(LABELLED)
 
     def points(position, changed=settings):

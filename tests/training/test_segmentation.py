@@ -11,6 +11,8 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.training.contrast import ContrastLearner, save
 from elite_pipeline.training.examples import Examples, collate
 from elite_pipeline.training.loop import train
+from elite_pipeline.training.losses import class_weights, lovasz_softmax
+from elite_pipeline.training.output_targets import are_confident, output_targets
 from elite_pipeline.training.segmentation import Segmentation
 
 CLASSES = class_table("semantickitti").names
@@ -197,3 +199,45 @@ def test_the_one_set_of_features_of_a_unet_learns_from_several_stages(taught, ex
     loss, parts = task.loss(task.learner, collate([examples[0], examples[1]]), 0)
     assert loss.isfinite()
     assert 0 < parts["features"] < 2
+
+
+def test_thresholds_and_class_weights_come_from_the_targets_that_the_output_reads(
+    carried_taught, examples_of, student_settings
+):
+    whole = changed(student_settings, "losses", output=0.3, balanced=True)
+    assert Segmentation(examples_of(carried_taught), whole).weights[2:] == (None, None)
+    some = changed(whole, "losses", confident=0.5)
+    aggregated = changed(some, "losses", targets="aggregated")
+    found = {name: Segmentation(examples_of(carried_taught), s).weights for name, s in (("f", some), ("a", aggregated))}
+    assert found["f"].aggregated is None
+    torch.testing.assert_close(found["a"].aggregated, class_weights(torch.arange(20.0)))
+    assert torch.equal(found["f"].answers, found["a"].answers)
+    assert not torch.equal(found["f"].thresholds, found["a"].thresholds)
+    # The second likeliest class of point p is less likely the larger p modulo 200 is.
+    examples = examples_of(carried_taught)
+    kept = []
+    for scan in (examples[0], examples[2]):
+        points, logits = output_targets(scan, aggregated.losses, 20)
+        sure = are_confident(logits, found["a"].thresholds)
+        assert (points[sure] % 200).float().mean() > (points[~sure] % 200).float().mean() + 40
+        kept.append(sure)
+    assert 0.5 <= torch.cat(kept).float().mean() < 0.65
+    # Without a teacher there is nothing to threshold.
+    assert Segmentation(examples_of(carried_taught, "frames", "carried"), some).weights[1:] == (None, None, None)
+
+
+def test_carried_labels_of_classes_that_a_shared_classifier_never_predicts_do_not_count(
+    image_taught, carried_taught, examples_of, fskd_settings
+):
+    examples = examples_of(carried_taught)
+    task, batch = Segmentation(examples, changed(fskd_settings, "losses", carried=1.0)), collate([examples[2]])
+    assert set(batch.carried_label.tolist()) == {1, 2, 3}
+    _, parts = task.loss(task.learner.eval(), batch, 0)
+    known = torch.isin(batch.carried_label, torch.tensor(KNOWN))
+    assert 0 < known.sum() < len(known)
+    logits = task.student(task.student.voxelise(batch.points)).logits
+    rows = task.student.voxelise(batch.points)[1].of_point[batch.carried[known]]
+    label, weight = batch.carried_label[known], batch.carried_weight[known]
+    expected = functional.cross_entropy(logits[rows], label, reduction="none") @ weight / weight.sum()
+    lovasz = lovasz_softmax(logits[rows].softmax(1), label, weight)
+    torch.testing.assert_close(parts["carried"], expected + fskd_settings.losses.lovasz * lovasz)

@@ -118,6 +118,29 @@ def of_teaching(pattern):
     )
 
 
+def losses_of(wildcards):
+    """Returns the losses of the student of the job's experiment."""
+    return config["students"][of(wildcards.experiment)["student"]]["losses"]
+
+
+def of_aggregation(pattern):
+    """Input function: as `of_teaching`, if the student learns from aggregated targets, else nothing."""
+    return lambda wildcards: (
+        of_teaching(pattern)(wildcards)
+        if losses_of(wildcards)["targets"] == "aggregated"
+        else []
+    )
+
+
+def of_carrying(pattern):
+    """Input function: `pattern` for every training sequence if the student learns from carried labels, else nothing."""
+    return lambda wildcards: (
+        per_sequence(pattern, "train")(wildcards)
+        if losses_of(wildcards)["carried"]
+        else []
+    )
+
+
 def figures_to_list(wildcards):
     """Input function: further figures of the summary: projection, pseudo-labels if used, embedding if adapted."""
     chosen = of(wildcards.experiment)

@@ -1,6 +1,6 @@
 """Train the sparse-convolution student. It reads scans, labels and cached targets (or no targets), and no images.
 
-cache/<dataset>/<teacher>/targets -> cache/pretrained/<pretraining>/, models/<experiment>/
+cache/<dataset>/<teacher>/{targets,aggregated}, cache/<dataset>/carried_labels -> cache/pretrained/<pretraining>/, models/<experiment>/
 """
 
 
@@ -36,12 +36,16 @@ rule pretrain_student:
 
 
 rule train_student:
-    """Train a student on labels and cached teacher targets; resumable."""
+    """Train a student on labels (own and carried) and cached teacher targets; resumable."""
     input:
         sequences=ancient(sequence_places("train")),
         frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
         projection=of_teaching("cache/{root}/projection/{sequence}.zarr"),
         targets=of_teaching("cache/{dataset}/{teacher}/targets/{sequence}.zarr"),
+        aggregated=of_aggregation(
+            "cache/{dataset}/{teacher}/aggregated/{sequence}.zarr"
+        ),
+        carried=of_carrying("cache/{dataset}/carried_labels/{sequence}.zarr"),
         pretrained=pretrained,
         code=stage("train_student"),
     output:
@@ -64,5 +68,6 @@ rule train_student:
         *of_student(),
     shell:
         "python -m elite_pipeline.stages.train_student --frames {input.frames:q}"
-        " --projection {input.projection:q} --targets {input.targets:q} --pretrained {input.pretrained:q} --run models/{wildcards.experiment}/run"
+        " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q} --carried {input.carried:q}"
+        " --pretrained {input.pretrained:q} --run models/{wildcards.experiment}/run"
         " --out models/{wildcards.experiment} {params:q} 2>&1 | tee {log:q}"
