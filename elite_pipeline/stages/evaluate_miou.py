@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elite_pipeline.config import Oracle
 from elite_pipeline.config.validation import Section
-from elite_pipeline.config.values import Count, Name
+from elite_pipeline.config.values import Count, Name, Natural
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import add_sequences, parse, parser
 
@@ -18,10 +18,12 @@ from elite_pipeline.stages import add_sequences, parse, parser
 class ExperimentToEvaluate(Section):
     """The settings of this stage.
 
+    labels_seed: the seed that drew the labelled drives; None where none are drawn.
     teacher: name of the experiment's teacher, if any. oracle: settings of the teacher if it is an oracle. votes: number
     of passes with test-time augmentation; None: a single pass without it.
     """
 
+    labels_seed: Natural | None = None
     teacher: Name | None = None
     oracle: Oracle | None = None
     votes: Count | None = None
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
+        "labels_seed": settings.labels_seed,
         "split": "val",
         "sequences": [recorded.index.sequence for recorded in recordings],
         "miou": metrics.mean_iou(counts),

@@ -27,6 +27,8 @@ def workloads():
         ("tune_teacher", {"dataset": "demo", "teacher": "sam_tiny"}, 480, "image"),
         ("tune_teacher", {"dataset": "demo", "teacher": "frozen_tiny"}, 120, "image"),
         ("cache_teacher", {"dataset": "demo", "teacher": "sam_tiny", "sequence": "00"}, 20, "image"),
+        ("tune_teacher", {"dataset": "demo-seed3", "teacher": "sam_tiny"}, 480, "image"),
+        ("label_images", {"dataset": "demo-seed3", "sequence": "00"}, 20, "image"),
         ("train_student", {"experiment": "demo"}, 600, "scan"),
         ("train_student", {"experiment": "demo-seed3"}, 600, "scan"),
         ("train_student", {"experiment": "demo_udakd"}, 400, "scan"),

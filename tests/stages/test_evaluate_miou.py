@@ -18,7 +18,7 @@ from elite_pipeline.student.model import Predictor
 
 CLASSES = class_table("semantickitti")
 KEYS = [
-    *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
+    *("experiment", "dataset", "labels_seed", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
     "colours",
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
     *("taught", "teacher", "oracle", "zero_shot", "pretrained", "steps"),

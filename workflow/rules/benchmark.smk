@@ -39,6 +39,7 @@ rule evaluate_miou:
         data=data,
         experiment="{experiment}",
         dataset=dataset_name,
+        labels_seed=labels_seed,
         teacher=teacher_name,
         oracle=experiments_oracle,
         # Only the augmented target depends on it: another number of votes does not rerun the official evaluation.
@@ -46,7 +47,7 @@ rule evaluate_miou:
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
         " --model models/{wildcards.experiment} {params.data:q} --frames {input.frames:q}"
-        " --out {output.result:q} {params.teacher:q} {params.oracle:q}"
+        " --out {output.result:q} {params.labels_seed:q} {params.teacher:q} {params.oracle:q}"
         " {params.votes:q} 2>&1 | tee {log:q}"
 
 
@@ -108,6 +109,8 @@ rule evaluate_pseudo_labels:
         "logs/evaluate_pseudo_labels/{dataset}.log",
     benchmark:
         "logs/jobs/evaluate_pseudo_labels/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 2

@@ -29,14 +29,18 @@ def of_sequence(pattern):
 
 
 def pretraining(wildcards):
-    """Returns the entry of the job's pre-training, with or without -seed<k>."""
-    name = wildcards.pretraining.partition("-seed")[0]
+    """Returns the entry of the job's pre-training, with or without -seed<k>. Its data set is as in `of`."""
+    name = seeds.entry(wildcards.pretraining)
     if name not in config["pretrainings"]:
         known = ", ".join(config["pretrainings"]) or "none"
         raise WorkflowError(
             f"config.yaml has no pre-training {name!r} in pretrainings:. Add it there, or choose one of {known}."
         )
-    return config["pretrainings"][name]
+    found = config["pretrainings"][name]
+    drawn = seeds.dataset_of(
+        wildcards.pretraining, found["dataset"], config["datasets"]
+    )
+    return {**found, "dataset": drawn}
 
 
 def of_pretraining(pattern):
@@ -59,9 +63,9 @@ def of_pretraining(pattern):
 
 def pretrained(wildcards):
     """Input function: the experiment's pre-trained backbone, of the same seed; nothing if it has none."""
-    name, dash, seed = wildcards.experiment.partition("-seed")
-    begun = of(name)["pretraining"]
-    return f"cache/pretrained/{begun}{dash}{seed}" if begun else []
+    _, mark, seed = wildcards.experiment.partition(seeds.MARK)
+    begun = of(wildcards.experiment)["pretraining"]
+    return f"cache/pretrained/{begun}{mark}{seed}" if begun else []
 
 
 def adapter(wildcards):
@@ -253,11 +257,15 @@ def compared_results(wildcards):
 
 
 def compared_teachers(wildcards):
-    """Input function: the evaluate_teacher result of every teacher in the comparison."""
-    named = map(of, compared_names(wildcards))
+    """Input function: the evaluate_teacher result of every teacher in the comparison, with every seed if it has one."""
+    runs = [
+        of(f"{name}{seeds.MARK}{seed}")
+        for name in compared_names(wildcards)
+        for seed in comparison(wildcards.comparison)["seeds"]
+    ]
     paths = [
         f"results/{e['dataset']}_{e['teacher']}_points.json"
-        for e in named
+        for e in runs
         if e["teacher"]
     ]
     return list(dict.fromkeys(paths))
