@@ -154,7 +154,9 @@ class Workloads:
         return self._training(wildcards, chosen.pretrain_student, {"level": chosen.contrast.level})
 
     def _evaluate_miou(self, wildcards: Words) -> Workload:
-        found = self._frames(wildcards, self.dataset(wildcards).val, self._network(wildcards))
+        dataset = self.dataset(wildcards)
+        scored = dataset.test if wildcards.get("test") else dataset.val
+        found = self._frames(wildcards, scored, self._network(wildcards))
         votes = self.config.evaluate_miou.votes if wildcards.get("tta") else 1
         return Workload(found.amount * votes, "scan", found.like, points=found.points)
 

@@ -46,6 +46,16 @@ def test_amount(workloads, rule, wildcards, amount, unit):
     assert (work.amount, work.unit) == (amount, unit)
 
 
+def test_test_sequences_are_counted_where_they_are_scored():
+    known = config.read(ROOT / "config.yaml", ROOT / COMPARISONS)
+    demo = known.datasets["demo"].model_copy(update={"test": ["01", "02", "03"]})
+    workloads = Workloads(known.model_copy(update={"datasets": {**known.datasets, "demo": demo}}))
+    amounts = [
+        workloads.of("evaluate_miou", {"experiment": "demo", "test": test, "tta": ""}).amount for test in ("", "_test")
+    ]
+    assert amounts == [20, 60]
+
+
 def test_recordings_are_counted(workloads, write_drive, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_drive(tmp_path / "data/sample/sequences/00")

@@ -20,7 +20,9 @@ def workflow(tmp_path_factory):
     shutil.copy(ROOT / "config/comparisons.yaml", folder / "config")
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["few"] = {"of": "demo", "labelled": 0.5, "select_labels": {"by": "drive", "seed": 4}}
+    config["datasets"]["few"]["test"] = ["09", "10"]
     config["datasets"]["all"] = {"of": "demo", "labelled": 1.0, "select_labels": {"by": "drive", "seed": 4}}
+    config["datasets"]["all"]["test"] = ["09"]
     demo = config["experiments"]["demo"]
     config["experiments"] |= {
         "few": {**demo, "dataset": "few"},
@@ -30,7 +32,8 @@ def workflow(tmp_path_factory):
         "all": {**demo, "dataset": "all"},
     }
     arms = {"taught": "few", "labels": "few_labels", "all": "all"}
-    config["comparisons"] = {"drives": {"seeds": [1, 2], "experiments": arms, "differences": [["taught", "labels"]]}}
+    drives = {"seeds": [1, 2], "experiments": arms, "differences": [["taught", "labels"]]}
+    config["comparisons"] = {"drives": drives, "unseen": {**drives, "split": "test"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
@@ -130,6 +133,25 @@ def test_a_comparison_needs_the_teacher_of_each_seed(workflow, dag):
         *("results/few-seed1_sam_tiny_points.json", "results/few-seed2_sam_tiny_points.json"),
         "results/all_sam_tiny_points.json",
     }
+
+
+def test_test_sequences_are_scored_by_the_same_student(workflow, dag, snakemake):
+    scored = {job.rule: job for job in dag(workflow, "results/few-seed1_miou_test.json")}["evaluate_miou"].inputs
+    frames = {path for path in scored if path.startswith("cache/")}
+    assert frames == {"cache/demo/frames/09.parquet", "cache/demo/frames/10.parquet"}
+    assert "models/few-seed1/student.safetensors" in scored
+    (job,) = (job for job in dag(workflow, "results/unseen_comparison.json") if job.rule == "compare_experiments")
+    results = {path for path in job.inputs if path.endswith("_miou_test.json")}
+    assert results == {
+        f"results/{name}-seed{k}_miou_test.json" for name in ("few", "few_labels", "all") for k in (1, 2)
+    }
+    output = snakemake(
+        workflow, "--dry-run", "--printshellcmds", "results/few_miou_test_tta.json", "results/few_miou.json"
+    )
+    commanded = commands(output, "evaluate_miou")
+    assert ['split="test"' in line for line in sorted(commanded, key=len)] == [False, True]
+    assert all("project_points.cell=2.5" in line for line in commanded)
+    assert sum("votes=12" in line for line in commanded) == 1
 
 
 def test_a_seed_where_it_changes_nothing_is_refused(workflow, snakemake):

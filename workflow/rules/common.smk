@@ -16,8 +16,8 @@ from elite_pipeline.config import Config, LabelImages
 from elite_pipeline.config import seeds
 from elite_pipeline.config.reading import COMPARISONS, completed, load
 from elite_pipeline.config.validation import flatten, validate
-from elite_pipeline.datasets import NAME
-from elite_pipeline.datasets.classes import packaged, table_path
+from elite_pipeline.datasets import NAME, open_recording
+from elite_pipeline.datasets.classes import class_table, packaged, table_path
 from elite_pipeline.errors import InputError
 from elite_pipeline.marker import refuse_recordings
 from elite_pipeline.provenance import listing_digest
