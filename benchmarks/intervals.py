@@ -2,8 +2,9 @@
 
     python benchmarks/intervals.py [results/<comparison>_comparison.json ...]
 
-Without arguments, of all comparisons in benchmarks/results. The seeds are those of the students: the interval says
-nothing of other teachers, other labelled scans or other places.
+Without arguments, of all comparisons in benchmarks/results. A comparison prints its intervals itself; this script is
+for those that older versions wrote. There the seeds are those of the students: the interval says nothing of other
+teachers, other labelled scans or other places.
 """
 
 import json
@@ -11,15 +12,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t
 
-LEVEL = 0.95
+from elite_pipeline.comparison.intervals import over_seeds
 
 
 def interval(differences):
     """(mean, half of the interval's width) of the differences of paired seeds, two at least."""
-    count = len(differences)
-    return np.mean(differences), t.ppf((1 + LEVEL) / 2, count - 1) * np.std(differences, ddof=1) / count**0.5
+    low, high = over_seeds(differences)
+    return (low + high) / 2, (high - low) / 2
 
 
 def main():

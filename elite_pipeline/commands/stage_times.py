@@ -6,6 +6,7 @@ from pathlib import Path
 
 from elite_pipeline import config
 from elite_pipeline.config.reading import COMPARISONS
+from elite_pipeline.config.seeds import dataset_of, entry
 
 
 def stage_usage(folder: str | Path, names: Container[str]) -> dict[str, tuple[int, float, float]]:
@@ -23,8 +24,10 @@ def stage_usage(folder: str | Path, names: Container[str]) -> dict[str, tuple[in
 
 def table(experiment: str) -> str:
     """The stages of an experiment, longest first. Raises `InputError` where `config.yaml` is not valid."""
-    experiments = config.read(Path("config.yaml"), COMPARISONS).experiments
-    names = {experiment, experiments[experiment.partition("-seed")[0]].dataset}
+    known = config.read(Path("config.yaml"), COMPARISONS)
+    dataset = known.experiments[entry(experiment)].dataset
+    entries = {name: one.model_dump(mode="json") for name, one in known.datasets.items()}
+    names = {experiment, dataset, dataset_of(experiment, dataset, entries)}
     found = stage_usage("logs/jobs", names) if Path("logs/jobs").is_dir() else {}
     if not found:
         return "logs/jobs holds no times of these stages."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elite_pipeline.config import Config, Dataset, EncoderSettings, Schedule, StudentSettings
+from elite_pipeline.config.seeds import entry
 from elite_pipeline.errors import InputError
 
 Words = dict[str, str]
@@ -56,15 +57,15 @@ class Workloads:
     def student(self, wildcards: Words) -> StudentSettings:
         """The student of a job's experiment or pre-training."""
         if "pretraining" in wildcards:
-            return self.config.students[self.config.pretrainings[_unseeded(wildcards["pretraining"])].student]
-        return self.config.students[self.config.experiments[_unseeded(wildcards["experiment"])].student]
+            return self.config.students[self.config.pretrainings[entry(wildcards["pretraining"])].student]
+        return self.config.students[self.config.experiments[entry(wildcards["experiment"])].student]
 
     def _dataset_name(self, wildcards: Words) -> str:
         if "dataset" in wildcards:
-            return wildcards["dataset"]
+            return entry(wildcards["dataset"])
         if "pretraining" in wildcards:
-            return self.config.pretrainings[_unseeded(wildcards["pretraining"])].dataset
-        return self.config.experiments[_unseeded(wildcards["experiment"])].dataset
+            return self.config.pretrainings[entry(wildcards["pretraining"])].dataset
+        return self.config.experiments[entry(wildcards["experiment"])].dataset
 
     def _read_sequence(self, name: str, sequence: str) -> tuple[int, int, int]:
         """(frames, points of a scan, pixels of an image) of a sequence; 0 where it is not known yet."""
@@ -147,15 +148,17 @@ class Workloads:
         return Workload(steps * (schedule.batch + beside), "scan", like, points=points)
 
     def _train_student(self, wildcards: Words) -> Workload:
-        taught = self.config.experiments[_unseeded(wildcards["experiment"])].teacher is not None
+        taught = self.config.experiments[entry(wildcards["experiment"])].teacher is not None
         return self._training(wildcards, self.student(wildcards).train_student, {"taught": taught})
 
     def _pretrain_student(self, wildcards: Words) -> Workload:
-        chosen = self.config.pretrainings[_unseeded(wildcards["pretraining"])]
+        chosen = self.config.pretrainings[entry(wildcards["pretraining"])]
         return self._training(wildcards, chosen.pretrain_student, {"level": chosen.contrast.level})
 
     def _evaluate_miou(self, wildcards: Words) -> Workload:
-        found = self._frames(wildcards, self.dataset(wildcards).val, self._network(wildcards))
+        dataset = self.dataset(wildcards)
+        scored = dataset.test if wildcards.get("test") else dataset.val
+        found = self._frames(wildcards, scored, self._network(wildcards))
         votes = self.config.evaluate_miou.votes if wildcards.get("tta") else 1
         return Workload(found.amount * votes, "scan", found.like, points=found.points)
 
@@ -182,11 +185,6 @@ def _encoder(settings: EncoderSettings | None) -> dict[str, Any]:
     if settings is None:
         return {}
     return {key: getattr(settings, key) for key in ("encoder", "longest_side", "precision")}
-
-
-def _unseeded(name: str) -> str:
-    """The entry of the configuration that `<name>-seed7` is."""
-    return name.partition("-seed")[0]
 
 
 _RULES: dict[str, Callable[[Workloads, Words], Workload]] = {

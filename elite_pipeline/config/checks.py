@@ -122,6 +122,12 @@ def check_comparison(config: Config, where: str, comparison: ComparisonSettings)
         raise ValueError(
             f"{where}.experiments names {unknown}, but experiments: has no such entries. Add or rename them"
         )
+    if comparison.split == "test":
+        named = {config.experiments[about.experiment].dataset for about in comparison.experiments.values()}
+        if empty := sorted(name for name in named if not config.datasets[name].test):
+            raise ValueError(
+                f"{where}.split is test, but datasets.{empty[0]}.test is empty. List sequences with labels there"
+            )
     teachers = {label: config.experiments[about.experiment].teacher for label, about in comparison.experiments.items()}
     oracles = [label for label, teacher in teachers.items() if teacher in config.oracles]
     if comparison.figure == "oracles" and not oracles:

@@ -105,9 +105,13 @@ class LabelImages(Section):
 
 
 class SelectLabels(Section):
-    """Which training scans keep their labels, if not all do."""
+    """Which training scans keep their labels, if not all do.
 
-    by: Literal["interval", "classes"] = "interval"
+    by: interval: every k-th scan. classes: random scans that show as many classes as possible. drive: all scans of
+    random drives (sequences).
+    """
+
+    by: Literal["interval", "classes", "drive"] = "interval"
     seed: Natural = 0
 
 
@@ -192,7 +196,8 @@ class Dataset(Section):
             raise ValueError(f"sequences {shared} are in both train and val, so scores would be wrong. Remove one")
         if shared := sorted(set(self.test) & {*self.train, *self.val}):
             raise ValueError(
-                f"sequences {shared} are in test and also in train or val. List only unlabelled sequences in test"
+                f"sequences {shared} are in test and also in train or val, so test would score what students learnt or"
+                " settings were chosen by. Remove them from one of the two"
             )
         for split in (self.train, self.val, self.test):
             if len(split) > len(set(split)):

@@ -39,6 +39,9 @@ def _named(value: Any) -> Any:
 
 
 Label = Annotated[str, StringConstraints(min_length=1)]
+Split = Literal["val", "test"]
+"""The sequences that are scored: validation sequences, by which settings may be chosen, or test sequences."""
+
 Figure = Literal["rows", "curves", "arms", "oracles"]
 """The figure that `plot_comparison` draws. rows: one row per experiment. curves: mIoU over labelled scans, with and
 without distillation. arms: arms side by side in each setting. oracles: rows, and the gain over oracle accuracy."""
@@ -48,6 +51,7 @@ class ComparisonSettings(Section):
     """Experiments side by side, each with several seeds."""
 
     figure: Figure = "rows"
+    split: Split = "val"
     experiments: dict[Label, Annotated[Compared, BeforeValidator(_named)]] = Field(min_length=2)
     seeds: list[Natural] = Field(min_length=1)
     differences: list[tuple[str, str]] = Field(default=[])

@@ -3,6 +3,9 @@
 Ground truth `IGNORE` is left out, but a *prediction* of `IGNORE` is a miss. (The metric of 2DPASS and ELiTe does not
 count it as a miss and is higher: on one scan 1.0000 instead of 0.9551.) An absent class counts as 0, so a score on a
 few scans cannot be compared with the benchmark. The confusion matrix is first summed over all scans.
+
+Beside it stand numbers that the benchmark does not have. All are computed from confusion matrices, rows are the truth:
+the accuracy, the mean without the rarest classes, and the scores of the points that the cameras see and of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from elite_pipeline.datasets.classes import IGNORE
+
+RAREST = 3
+"""Number of classes that the mean over the frequent classes leaves out."""
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
@@ -35,6 +41,62 @@ def mean_iou(confusion: np.ndarray, known: Sequence[int] | np.ndarray | None = N
     return float((np.delete(iou, IGNORE) if known is None else iou[known]).mean())
 
 
+def accuracy(confusion: np.ndarray) -> float:
+    """Return the share of the evaluated points that is predicted right; 0 without any.
+
+    Truth `IGNORE` is not evaluated. As in the official score, a prediction of `IGNORE` is a miss.
+    """
+    evaluated = np.array(confusion, dtype=np.float64)[IGNORE + 1 :]
+    points = evaluated.sum()
+    return float(np.trace(evaluated[:, IGNORE + 1 :]) / points) if points else 0.0
+
+
+def present_classes(confusion: np.ndarray) -> list[int]:
+    """Return the ids of the classes that have points, in their order, without `IGNORE`."""
+    points = np.sum(confusion, axis=1)
+    return [k for k in range(len(points)) if k != IGNORE and points[k]]
+
+
+def frequent_classes(confusion: np.ndarray) -> list[int]:
+    """Return the ids of the classes that have points, without the `RAREST` ones that have fewest of them.
+
+    They depend on the truth alone, so they are the same for all students that are scored on the same points. Of classes
+    with equally many points, the first ones count as more frequent.
+    """
+    points = np.sum(confusion, axis=1)
+    by_points = sorted(present_classes(confusion), key=lambda k: (-points[k], k))
+    return sorted(by_points[:-RAREST])
+
+
+def frequent_miou(confusion: np.ndarray) -> float | None:
+    """Return the mean IoU over `frequent_classes`; None where there are none.
+
+    A few points of a rare class can move the mean over all classes more than everything else does.
+    """
+    frequent = frequent_classes(confusion)
+    return mean_iou(confusion, frequent) if frequent else None
+
+
+def seen_scores(counts: np.ndarray, seen: np.ndarray | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of the points that the cameras see, and of the others. JSON values; all None without `seen`.
+
+    counts: `Confusion.counts` of all points. seen: of those that the cameras see; None where that is not known.
+    names: of all classes but `IGNORE`.
+    `miou_seen` and `miou_unseen` are means over the same classes, `seen_classes`: those that have points in both
+    groups. So they can be compared with each other, and where every class has points in both groups, also with the
+    official mean over all classes. `seen`: share of the evaluated points that the cameras see.
+    """
+    keys = ("seen", "seen_classes", "miou_seen", "miou_unseen", "accuracy_seen", "accuracy_unseen")
+    if seen is None:
+        return dict.fromkeys(keys)
+    unseen = np.subtract(counts, seen)
+    both = [k for k in present_classes(seen) if np.sum(unseen[k])]
+    share = np.sum(seen[IGNORE + 1 :]) / max(np.sum(counts[IGNORE + 1 :]), 1)
+    means = (mean_iou(group, both) if both else None for group in (seen, unseen))
+    right = (accuracy(group) if present_classes(group) else None for group in (seen, unseen))
+    return dict(zip(keys, (float(share), [names[k - 1] for k in both], *means, *right), strict=True))
+
+
 def unknown_classes(result: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes that the student of `result` (JSON of evaluate_miou) does not know."""
     known = result["known_classes"]
@@ -44,7 +106,7 @@ def unknown_classes(result: Mapping[str, Any]) -> list[str]:
 def class_rows(result: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table: class, IoU in percent, points.
 
-    The last lines are the mean over all classes and, if some classes are unknown, the mean over the known ones.
+    The last lines are means: over all classes, over the known ones if some are unknown, and without the rarest ones.
     """
     points = dict(zip(result["iou"], np.sum(result["confusion"], axis=1)[1:].tolist(), strict=True))
     rows = [f"| {name} | {100 * value:.1f} | {points[name]:,} |" for name, value in result["iou"].items()]
@@ -52,6 +114,10 @@ def class_rows(result: Mapping[str, Any]) -> list[str]:
     if unknown_classes(result):
         known = result["known_classes"]
         means.append((f"mean of the {len(known)} known", result["miou_known"], known))
+    if result.get("miou_frequent") is not None:
+        frequent = result["frequent_classes"]
+        rare = [name for name, number in points.items() if number and name not in frequent]
+        means.append((f"mean without the rarest: {', '.join(rare)}", result["miou_frequent"], frequent))
     for name, value, over in means:
         rows.append(f"| **{name}** | **{100 * value:.1f}** | {sum(points[one] for one in over):,} |")
     return rows
@@ -78,11 +144,29 @@ Sequences {", ".join(result["sequences"])} of {result["dataset"]} ({result["spli
 Official SemanticKITTI protocol, single pass. A class without points has an IoU of 0.
 Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(result["trained_on"])}
 ({origin}).
-{_unknown(unknown)}
+{_sight(result)}{_unknown(unknown)}
 | class | IoU, % | points |
 |---|---:|---:|
 {chr(10).join(class_rows(result))}
 """
+
+
+def _sight(result: Mapping[str, Any]) -> str:
+    """Return lines with the accuracy, and scores of seen and unseen points; nothing for results of older versions."""
+    if "accuracy" not in result:
+        return ""
+    lines = [f"Accuracy: {100 * result['accuracy']:.1f} % of the evaluated points."]
+    if result["miou_seen"] is not None:
+        over = len(result["seen_classes"])
+        seen, unseen = (
+            f"{100 * result[f'miou_{group}']:.1f} % mIoU, {100 * result[f'accuracy_{group}']:.1f} % accuracy"
+            for group in ("seen", "unseen")
+        )
+        lines += [
+            f"Points that the cameras see in the frame ({100 * result['seen']:.1f} %): {seen}. The others: {unseen}.",
+            f"Both means are over the {over} classes that have points in both groups.",
+        ]
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def is_oracle(result: Mapping[str, Any]) -> bool:

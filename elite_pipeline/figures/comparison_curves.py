@@ -9,21 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from elite_pipeline.comparison.runs import NOTEWORTHY, baselines, difference, pretraining
+from elite_pipeline.comparison.runs import baselines, difference, pretraining
 from elite_pipeline.evaluation.metrics import is_oracle
 from elite_pipeline.figures.canvas import INK
 from elite_pipeline.figures.comparison_marks import (
     ARMS,
     DISTILLED,
     GRID,
-    NEAR_NOISE,
-    NOISE,
     ORACLE,
     ORACLE_NAME,
     SHAPES,
     WITHOUT,
     colour_of_difference,
     difference_marks,
+    intervals_of,
     legend_below,
     line,
 )
@@ -72,20 +71,24 @@ def _miou_curves(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> N
 
 def _gain_curve(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:
     found = [difference(experiments[lines[True][scans]], experiments[lines[False][scans]]) for scans in lines[True]]
-    scans, sds = list(lines[True]), 100 * np.array([d["larger_sd"] or 0 for d in found])
-    axis.fill_between(scans, -NOTEWORTHY * sds, NOTEWORTHY * sds, color=NEAR_NOISE, linewidth=0)
-    axis.fill_between(scans, -sds, sds, color=NOISE, linewidth=0)
+    scans = list(lines[True])
     axis.axhline(0, color=INK, linewidth=1)
     axis.plot(scans, [100 * d["mean"] for d in found], "-", color=INK, linewidth=1, alpha=0.5)
     for at, gain in zip(scans, found, strict=True):
-        colour, sd = colour_of_difference(gain), None if gain["sd"] is None else 100 * gain["sd"]
+        colour, (seeds, _) = colour_of_difference(gain), intervals_of(gain)
         axis.plot([at] * len(gain["seeds"]), 100 * np.array(gain["seeds"]), "o", color=colour, alpha=0.45, mew=0, ms=5)
-        axis.errorbar(at, 100 * gain["mean"], yerr=sd, fmt="_", markersize=14, capsize=3, **line(colour))
+        axis.plot(at, 100 * gain["mean"], "_", color=colour, markersize=14, mew=2.0)
+        if seeds is not None:
+            axis.plot([at] * 2, 100 * np.array(seeds), "-", color=colour, linewidth=1.8)
         text = f"{100 * gain['mean']:+.1f}"
         axis.annotate(text, (at, 100 * gain["mean"]), xytext=(10, 6), textcoords="offset points", fontsize=8.5)
     _scans_axis(axis, experiments, lines)
-    axis.set_title("gain in mIoU by distillation, percentage points (paired by seed)", loc="left", fontsize=9.5)
-    legend_below(axis, difference_marks(), 0.28)
+    axis.set_title(
+        "gain in mIoU by distillation, percentage points (paired by seed), 95 % intervals over seeds",
+        loc="left",
+        fontsize=9.5,
+    )
+    legend_below(axis, difference_marks(found), 0.28)
 
 
 def _scans_axis(axis: Axes, experiments: Mapping[str, Any], lines: Curves) -> None:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from elite_pipeline.comparison.runs import NOTEWORTHY, pretraining
+from elite_pipeline.comparison.intervals import over_seeds, side
+from elite_pipeline.comparison.runs import pretraining
 from elite_pipeline.evaluation.metrics import is_oracle
 from elite_pipeline.figures.canvas import INK
 
@@ -21,10 +22,7 @@ SHAPES = "osD^vP"
 """Marks of the arms' seeds, in turn."""
 
 BETTER, WORSE, UNSURE = "#1f7a3d", "#b3261e", "#777777"
-"""Colours of a mean difference: gain of more than `NOTEWORTHY` standard deviations, loss of more, or neither."""
-
-NOISE, NEAR_NOISE = "#cfcfcf", "#ececec"
-"""Colours of the bands of one and of `NOTEWORTHY` standard deviations around zero difference."""
+"""Colours of a mean difference: all its intervals lie above zero, all below, or neither."""
 
 GRID = {"color": "#e5e5e5", "linewidth": 0.7}
 ORACLE_NAME = "oracle: ground truth with added errors, a diagnostic, not a result"
@@ -40,10 +38,17 @@ def colour_of(experiment: Mapping[str, Any]) -> str:
 
 
 def colour_of_difference(found: Mapping[str, Any]) -> str:
-    """Return the colour of a difference: whether it exceeds `NOTEWORTHY` standard deviations of the seeds."""
-    if found["larger_sd"] is None or abs(found["mean"]) <= NOTEWORTHY * found["larger_sd"]:
-        return UNSURE
-    return BETTER if found["mean"] > 0 else WORSE
+    """Return the colour of a difference: on which side of zero its intervals lie."""
+    sides = {side(interval) for interval in intervals_of(found) if interval}
+    return BETTER if sides == {1} else WORSE if sides == {-1} else UNSURE
+
+
+def intervals_of(found: Mapping[str, Any]) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """Return the 95 % intervals of a difference, over seeds and over places; None where there is none.
+
+    Older comparisons hold no intervals. Those over seeds follow from the seeds.
+    """
+    return over_seeds(found["seeds"]), found.get("over_places")
 
 
 def line(colour: str) -> dict[str, Any]:
@@ -59,21 +64,33 @@ def experiment_marks(experiments: Mapping[str, Any]) -> list[Artist]:
     return [Line2D([], [], marker="o", linestyle="", color=INK, alpha=0.45, label="one seed"), *handles]
 
 
-def difference_marks() -> list[Artist]:
-    """Return legend handles for the colours of differences and for the spread of the seeds."""
+def difference_marks(differences: Iterable[Mapping[str, Any]]) -> list[Artist]:
+    """Return legend handles for the colours of differences, and for their kinds of intervals that occur."""
     worth = {
-        BETTER: f"gain of more than {NOTEWORTHY} sd",
-        WORSE: "loss of more than that",
-        UNSURE: "neither",
+        BETTER: "gain: intervals above zero",
+        WORSE: "loss: below zero",
+        UNSURE: "unsure",
     }
     marks = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for colour, name in worth.items()]
-    return [*marks, Patch(color=NOISE, label=f"± sd of the seeds (light: ± {NOTEWORTHY} sd)")]
+    seeds, places = zip(*map(intervals_of, differences), strict=True)
+    if any(seeds):
+        marks.append(Line2D([], [], color=INK, linewidth=1.8, label="95 % over seeds"))
+    if any(places):
+        marks.append(Line2D([], [], color=INK, linewidth=1.4, linestyle=":", label="95 % over places"))
+    return [*marks]
 
 
 def spread_text(values: Mapping[str, Any], form: str) -> str:
     """Return `mean ± sd` in percent, or only the mean if there is one seed."""
     sd = "" if values["sd"] is None else f" ± {100 * values['sd']:.1f}"
     return f"{100 * values['mean']:{form}}{sd}"
+
+
+def interval_text(found: Mapping[str, Any]) -> str:
+    """Return the mean of a difference, and its interval over seeds if it has one, in percentage points."""
+    over, _ = intervals_of(found)
+    ends = "" if over is None else f" ({100 * over[0]:+.1f} to {100 * over[1]:+.1f})"
+    return f"{100 * found['mean']:+.1f}{ends}"
 
 
 def wrapped(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a comparison: a dot for each seed, and the spread of the seeds at each difference.
+"""Figures of a comparison: a dot for each seed, and the 95 % intervals of each difference.
 
 All functions take the JSON of compare_experiments and draw percent.
 """
@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from elite_pipeline.comparison.runs import NOTEWORTHY, curves
+from elite_pipeline.comparison.runs import curves, evaluated
+from elite_pipeline.comparison.table import SPLITS
 from elite_pipeline.figures.canvas import INK, save
 from elite_pipeline.figures.comparison_curves import Panel, arms, arms_panel, curve_panels, oracle_gains, oracle_panel
 from elite_pipeline.figures.comparison_marks import (
     GRID,
-    NEAR_NOISE,
-    NOISE,
     colour_of,
     colour_of_difference,
     difference_marks,
     difference_name,
     experiment_marks,
+    interval_text,
+    intervals_of,
     legend_below,
     line,
     row_height,
@@ -72,9 +73,10 @@ def plot_comparison(path: Path, result: Mapping[str, Any]) -> None:
         draw(axis)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-    validation, seeds = result["validation"], next(iter(experiments.values()))["seeds"]
+    points, seeds = evaluated(result), next(iter(experiments.values()))["seeds"]
+    sequences = f"{len(points['sequences'])} {SPLITS[points['split']]} sequences"
     figure.suptitle(
-        f"{result['comparison']}: {validation['scans']} scans of {len(validation['sequences'])} validation sequences,"
+        f"{result['comparison']}: {points['scans']} scans of {sequences},"
         f" {len(seeds)} seed{'s' * (len(seeds) > 1)} each",
         x=0.01,
         ha="left",
@@ -86,8 +88,8 @@ def plot_comparison(path: Path, result: Mapping[str, Any]) -> None:
 
 def plot_classes(path: Path, result: Mapping[str, Any]) -> None:
     """Draw the differences per class as a coloured table; without differences, the IoU of the experiments."""
-    validation, experiments = result["validation"], result["experiments"]
-    classes = [name for name, points in validation["class_points"].items() if points]
+    experiments = result["experiments"]
+    classes = [name for name, points in evaluated(result)["class_points"].items() if points]
     rows = result["differences"] or experiments
     values = 100 * np.array([[row["mean"], *(row["iou"][name] for name in classes)] for row in rows.values()])
     if result["differences"]:
@@ -148,16 +150,22 @@ def _difference_rows(axis: Axes, differences: Mapping[str, Any]) -> None:
     axis.use_sticky_edges = False
     for row, found in enumerate(differences.values()):
         colour = colour_of_difference(found)
-        for factor, shade in ((NOTEWORTHY, NEAR_NOISE), (1, NOISE)):
-            half = 100 * factor * (found["larger_sd"] or 0)
-            axis.barh(row, 2 * half, left=-half, height=0.62, color=shade, zorder=0.5)
         _dots(axis, found["seeds"], row, colour)
-        _mean_bar(axis, found, row, colour)
-        _note(axis, row, spread_text(found, "+.1f"))
+        seeds, places = intervals_of(found)
+        axis.plot(100 * found["mean"], row, "|", color=colour, markersize=14, mew=2.0)
+        if seeds is not None:
+            axis.plot(100 * np.array(seeds), [row] * 2, "-", color=colour, linewidth=1.8)
+        if places is not None:
+            axis.plot(100 * np.array(places), [row + 0.22] * 2, ":", color=colour, linewidth=1.4)
+        _note(axis, row, interval_text(found))
     axis.axvline(0, color=INK, linewidth=1, zorder=1)
     _name_rows(axis, list(map(difference_name, differences)))
-    axis.set_title("difference of mIoU, percentage points (paired by seed)", loc="left", fontsize=9.5)
-    legend_below(axis, difference_marks(), 0.03)
+    axis.set_title(
+        "difference of mIoU, percentage points (paired by seed). Right: mean, 95 % interval over seeds",
+        loc="left",
+        fontsize=9.5,
+    )
+    legend_below(axis, difference_marks(differences.values()), 0.03)
 
 
 def _numbered(experiments: Mapping[str, Any]) -> list[str]:

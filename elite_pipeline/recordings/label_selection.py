@@ -18,6 +18,9 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
     `labelled: 0.1`, this is every tenth scan, starting with the first.
     `classes`: a random subset of the same size, which depends on the seed. Each next scan is one that shows the largest
     number of missing classes.
+    `drive`: whole drives (sequences), drawn at random with the seed; `labelled` is their share, rounded up, so that at
+    least one is drawn. All their labelled scans keep their labels. Drives without any labelled scan are not drawn. With
+    one seed, the drives of a smaller share are among those of a larger one.
     Raises `InputError` where no scan is labelled, or where `settings` list scans that do not exist or have no labels.
     """
     if isinstance(settings.labelled, dict):
@@ -25,8 +28,13 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
     scans = [(s, f) for s in sorted(indices) for f in np.flatnonzero(indices[s].labelled)]
     if not scans:
         raise InputError(f"sequences {', '.join(sorted(indices))} hold no labelled scan: label at least one")
-    # For a share of 1 / k, this is the length of scans[::k]. ROUNDING: shares such as 0.1 are not exact in binary.
-    count = math.ceil(settings.labelled * len(scans) - ROUNDING)
+    if settings.by == "drive":
+        drives = _drawn(sorted({s for s, _ in scans}), settings.labelled, settings.seed)
+        return {
+            s: {name for name, f in zip(i.frames, i.labelled, strict=True) if f and s in drives}
+            for s, i in indices.items()
+        }
+    count = _count(settings.labelled, len(scans))
     if settings.by == "interval":
         chosen = np.floor(np.arange(count) / settings.labelled + ROUNDING).astype(int)
     else:
@@ -37,6 +45,18 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
         sequence, f = scans[k]
         result[sequence].add(indices[sequence].frames[f])
     return result
+
+
+def _count(share: float, of: int) -> int:
+    """The number of scans or drives in a share, rounded up: at least one, unless the share is 0."""
+    # For a share of 1 / k, this is the length of scans[::k]. ROUNDING: shares such as 0.1 are not exact in binary.
+    return max(math.ceil(share * of - ROUNDING), int(share > 0))
+
+
+def _drawn(drives: list[str], share: float, seed: int) -> set[str]:
+    """A share of the `drives`, at random."""
+    shuffled = np.random.default_rng(seed).permutation(len(drives))
+    return {drives[k] for k in shuffled[: _count(share, len(drives))]}
 
 
 def _covering(shown: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

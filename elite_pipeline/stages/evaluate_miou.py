@@ -1,16 +1,22 @@
 """Score a student by the official SemanticKITTI protocol: whole scans, every labelled point, a single pass.
 
-`miou` is the mean IoU over all classes. `miou_known` is the mean over the classes that the student can know: without
-labels it knows only the classes of its teacher, which may be fewer. The two are equal where the student knows all.
-With votes=12 the score uses test-time augmentation, the sum of the logits of 12 passes, and the result says so.
+`miou` is the mean IoU over all classes, `accuracy` the share of the points that is predicted right; a prediction of
+"unlabelled" is a miss in both. `miou_frequent` leaves out the three rarest classes. `miou_seen` and `miou_unseen` are
+of the points that the cameras see in their frame (as in project_points, with a z-buffer) and of the others, both over
+the classes that have points in both groups; null without images or calibration. `places`: confusion matrix of each
+sequence. `miou_known` is the mean over the classes that the student can know: without labels it knows only the classes
+of its teacher, which may be fewer. It equals `miou` where the student knows all.
+split="test" says that the sequences are test sequences, by which nothing was chosen. With votes=12 the score uses
+test-time augmentation, the sum of the logits of 12 passes, and the result says so.
 Writes --out (JSON), and a table of the classes to the same name with .md.
 """
 
 from pathlib import Path
 
-from elite_pipeline.config import Oracle
+from elite_pipeline.config import Oracle, ProjectPoints
+from elite_pipeline.config.experiments import Split
 from elite_pipeline.config.validation import Section
-from elite_pipeline.config.values import Count, Name
+from elite_pipeline.config.values import Count, Name, Natural
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import add_sequences, parse, parser
 
@@ -18,10 +24,15 @@ from elite_pipeline.stages import add_sequences, parse, parser
 class ExperimentToEvaluate(Section):
     """The settings of this stage.
 
+    split: the split that the sequences are of. project_points: when a camera sees a point; None: no scores of seen and
+    unseen points. labels_seed: the seed that drew the labelled drives; None where none are drawn.
     teacher: name of the experiment's teacher, if any. oracle: settings of the teacher if it is an oracle. votes: number
     of passes with test-time augmentation; None: a single pass without it.
     """
 
+    split: Split = "val"
+    project_points: ProjectPoints | None = None
+    labels_seed: Natural | None = None
     teacher: Name | None = None
     oracle: Oracle | None = None
     votes: Count | None = None
@@ -34,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--dataset", required=True)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     add_sequences(stage, "frames")
-    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_tta.json")
+    stage.add_argument(
+        "--out", type=Path, required=True, help="results/<experiment>_miou.json, ..._miou_test.json, ..."
+    )
     arguments, settings = parse(stage, ExperimentToEvaluate, argv)
 
     import time
@@ -43,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from elite_pipeline import provenance
     from elite_pipeline.evaluation import metrics, tta
+    from elite_pipeline.evaluation.camera_sight import sights
     from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings.sequence import open_recorded
@@ -60,23 +74,36 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: give sequences with labels")
     for path, recorded in zip(arguments.frames, recordings, strict=True):
         classes.check_same(recorded.index.classes, arguments.model, path)
-    confusion = Confusion(classes)
+    rule = settings.project_points
+    cameras = rule and sights([recorded.recording for recorded in recordings], rule)
+    sight_of = dict(zip((r.index.sequence for r in recordings), cameras, strict=True)) if cameras else {}
+    places = {r.index.sequence: Confusion(classes) for r, _ in scans}
+    seen = Confusion(classes)
     for number, (recorded, f) in enumerate(progress(scans, label="evaluate_miou")):
-        points = recorded.points(f)
+        points, truth = recorded.points(f), recorded.labels(f)
         labels = tta.vote(predict, points, settings.votes, seed=number) if settings.votes else predict(points)
-        confusion.add(recorded.labels(f), labels)
-    counts = confusion.counts
+        places[recorded.index.sequence].add(truth, labels)
+        if sight_of:
+            visible = sight_of[recorded.index.sequence].seen(recorded.index.frames[f], points)
+            seen.add(truth[visible], labels[visible])
+    counts = np.sum([place.counts for place in places.values()], axis=0)
     iou = dict(zip(classes.evaluated, metrics.class_iou(counts)[1:].tolist(), strict=True))
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
-        "split": "val",
+        "labels_seed": settings.labels_seed,
+        "split": settings.split,
         "sequences": [recorded.index.sequence for recorded in recordings],
         "miou": metrics.mean_iou(counts),
+        "accuracy": metrics.accuracy(counts),
+        "miou_frequent": metrics.frequent_miou(counts),
+        "frequent_classes": [classes.names[k] for k in metrics.frequent_classes(counts)],
+        **metrics.seen_scores(counts, seen.counts if sight_of else None, classes.evaluated),
         "known_classes": known,
         "miou_known": metrics.mean_iou(counts, np.flatnonzero(classes.known(known))),
         "iou": iou,
         "confusion": counts.tolist(),
+        "places": {name: place.counts.tolist() for name, place in places.items()},
         "colours": dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True)),
         "points": int(counts.sum()),
         "scans": len(scans),
@@ -92,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         "zero_shot": trained["labelled_scans"] == 0 and trained["taught"],
         "pretrained": trained["pretrained"],
         "steps": trained["steps"],
+        "presentations": trained.get("presentations"),
         "weights_sha256": weights_sha256(arguments.model),
         "parameters": parameters(predict.student),
         "config": trained["settings"],

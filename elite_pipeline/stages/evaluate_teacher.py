@@ -11,8 +11,15 @@ never predicted. Teachers and oracles are scored in the same way. Writes --out (
 from pathlib import Path
 
 from elite_pipeline.config.validation import Section
+from elite_pipeline.config.values import Natural
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import add_sequences, parse, parser
+
+
+class TeacherToEvaluate(Section):
+    """The settings of this stage. labels_seed: the seed that drew the labelled drives; None where none are drawn."""
+
+    labels_seed: Natural | None = None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--teacher", required=True, help="name of the teacher or oracle")
     add_sequences(stage, "frames", "selected", "projection", "targets", optional=("aggregated",))
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
-    args, _ = parse(stage, Section, argv)
+    args, settings = parse(stage, TeacherToEvaluate, argv)
 
     import numpy as np
     import torch
@@ -91,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     attributes = store.open_store(args.targets[0], "targets").attrs
     result = {
         "dataset": args.dataset,
+        "labels_seed": settings.labels_seed,
         "teacher": args.teacher,
         "oracle": attributes.get("oracle"),
         "note": attributes.get("note"),

@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.student.network import parameters
     from elite_pipeline.training.examples import Examples
     from elite_pipeline.training.loop import train
+    from elite_pipeline.training.presentations import labelled_presentations
     from elite_pipeline.training.segmentation import Segmentation
 
     began = time.perf_counter()
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         "taught": bool(arguments.targets) and settings.losses.taught,
         "parameters": parameters(task.student),
         "steps": trained.steps,
+        "presentations": labelled_presentations(examples, settings.train_student, trained.steps, trained.processes),
         "processes": trained.processes,
         "seconds": round(time.perf_counter() - began, 1),
         **provenance.provenance(settings, *examples.files, *pretrained),

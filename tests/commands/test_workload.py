@@ -28,6 +28,8 @@ def workloads():
         ("tune_teacher", {"dataset": "demo", "teacher": "sam_tiny"}, 480, "image"),
         ("tune_teacher", {"dataset": "demo", "teacher": "frozen_tiny"}, 120, "image"),
         ("cache_teacher", {"dataset": "demo", "teacher": "sam_tiny", "sequence": "00"}, 20, "image"),
+        ("tune_teacher", {"dataset": "demo-seed3", "teacher": "sam_tiny"}, 480, "image"),
+        ("label_images", {"dataset": "demo-seed3", "sequence": "00"}, 20, "image"),
         ("train_student", {"experiment": "demo"}, 600, "scan"),
         ("train_student", {"experiment": "demo-seed3"}, 600, "scan"),
         ("train_student", {"experiment": "demo_udakd"}, 400, "scan"),
@@ -43,6 +45,16 @@ def workloads():
 def test_amount(workloads, rule, wildcards, amount, unit):
     work = workloads.of(rule, wildcards)
     assert (work.amount, work.unit) == (amount, unit)
+
+
+def test_test_sequences_are_counted_where_they_are_scored():
+    known = config.read(ROOT / "config.yaml", ROOT / COMPARISONS)
+    demo = known.datasets["demo"].model_copy(update={"test": ["01", "02", "03"]})
+    workloads = Workloads(known.model_copy(update={"datasets": {**known.datasets, "demo": demo}}))
+    amounts = [
+        workloads.of("evaluate_miou", {"experiment": "demo", "test": test, "tta": ""}).amount for test in ("", "_test")
+    ]
+    assert amounts == [20, 60]
 
 
 def test_recordings_are_counted(workloads, write_drive, tmp_path, monkeypatch):

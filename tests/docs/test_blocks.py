@@ -72,6 +72,7 @@ def outputs(page):
     wildcards = {kind: "|".join(sorted(names[section], key=len, reverse=True)) for kind, section in kinds.items()}
     wildcards |= {
         "experiment": f"(?:{wildcards['experiment']})(?:-seed[0-9]+)?",
+        "test": "(?:_test)?",
         "tta": "(?:_tta)?",
         "sequence": r"[\w.-]+",
     }

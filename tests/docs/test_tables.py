@@ -70,7 +70,7 @@ def test_stage_has_its_code_settings_and_outputs(cells):
     assert rule
     for path in codes(output) if "/" in output else ():
         pattern = path.rstrip("/").replace("<", "{").replace(">", "}")
-        with_or_without = re.sub("_miou(_tta)?", "_miou{tta}", pattern)
+        with_or_without = re.sub("_miou(_test)?(_tta)?", "_miou{test}{tta}", pattern)
         places = (pattern, with_or_without, f"{pattern}/student.safetensors")
         assert any(f'"{place}"' in rule[0] for place in places), path
 

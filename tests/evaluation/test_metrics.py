@@ -5,7 +5,16 @@ import pytest
 
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.evaluation.confusion import Confusion
-from elite_pipeline.evaluation.metrics import class_iou, mean_iou, table, unknown_classes
+from elite_pipeline.evaluation.metrics import (
+    accuracy,
+    class_iou,
+    frequent_classes,
+    frequent_miou,
+    mean_iou,
+    seen_scores,
+    table,
+    unknown_classes,
+)
 
 CLASSES = 20
 
@@ -86,6 +95,52 @@ def test_mean_over_known_classes():
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 1000, (CLASSES, CLASSES))
     assert mean_iou(counts, list(range(1, CLASSES))) == mean_iou(counts), "to the bit"
+
+
+def test_accuracy_counts_a_prediction_of_ignore_as_a_miss_and_no_unlabelled_point():
+    truth, prediction = np.array([1, 1, 2, 2, 0, 0]), np.array([1, 0, 2, 1, 0, 3])
+    assert accuracy(confusion(truth, prediction)) == 2 / 4
+    assert accuracy(np.zeros((CLASSES, CLASSES), dtype=int)) == 0
+
+
+def test_the_rarest_three_of_the_classes_that_occur_are_left_out():
+    """Absent classes are no rare classes. Of equally rare ones the last are left out."""
+    counts = np.zeros((CLASSES, CLASSES), dtype=int)
+    counts[0, 5] = 10**6  # unlabelled points are no class
+    for k, points in {2: 900, 3: 7, 5: 50, 8: 7, 9: 50, 11: 7, 15: 400}.items():
+        counts[k, k] = points
+    assert frequent_classes(counts) == [2, 5, 9, 15]
+    counts[3, 3] = 8
+    counts[9, 9] = 5
+    assert frequent_classes(counts) == [2, 3, 5, 15]
+    counts[2, 9], counts[2, 2] = 450, 450
+    assert frequent_classes(counts) == [2, 3, 5, 15], "predictions do not matter"
+    assert frequent_miou(counts) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    few = confusion(np.array([1, 2, 3]), np.array([1, 2, 3]))
+    assert (frequent_classes(few), frequent_miou(few)) == ([], None)
+
+
+def test_seen_and_unseen_are_means_over_the_classes_of_both_groups():
+    """Class 4 has only seen points, class 7 only unseen ones. A wrong prediction counts in its own group alone."""
+    seen = confusion(np.array([1, 1, 2, 4, 0]), np.array([1, 2, 2, 4, 1]))
+    unseen = confusion(np.array([1, 2, 2, 7]), np.array([1, 2, 0, 1]))
+    names = [f"class {k}" for k in range(1, CLASSES)]
+    assert seen_scores(seen + unseen, seen, names) == {
+        "seen": 4 / 8,
+        "seen_classes": ["class 1", "class 2"],
+        "miou_seen": pytest.approx((1 / 2 + 1 / 2) / 2),
+        "miou_unseen": pytest.approx((1 / 2 + 1 / 2) / 2),
+        "accuracy_seen": 3 / 4,
+        "accuracy_unseen": 2 / 4,
+    }
+    assert set(seen_scores(seen, None, names).values()) == {None}
+    nothing = seen_scores(seen, np.zeros_like(seen), names)
+    assert (nothing["seen"], nothing["seen_classes"], nothing["miou_seen"]) == (0, [], None)
+    assert (nothing["accuracy_seen"], nothing["accuracy_unseen"]) == (None, 3 / 4)
+    rng = np.random.default_rng(1)
+    halves = rng.integers(1, 100, (2, CLASSES, CLASSES))
+    every = seen_scores(halves.sum(0), halves[0], names)
+    assert every["miou_seen"] == mean_iou(halves[0]), "with points of every class in both: the official mean"
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_shares_that_are_not_exact_in_binary(scans, percent):
 
 
 @pytest.mark.parametrize("by", ["interval", "classes"])
-@pytest.mark.parametrize(("share", "count"), [(0.75, 25), (0.3, 10), (1e-6, 1), (1.0, 33)])
+@pytest.mark.parametrize(("share", "count"), [(0.75, 25), (0.3, 10), (1e-6, 1), (1e-9, 1), (1.0, 33)])
 def test_any_share_selects_its_number_of_scans_and_at_least_one(indices, by, share, count):
     found = chosen(indices, share, by=by)
     assert len(found) == len(set(found)) == count
@@ -75,6 +75,34 @@ def test_selection_by_classes_depends_on_the_seed_and_skips_unlabelled_scans():
     draws = {tuple(chosen(indices, 0.2, by="classes", seed=seed)) for seed in range(8)}
     assert len(draws) > 4
     assert all(("00", f"{3 * 12:06d}") not in draw for draw in draws)
+
+
+@pytest.fixture
+def drives():
+    """Eight drives of 3 to 10 scans. 03 has no label at all; in the others every third scan has none."""
+    return {f"0{d}": index([d != 3 and k % 3 != 1 for k in range(d + 3)]) for d in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("share", "count"), [(0.125, 1), (1 / 7, 1), (0.3, 3), (0.5, 4), (1e-9, 1), (1.0, 7), (0.0, 0)]
+)
+def test_selection_by_drive_keeps_every_label_of_a_share_of_the_drives(drives, share, count):
+    """The share is of the seven drives that have labels, rounded up as for scans."""
+    found = chosen(drives, share, by="drive", seed=4)
+    kept = {s for s, _ in found}
+    assert len(kept) == count
+    assert "03" not in kept
+    assert found == [(s, drives[s].frames[f]) for s in sorted(kept) for f in np.flatnonzero(drives[s].labelled)]
+
+
+def test_selection_by_drive_depends_on_the_seed_alone(drives):
+    draws = [{s for s, _ in chosen(drives, 1 / 7, by="drive", seed=seed)} for seed in range(40)]
+    assert set.union(*draws) == set(drives) - {"03"}, "every drive has its chance"
+    backwards = dict(reversed(drives.items()))
+    for seed in range(5):
+        few, many = ({s for s, _ in chosen(backwards, n / 7, by="drive", seed=seed)} for n in (2, 5))
+        assert few == {s for s, _ in chosen(drives, 2 / 7, by="drive", seed=seed)}
+        assert few < many, "with one seed, more labels include the fewer ones"
 
 
 def test_a_list_of_scans_is_used_unchanged(indices):

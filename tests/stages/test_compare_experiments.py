@@ -11,15 +11,17 @@ from elite_pipeline.errors import InputError
 from elite_pipeline.stages.compare_experiments import main
 
 CLASSES = class_table("semantickitti").evaluated
+DATASET = {"labelled": 0.5, "select_labels": {"by": "interval", "seed": 0}}
 LABELS = {"0.5 of all: plain": None, "taught, sam": "sam"}
 KEYS = [
-    *("comparison", "figure", "experiments", "differences", "validation", "config", "teachers", "datasets"),
+    *("comparison", "figure", "experiments", "differences", "evaluated", "intervals", "config", "teachers", "datasets"),
     *("device", "versions", "commit", "seconds"),
 ]
 OF_EXPERIMENT = [
     *("experiment", "student", "pretraining", "teacher", "oracle", "arm", "setting", "dataset", "labelled"),
     *("labelled_scans", "distilled"),
-    *("labeller", "seeds", "miou", "mean", "sd", "iou", "known_classes", "steps", "teacher_points", "commits"),
+    *("labeller", "seeds", "miou", "mean", "sd", "accuracy", "miou_frequent", "miou_seen", "miou_unseen"),
+    *("presentations", "iou", "known_classes", "steps", "teacher_points", "commits"),
 ]
 
 
@@ -33,6 +35,9 @@ def words(tmp_path):
         about |= {"sequences": ["08"], "points": 20, "scans": 1, "tta": False, "steps": 7, "commit": None}
         confusion = np.eye(20, dtype=int)
         confusion[9] = np.roll(confusion[9], number)  # so that predicted points differ from true points
+        about |= {"labels_seed": None, "split": "val", "accuracy": miou, "miou_frequent": miou, "presentations": 14}
+        about |= {"frequent_classes": CLASSES[:-3], "miou_seen": None, "miou_unseen": None}
+        about |= {"places": {"08": confusion.tolist()}}
         about |= {"labelled_scans": 50, "training_scans": 80, "device": "a machine"}
         about |= {"iou": dict.fromkeys(CLASSES, miou), "confusion": confusion.tolist()}
         about |= {"config": {"train_student": {"seed": 4, "epochs": 2}}}
@@ -49,7 +54,7 @@ def words(tmp_path):
     (tmp_path / "toy_sam_points.json").write_text(json.dumps(points))
     pair = list(LABELS)[::-1]
     settings = {"comparison": "c", "experiments": experiments, "seeds": [4], "differences": [pair]}
-    settings |= {"teachers": {"sam": {"rank": 8}}, "datasets": {"toy": {"labelled": 0.5}}}
+    settings |= {"teachers": {"sam": {"rank": 8}}, "datasets": {"toy": DATASET}}
     files = ["--results", *map(str, results), "--teachers", str(tmp_path / "toy_sam_points.json")]
     return [
         *files,
@@ -69,15 +74,17 @@ def test_writes_the_documented_keys(words, tmp_path):
     assert (plain["labelled"], plain["sd"], plain["teacher_points"]) == (0.625, None, None)
     assert (taught["distilled"], taught["teacher_points"]) == (True, {"accuracy": 0.9, "miou": 0.5})
     gain = result["differences"]["taught, sam - 0.5 of all: plain"]
-    assert (gain["mean"], gain["sd"], gain["seeds"], gain["larger_than_3_sd"]) == (0.125, None, [0.125], None)
-    assert result["validation"] == {"sequences": ["08"], "scans": 1, "points": 20} | {
-        "class_points": dict.fromkeys(CLASSES, 1)
+    assert (gain["mean"], gain["sd"], gain["seeds"]) == (0.125, None, [0.125])
+    assert gain["over_seeds"] is gain["over_places"] is None
+    assert result["evaluated"] == {"split": "val", "sequences": ["08"], "scans": 1, "points": 20} | {
+        "class_points": dict.fromkeys(CLASSES, 1),
+        "frequent_classes": CLASSES[:-3],
     }
     assert result["config"] == {"s": {"train_student": {"epochs": 2}}}
-    assert (result["teachers"], result["datasets"]) == ({"sam": {"rank": 8}}, {"toy": {"labelled": 0.5}})
+    assert (result["teachers"], result["datasets"]) == ({"sam": {"rank": 8}}, {"toy": DATASET})
     text = (tmp_path / "c_comparison.md").read_text()
     assert "| 2 | taught, sam | 50 (62.5 %) | 50.0 (90.0) | 37.5 | 37.5 |" in text
-    assert "one seed: unknown" in text
+    assert "unknown: one seed, one place" in text
 
 
 def test_a_pretraining_and_a_student_without_labels(words, tmp_path):

@@ -14,14 +14,16 @@ from elite_pipeline.evaluation import metrics, tta
 from elite_pipeline.recordings import index
 from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.stages import evaluate_miou, train_student
+from elite_pipeline.store import Projection
 from elite_pipeline.student.model import Predictor
 
 CLASSES = class_table("semantickitti")
 KEYS = [
-    *("experiment", "dataset", "split", "sequences", "miou", "known_classes", "miou_known", "iou", "confusion"),
-    "colours",
+    *("experiment", "dataset", "labels_seed", "split", "sequences", "miou", "accuracy", "miou_frequent"),
+    *("frequent_classes", "seen", "seen_classes", "miou_seen", "miou_unseen", "accuracy_seen", "accuracy_unseen"),
+    *("known_classes", "miou_known", "iou", "confusion", "places", "colours"),
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
-    *("taught", "teacher", "oracle", "zero_shot", "pretrained", "steps"),
+    *("taught", "teacher", "oracle", "zero_shot", "pretrained", "steps", "presentations"),
     *("weights_sha256", "parameters", "config", "versions", "device", "commit", "seconds"),
 ]
 
@@ -55,7 +57,7 @@ def test_result_has_the_documented_keys_and_counts(taught, model, tmp_path):
     assert np.sum(result["confusion"], axis=0)[0] == 0  # nothing is predicted as `IGNORE`
     table = (tmp_path / "results" / "demo_miou.md").read_text()
     assert table == metrics.table(result)
-    assert table.count("\n| ") == 21
+    assert table.count("\n| ") == 22
     assert "augmentation" not in table
 
 
@@ -67,6 +69,7 @@ def test_states_the_training_data_of_the_student(taught, model, tmp_path):
     assert result["experiment"] == "demo-seed7"
     assert (result["training_scans"], result["labelled_scans"], result["taught"]) == (3, 2, True)
     assert (result["steps"], result["labelled_classes"]) == (trained["steps"], counts)
+    assert result["presentations"] == trained["presentations"] > 0
     assert (result["zero_shot"], result["pretrained"], result["teacher"]) == (False, None, None)
     assert "distilled from" not in (tmp_path / "demo-seed7_miou.md").read_text()
     assert result["known_classes"] == CLASSES.evaluated
@@ -93,6 +96,71 @@ def test_drives_of_another_class_table_are_refused(taught, model, tmp_path):
     result = evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json")
     assert result["points"] == 1000
     assert result["colours"]["car"] == "#{:02x}{:02x}{:02x}".format(*CLASSES.colours[1]), "the model's"
+
+
+def test_accuracy_rare_classes_and_places_follow_from_the_confusion_matrix(taught, model, tmp_path):
+    result = evaluate(taught, model, tmp_path / "demo_miou.json")
+    confusion = np.array(result["confusion"])
+    assert result["accuracy"] == pytest.approx(np.trace(confusion[1:, 1:]) / confusion[1:].sum())
+    assert result["places"] == {"00": result["confusion"]}
+    points = dict(zip(CLASSES.evaluated, confusion[1:].sum(axis=1), strict=True))
+    present = sorted((name for name in points if points[name]), key=points.__getitem__)
+    assert len(present) == 5
+    assert set(result["frequent_classes"]) == set(present[3:])
+    assert result["miou_frequent"] == pytest.approx(np.mean([result["iou"][name] for name in present[3:]]))
+    page = (tmp_path / "demo_miou.md").read_text()
+    assert f"Accuracy: {100 * result['accuracy']:.1f} % of the evaluated points." in page
+    assert "| **mean without the rarest: " in page
+    assert result["seen"] is result["seen_classes"] is result["miou_seen"] is None, "project_points was not given"
+    assert "cameras see" not in page
+
+
+def test_seen_points_are_those_that_project_points_finds_visible(
+    recorded, untrained_model, projection_settings, tmp_path
+):
+    """Two cameras of different sizes; one has no image of frame 1, the other none of frame 0. Frame 2 is unlabelled."""
+    result = evaluate(recorded, untrained_model, tmp_path / "demo_miou.json", *projection_settings)
+    stored, predict = Projection(recorded["projection"]), Predictor.load(untrained_model, "cpu")
+    sequence, confusion = Recorded(recorded["data"], recorded["frames"]), np.zeros((2, 20, 20), dtype=int)
+    for f in (0, 1):
+        rows, seen = stored.frame_rows(f), np.zeros(500, dtype=int)
+        seen[stored.read("point", rows)[stored.read("visible", rows)]] = 1
+        assert 0 < seen.sum() < 500
+        np.add.at(confusion, (seen, sequence.labels(f), predict(sequence.points(f))), 1)
+    unseen, seen = confusion
+    assert result["confusion"] == (seen + unseen).tolist()
+    both = [k for k in range(1, 20) if seen[k].sum() and unseen[k].sum()]
+    assert result["seen_classes"] == [CLASSES.names[k] for k in both]
+    for group, counts in (("seen", seen), ("unseen", unseen)):
+        assert result[f"miou_{group}"] == pytest.approx(metrics.class_iou(counts)[both].mean())
+        assert result[f"accuracy_{group}"] == pytest.approx(np.trace(counts[1:, 1:]) / counts[1:].sum())
+    assert result["seen"] == pytest.approx(seen[1:].sum() / confusion[:, 1:].sum())
+    page = (tmp_path / "demo_miou.md").read_text()
+    assert f"Points that the cameras see in the frame ({100 * result['seen']:.1f} %): " in page
+    assert f"over the {len(both)} classes that have points in both groups" in page
+
+
+@pytest.mark.parametrize("missing", ["images", "calibration"])
+def test_without_images_or_calibration_nothing_is_known_of_seen_points(
+    recorded, untrained_model, projection_settings, tmp_path, missing, capsys
+):
+    sequence = recorded["data"] / "sequences/00"
+    for path in sequence.glob("image_*/*" if missing == "images" else "calib.txt"):
+        path.unlink()
+    result = evaluate(recorded, untrained_model, tmp_path / "demo_miou.json", *projection_settings)
+    keys = ("seen", "seen_classes", "miou_seen", "miou_unseen", "accuracy_seen", "accuracy_unseen")
+    assert [result[key] for key in keys] == [None] * 6
+    reason = "has no image of any camera" if missing == "images" else "calib.txt: is missing"
+    assert reason in capsys.readouterr().out
+    assert result["points"] == 1000
+
+
+def test_states_the_split_and_the_seed_of_the_labels(taught, model, tmp_path):
+    result = evaluate(taught, model, tmp_path / "demo-seed3_miou_test.json", 'split="test"', "labels_seed=3")
+    assert (result["split"], result["labels_seed"], result["dataset"]) == ("test", 3, "toy")
+    assert "of toy (test)" in (tmp_path / "demo-seed3_miou_test.md").read_text()
+    with pytest.raises(InputError, match="split"):
+        evaluate(taught, model, tmp_path / "train_miou.json", 'split="train"')
 
 
 @pytest.mark.parametrize(("teacher", "oracle"), [("oracle_like", None), ("right", {"accuracy": 0.8, "seed": 0})])

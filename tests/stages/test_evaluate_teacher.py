@@ -74,6 +74,7 @@ def test_exact_numbers(scored, tmp_path):
     result = evaluate(scored, tmp_path / "results" / "toy_hand_points.json")
     keys = [
         "dataset",
+        "labels_seed",
         "teacher",
         "oracle",
         "note",

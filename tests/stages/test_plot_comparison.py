@@ -53,7 +53,7 @@ def count(picture, colour):
 
 
 LONG = "a student of a name that nobody would give to a student, but for this test"
-PLAIN, WELL, BADLY = [0.30, 0.31, 0.305], [0.40, 0.41, 0.405], [0.20, 0.21, 0.22]
+PLAIN, WELL, BADLY = [0.30, 0.31, 0.305], [0.40, 0.43, 0.405], [0.20, 0.21, 0.22]
 
 
 def test_rows(draw):
@@ -63,9 +63,22 @@ def test_rows(draw):
     for colour in (GREY, BLUE, GREEN, RED):
         assert count(picture, colour) > 100, "no distillation and distilled, a gain and a loss"
     assert count(picture, ORANGE) == 0
-    # A gain of at most 3 sd is not a gain: only the legend has the colour of a gain.
+    # An interval that holds zero is not a gain: only the legend has the colour of a gain.
     unsure, _ = draw(comparison(experiments | {LONG: experiment([0.30, 0.32, 0.31], teacher="sam")}, (LONG, "plain")))
-    assert count(unsure, GREEN) < count(picture, GREEN)
+    assert count(unsure, GREEN) < count(picture, GREEN) / 2
+
+
+@pytest.mark.parametrize(("places", "shown"), [([0.05, 0.12], True), ([-0.01, 0.12], False), (None, True)])
+def test_a_gain_must_hold_over_places_too(draw, places, shown):
+    """Older comparisons have no interval over places, and none of the keys of the new ones."""
+    result = comparison({"plain": experiment(PLAIN), "taught": experiment(WELL, teacher="sam")}, ("taught", "plain"))
+    old = {key: result["differences"]["taught - plain"][key] for key in ("mean", "sd", "seeds", "iou")}
+    result["differences"]["taught - plain"] = old if places is None else old | {"over_places": places}
+    if places is not None:
+        result["evaluated"] = {"split": "test", **result.pop("validation")}
+    green = count(draw(result)[0], GREEN)
+    legend = count(draw(comparison({"a": experiment(PLAIN), "b": experiment(PLAIN)}, ("a", "b")))[0], GREEN)
+    assert (green > legend + 100) == shown
 
 
 def test_without_differences_classes_show_the_experiments(draw):

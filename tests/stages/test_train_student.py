@@ -58,6 +58,7 @@ def test_writes_all_files_that_the_student_needs(taught, student_settings, tmp_p
     shown = {"car", "road", "sidewalk", "building", "vegetation"}
     assert set(config["labelled_classes"]) == shown
     assert config["training_scans"] == 3
+    assert 0 < config["presentations"] <= config["steps"] * student_settings.train_student.batch
     assert config["settings"] == json.loads(json.dumps(student_settings.model_dump()))
     assert set(config["inputs"]) == {
         str(taught["frames"]),

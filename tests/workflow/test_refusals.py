@@ -62,6 +62,19 @@ def test_submission_without_test_sequences(workflow, snakemake):
     assert not (workflow / "data").exists()
 
 
+def test_scoring_test_sequences_that_do_not_exist_or_have_no_labels(workflow, snakemake):
+    output = snakemake(workflow, "results/demo_miou_test.json")
+    assert "datasets.demo.test is empty, so there is nothing to score. List sequences with labels there" in output
+    for sequence in range(22):
+        (workflow / f"data/semkitti/sequences/{sequence:02d}/velodyne").mkdir(parents=True)
+    scan = workflow / "data/semkitti/sequences/12/velodyne/000000.bin"
+    scan.write_bytes(bytes(16))
+    output = snakemake(workflow, "results/semkitti_miou_test.json")
+    assert "data/semkitti/sequences/12: this test sequence has no labels, so it cannot be scored." in output
+    assert "_submission.zip has the predictions" in output
+    assert not (workflow / "cache").exists()
+
+
 def test_unknown_comparison(workflow, snakemake):
     output = snakemake(workflow, "results/nobody_comparison.json")
     assert "config.yaml has no comparison 'nobody'. Add it there, or choose one of ablation" in output

@@ -1,32 +1,35 @@
 """Accuracy and speed of students, and the quality of pseudo-labels.
 
 models/<experiment> -> results/<experiment>_miou.json, results/<experiment>_latency.json
-with test-time augmentation, on request: results/<experiment>_miou_tta.json
+on request: results/<experiment>_miou_test.json (test sequences), ..._tta.json (test-time augmentation)
 cache/<dataset>/projection -> results/<dataset>_pseudo_labels.json
 """
 
 
 rule evaluate_miou:
-    """Score a student: mIoU over all points of the validation scans, official protocol, one pass (`_tta`: several)."""
+    """Score a student: mIoU over whole validation scans, official protocol (`_test`: test scans, `_tta`: many passes)."""
     input:
-        sequences=ancient(sequence_places("val")),
-        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
+        sequences=ancient(of_split(sequence_places)),
+        frames=of_split(
+            lambda split: per_sequence("cache/{root}/frames/{sequence}.parquet", split)
+        ),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
         code=stage("evaluate_miou"),
     output:
-        result="results/{experiment}_miou{tta}.json",
+        result="results/{experiment}_miou{test}{tta}.json",
         table=report(
-            "results/{experiment}_miou{tta}.md",
+            "results/{experiment}_miou{test}{tta}.md",
             caption="../report/miou.rst",
             category="Accuracy",
-            labels={"experiment": "{experiment}", "what": "IoU table{tta}"},
+            labels={"experiment": "{experiment}", "what": "IoU table{test}{tta}"},
         ),
     log:
-        "logs/evaluate_miou/{experiment}{tta}.log",
+        "logs/evaluate_miou/{experiment}{test}{tta}.log",
     benchmark:
-        "logs/jobs/evaluate_miou/{experiment}{tta}.tsv"
+        "logs/jobs/evaluate_miou/{experiment}{test}{tta}.tsv"
     wildcard_constraints:
+        test="(_test)?",
         tta="(_tta)?",
     conda:
         "../../envs/pipeline.yaml"
@@ -39,15 +42,18 @@ rule evaluate_miou:
         data=data,
         experiment="{experiment}",
         dataset=dataset_name,
+        labels_seed=labels_seed,
         teacher=teacher_name,
         oracle=experiments_oracle,
+        split=lambda wildcards: f"split={json.dumps(split_of(wildcards))}",
+        cameras=[f"project_points.{item}" for item in section("project_points")],
         # Only the augmented target depends on it: another number of votes does not rerun the official evaluation.
         votes=lambda wildcards: section("evaluate_miou") if wildcards.tta else [],
     shell:
         "python -m elite_pipeline.stages.evaluate_miou --experiment {params.experiment} --dataset {params.dataset}"
         " --model models/{wildcards.experiment} {params.data:q} --frames {input.frames:q}"
-        " --out {output.result:q} {params.teacher:q} {params.oracle:q}"
-        " {params.votes:q} 2>&1 | tee {log:q}"
+        " --out {output.result:q} {params.labels_seed:q} {params.teacher:q} {params.oracle:q}"
+        " {params.split:q} {params.cameras:q} {params.votes:q} 2>&1 | tee {log:q}"
 
 
 rule measure_latency:
@@ -108,6 +114,8 @@ rule evaluate_pseudo_labels:
         "logs/evaluate_pseudo_labels/{dataset}.log",
     benchmark:
         "logs/jobs/evaluate_pseudo_labels/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 2

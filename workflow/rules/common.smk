@@ -13,10 +13,11 @@ from elite_pipeline.checkpoints import PACKAGED, where_from
 from elite_pipeline.choices import ENCODERS, FORMATS
 from elite_pipeline.choices import load as load_choice
 from elite_pipeline.config import Config, LabelImages
+from elite_pipeline.config import seeds
 from elite_pipeline.config.reading import COMPARISONS, completed, load
 from elite_pipeline.config.validation import flatten, validate
-from elite_pipeline.datasets import NAME
-from elite_pipeline.datasets.classes import packaged, table_path
+from elite_pipeline.datasets import NAME, open_recording
+from elite_pipeline.datasets.classes import class_table, packaged, table_path
 from elite_pipeline.errors import InputError
 from elite_pipeline.marker import refuse_recordings
 from elite_pipeline.provenance import listing_digest
@@ -70,12 +71,18 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 
+# A data set without a seed, for rules whose result no seed changes.
+PLAIN = "[a-z][a-z0-9_]*"
+
+
 wildcard_constraints:
     sequence=NAME,
-    dataset="[a-z][a-z0-9_]*",
+    # <dataset>-seed7 is <dataset> with seed 7 for its labelled drives and its teachers, if it draws its labelled drives.
+    dataset="[a-z][a-z0-9_]*(-seed[0-9]+)?",
     # Without oracles: another rule makes their targets.
     teacher="|".join(config["teachers"]) or "none",
-    # <experiment>-seed7 is <experiment> with seed 7 for its student and for that student's pre-training.
+    # <experiment>-seed7 is <experiment> with seed 7 for its student, for that student's pre-training, and for its data set
+    # if that draws its labelled drives.
     experiment="[a-z][a-z0-9_]*(-seed[0-9]+)?",
     pretraining="[a-z][a-z0-9_]*(-seed[0-9]+)?",
 
@@ -93,7 +100,7 @@ def chosen(wildcards):
     if "experiment" in names:
         names = {**of(names["experiment"]), **names}
     if "pretraining" in names and names["pretraining"]:
-        begun = config["pretrainings"][names["pretraining"].partition("-seed")[0]]
+        begun = config["pretrainings"][seeds.entry(names["pretraining"])]
         names = {**begun, **{k: v for k, v in names.items() if v}}
     found = set()
     if names.get("dataset"):
@@ -112,30 +119,44 @@ def relative(file):
 
 
 def of(experiment):
-    """Returns the entry of an experiment (data set, teacher, student, pre-training), with or without -seed<k>."""
-    experiment = experiment.partition("-seed")[0]
-    if experiment not in config["experiments"]:
+    """Returns the entry of an experiment (data set, teacher, student, pre-training), with or without -seed<k>.
+
+    Its data set has the seed too, if that draws its labelled drives.
+    """
+    name = seeds.entry(experiment)
+    if name not in config["experiments"]:
         known = ", ".join(config["experiments"])
         raise WorkflowError(
-            f"config.yaml has no experiment {experiment!r}. Add it there, or choose one of {known}."
+            f"config.yaml has no experiment {name!r}. Add it there, or choose one of {known}."
         )
-    return config["experiments"][experiment]
+    found = config["experiments"][name]
+    drawn = seeds.dataset_of(experiment, found["dataset"], config["datasets"])
+    return {**found, "dataset": drawn}
 
 
 def dataset_name(wildcards):
-    """Param: the data set of the job's experiment."""
-    return of(wildcards.experiment)["dataset"]
+    """Param: the data set of the job's experiment, without a seed."""
+    return seeds.entry(of(wildcards.experiment)["dataset"])
 
 
 def dataset(name):
-    """Returns the entry of data set `name`."""
-    if name not in config["datasets"]:
+    """Returns the entry of data set `name`, with or without -seed<k>, which is the seed of its labelled drives."""
+    plain, seed = seeds.entry(name), seeds.seed_of(name)
+    if plain not in config["datasets"]:
         raise WorkflowError(
-            f"config.yaml has no data set {name!r}. Add it there, or choose one of {', '.join(config['datasets'])}."
+            f"config.yaml has no data set {plain!r}. Add it there, or choose one of {', '.join(config['datasets'])}."
         )
-    return config["datasets"][name]
+    found = config["datasets"][plain]
+    if seed is None:
+        return found
+    if not seeds.draws_drives(found):
+        raise WorkflowError(
+            f"{name}: data set {plain} draws no labelled drives, so it is the same for all seeds. Write {plain}, or set"
+            f" datasets.{plain}.select_labels.by: drive and a share of labels (labelled:) between 0 and 1."
+        )
+    return {**found, "select_labels": {**found["select_labels"], "seed": seed}}
 
 
 def root(name):
-    """Returns the name of the data set that has the files of data set `name`: its `of`, or itself."""
-    return dataset(name)["of"] or name
+    """Returns the name of the data set that has the files of data set `name`: its `of`, or itself without a seed."""
+    return dataset(name)["of"] or seeds.entry(name)

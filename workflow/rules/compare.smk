@@ -1,11 +1,11 @@
 """Comparisons of experiments.
 
-results/<experiment>-seed<k>_miou.json -> results/<comparison>_comparison.json, .md, .png
+results/<experiment>-seed<k>_miou.json (or ..._miou_test.json) -> results/<comparison>_comparison.json, .md, .png
 """
 
 
 rule compare_experiments:
-    """Compare experiments over several seeds: means, standard deviations, paired differences, IoU per class."""
+    """Compare experiments over several seeds: means, paired differences with 95 % intervals, IoU per class."""
     input:
         results=compared_results,
         teachers=compared_teachers,
@@ -34,6 +34,7 @@ rule compare_experiments:
         'comparison="{comparison}"',
         compared_experiments,
         compared_by("figure"),
+        compared_by("split"),
         compared_by("seeds"),
         compared_by("differences"),
         compared_sections("teachers", "teacher"),

@@ -75,6 +75,8 @@ rule index_frames:
         "logs/index_frames/{dataset}/{sequence}.log",
     benchmark:
         "logs/jobs/index_frames/{dataset}/{sequence}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -135,6 +137,8 @@ rule project_points:
         "logs/project_points/{dataset}/{sequence}.log",
     benchmark:
         "logs/jobs/project_points/{dataset}/{sequence}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -162,6 +166,8 @@ rule segment_images:
         "logs/segment_images/{dataset}/{sequence}.log",
     benchmark:
         "logs/jobs/segment_images/{dataset}/{sequence}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

@@ -68,7 +68,7 @@ rule evaluate_teacher:
         "logs/jobs/evaluate_teacher/{dataset}_{teacher}.tsv"
     wildcard_constraints:
         # Both may contain underscores: only the configured names show where the first one ends.
-        dataset="|".join(config["datasets"]),
+        dataset=f"({'|'.join(config['datasets'])})(-seed[0-9]+)?",
         teacher="|".join([*config["teachers"], *config["oracles"]]),
     conda:
         "../../envs/pipeline.yaml"
@@ -77,12 +77,14 @@ rule evaluate_teacher:
         mem_mb=8000,
         runtime="1h",
     params:
-        data,
+        data=data,
+        labels_seed=labels_seed,
+        dataset=lambda wildcards: seeds.entry(wildcards.dataset),
     shell:
-        "python -m elite_pipeline.stages.evaluate_teacher --dataset {wildcards.dataset} --teacher {wildcards.teacher}"
+        "python -m elite_pipeline.stages.evaluate_teacher --dataset {params.dataset} --teacher {wildcards.teacher}"
         " --frames {input.frames:q} --selected {input.selected:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q}"
-        " --out {output.result:q} {params:q} 2>&1 | tee {log:q}"
+        " --out {output.result:q} {params.data:q} {params.labels_seed:q} 2>&1 | tee {log:q}"
 
 
 rule plot_aggregation:

@@ -19,6 +19,8 @@ rule plot_projection:
         "logs/plot_projection/{dataset}.log",
     benchmark:
         "logs/jobs/plot_projection/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -55,7 +57,7 @@ rule plot_labels:
         "logs/jobs/plot_labels/{dataset}.tsv"
     wildcard_constraints:
         # plot_pseudo_labels makes results/<dataset>_pseudo_labels.png.
-        dataset="[a-z][a-z0-9_]*(?<!_pseudo)",
+        dataset=f"{PLAIN}(?<!_pseudo)(-seed[0-9]+)?",
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -93,6 +95,8 @@ rule plot_pseudo_labels:
         "logs/plot_pseudo_labels/{dataset}.log",
     benchmark:
         "logs/jobs/plot_pseudo_labels/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

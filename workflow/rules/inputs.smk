@@ -21,6 +21,49 @@ def per_sequence(pattern, split):
     return paths
 
 
+def split_of(wildcards):
+    """Returns the split that a job of evaluate_miou scores: `test` for ..._miou_test.json, else `val`."""
+    return "test" if wildcards.test else "val"
+
+
+def of_split(make):
+    """Input function: `make(split)` of the split that the job scores. Refuses test sequences that cannot be scored."""
+
+    def paths(wildcards):
+        if wildcards.test:
+            _refuse_unscorable_test(dataset_name(wildcards))
+        return make(split_of(wildcards))(wildcards)
+
+    return paths
+
+
+def _refuse_unscorable_test(name):
+    """Raises where data set `name` has no test sequence, or one of them has no labels at all."""
+    data = dataset(name)
+    if not data["test"]:
+        raise WorkflowError(
+            f"config.yaml: datasets.{name}.test is empty, so there is nothing to score. List sequences with labels"
+            ' there that are neither in train nor in val, for example test: ["09", "10"].'
+        )
+    if data["simulate_drive"]:
+        return  # simulated drives are labelled
+    for sequence in data["test"]:
+        place = load_choice(FORMATS[data["format"]]).place(_folder(name), sequence)
+        recording = open_recording(
+            _folder(name),
+            sequence,
+            data["format"],
+            class_table(data["classes"]),
+            data["cameras"],
+        )
+        frames = recording.frames()
+        if frames and not any(map(recording.has_labels, frames)):
+            raise WorkflowError(
+                f"{place}: this test sequence has no labels, so it cannot be scored. Copy its labels there, or take it out"
+                f" of datasets.{name}.test. results/<experiment>_submission.zip has the predictions for a benchmark."
+            )
+
+
 def of_sequence(pattern):
     """Input function: `pattern` for the job's sequence. {root} is as in `per_sequence`."""
     return lambda wildcards: expand(
@@ -46,14 +89,18 @@ def poses_file(wildcards):
 
 
 def pretraining(wildcards):
-    """Returns the entry of the job's pre-training, with or without -seed<k>."""
-    name = wildcards.pretraining.partition("-seed")[0]
+    """Returns the entry of the job's pre-training, with or without -seed<k>. Its data set is as in `of`."""
+    name = seeds.entry(wildcards.pretraining)
     if name not in config["pretrainings"]:
         known = ", ".join(config["pretrainings"]) or "none"
         raise WorkflowError(
             f"config.yaml has no pre-training {name!r} in pretrainings:. Add it there, or choose one of {known}."
         )
-    return config["pretrainings"][name]
+    found = config["pretrainings"][name]
+    drawn = seeds.dataset_of(
+        wildcards.pretraining, found["dataset"], config["datasets"]
+    )
+    return {**found, "dataset": drawn}
 
 
 def of_pretraining(pattern):
@@ -76,9 +123,9 @@ def of_pretraining(pattern):
 
 def pretrained(wildcards):
     """Input function: the experiment's pre-trained backbone, of the same seed; nothing if it has none."""
-    name, dash, seed = wildcards.experiment.partition("-seed")
-    begun = of(name)["pretraining"]
-    return f"cache/pretrained/{begun}{dash}{seed}" if begun else []
+    _, mark, seed = wildcards.experiment.partition(seeds.MARK)
+    begun = of(wildcards.experiment)["pretraining"]
+    return f"cache/pretrained/{begun}{mark}{seed}" if begun else []
 
 
 def adapter(wildcards):
@@ -286,18 +333,23 @@ def compared_names(wildcards):
 def compared_results(wildcards):
     """Input function: the mIoU result of every experiment of the comparison with every seed."""
     return expand(
-        "results/{experiment}-seed{seed}_miou.json",
+        "results/{experiment}-seed{seed}_miou{test}.json",
         experiment=list(dict.fromkeys(compared_names(wildcards))),
         seed=comparison(wildcards.comparison)["seeds"],
+        test="_test" if comparison(wildcards.comparison)["split"] == "test" else "",
     )
 
 
 def compared_teachers(wildcards):
-    """Input function: the evaluate_teacher result of every teacher in the comparison."""
-    named = map(of, compared_names(wildcards))
+    """Input function: the evaluate_teacher result of every teacher in the comparison, with every seed if it has one."""
+    runs = [
+        of(f"{name}{seeds.MARK}{seed}")
+        for name in compared_names(wildcards)
+        for seed in comparison(wildcards.comparison)["seeds"]
+    ]
     paths = [
         f"results/{e['dataset']}_{e['teacher']}_points.json"
-        for e in named
+        for e in runs
         if e["teacher"]
     ]
     return list(dict.fromkeys(paths))
@@ -323,7 +375,7 @@ def refused_if_none(paths):
         if not dataset(dataset_name(wildcards))["test"]:
             raise WorkflowError(
                 f"config.yaml: datasets.{dataset_name(wildcards)}.test is empty, so there is nothing to submit. List the"
-                ' unlabelled sequences there, for example test: ["11", "12"].'
+                ' test sequences there, for example test: ["11", "12"].'
             )
         return paths(wildcards)
 

@@ -138,11 +138,25 @@ def of_teacher(*without):
     )
 
 
+def of_teacher_to_tune():
+    """Params: the job's teacher, as tune_teacher reads it. A data set with a seed gives its teachers that seed."""
+    return seeded(
+        lambda w: w.dataset, "tune_teacher", of_teacher("cache_teacher", "images")
+    )
+
+
 def selecting(key):
     """Param: one key of the data set's `select_labels`."""
     return lambda wildcards: (
         f"{key}={json.dumps(dataset(wildcards.dataset)['select_labels'][key])}"
     )
+
+
+def labels_seed(wildcards):
+    """Param: the seed that draws the labelled drives of the job's data set; null if it draws none."""
+    data = dataset(_dataset_of(wildcards))
+    seed = data["select_labels"]["seed"] if seeds.draws_drives(data) else None
+    return f"labels_seed={json.dumps(seed)}"
 
 
 def labelled(wildcards):
@@ -153,13 +167,16 @@ def labelled(wildcards):
 
 
 def seeded(name_of, section, params):
-    """Params: `params`; the seed of `section` is replaced by the seed in the job's name (demo-seed7), if there is one."""
+    """Params: `params`; the seed of `section` is replaced by the seed in the job's name (demo-seed7), if there is one.
+
+    name_of: function of the wildcards that returns the name.
+    """
 
     def of_seed(param):
         def value(wildcards):
-            word, seed = param(wildcards), name_of(wildcards).partition("-seed")[2]
+            word, seed = param(wildcards), seeds.seed_of(name_of(wildcards))
             is_seed = word.startswith(f"{section}.seed=")
-            return f"{section}.seed={int(seed)}" if seed and is_seed else word
+            return f"{section}.seed={seed}" if is_seed and seed is not None else word
 
         return value
 
@@ -176,7 +193,7 @@ def of_student_to_pretrain():
     """Params: the job's pre-training, and the parts of its student that it reads."""
     own = slices(
         "pretrainings",
-        lambda w: w.pretraining.partition("-seed")[0],
+        lambda w: seeds.entry(w.pretraining),
         lambda p: {k: p[k] for k in ("adaptation", "contrast", "pretrain_student")},
     )
     student = slices(

@@ -60,7 +60,7 @@ rule tune_teacher:
         runtime="24h",
     params:
         data,
-        *of_teacher("cache_teacher", "images"),
+        *of_teacher_to_tune(),
     shell:
         "python -m elite_pipeline.stages.tune_teacher --frames {input.frames:q}"
         " --projection {input.projection:q} --pseudo-labels {input.pseudo_labels:q} --out {output:q} {params:q}"
