@@ -1,6 +1,6 @@
 """Measure carried labels against the hidden labels of the scans that got them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from elite_pipeline.evaluation.confusion import Confusion
 BOUNDS = (0.0, 0.6, 0.8, 1.0)
 """Smallest confidence of each group of points in `by_confidence`. The last group has all votes for its label."""
 
-GROUPS = {"all": "all points", "things": "things", "stuff": "stuff"}
-"""Key of a result -> the points that it covers, by their true class."""
+GROUPS = {"all": "all points", "things": "things", "stuff": "stuff", "moving": "things that move"}
+"""Key of a result -> the points that it covers, by their true class or by what the label files say of their motion."""
 
 
 class CarriedQuality:
@@ -21,16 +21,20 @@ class CarriedQuality:
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes, self.scans = classes, 0
-        self._agreement = Confusion(classes)
+        self._agreement, self._moving = Confusion(classes), Confusion(classes)
         self._by_confidence = np.zeros((len(BOUNDS), 2), np.int64)  # points, right ones
 
-    def add(self, truth: np.ndarray, carried: Carried) -> None:
-        """Add a scan: its true training ids (N,), and the labels that were carried to it."""
+    def add(self, truth: np.ndarray, carried: Carried, moving: np.ndarray) -> None:
+        """Add a scan: its true training ids (N,), and the labels that were carried to it.
+
+        moving: (N,) bool, whether the point is of a thing that moves.
+        """
         self.scans += 1
         point, label = carried.point.numpy(), carried.label.numpy()
         prediction = np.full(len(truth), IGNORE)
         prediction[point] = label
         self._agreement.add(truth, prediction)
+        self._moving.add(truth[moving], prediction[moving])
         known = truth[point] != IGNORE
         group = np.searchsorted(BOUNDS, carried.confidence.numpy()[known], "right") - 1
         right = (truth[point] == label)[known]
@@ -45,20 +49,19 @@ class CarriedQuality:
     def summary(self) -> dict[str, Any]:
         """Return the scores as JSON values; null where nothing can be scored.
 
-        `all`, `things`, `stuff`: points by their true class, with `points`, `coverage` (share of them that got a
-        label), `accuracy` and `miou` (both of covered points; mean over the classes that occur among them).
-        `by_class`: the same for each class that occurs, with `iou`. `by_confidence`: points that got a label, by the
-        confidence of it.
+        `all`, `things`, `stuff`, `moving` (see `GROUPS`): `points`, `coverage` (share of them that got a label),
+        `accuracy` and `miou` (both of covered points; mean over the classes that occur among them). `by_class`: the
+        same for each class that occurs, with `iou`. `by_confidence`: points that got a label, by its confidence.
         """
         ids = range(IGNORE + 1, len(self.classes))
         things = set(self.classes.things)
         groups = {"all": list(ids), "things": sorted(things), "stuff": [k for k in ids if k not in things]}
-        names, iou = self.classes.names, self._agreement.iou
-        scores = {group: self._scores(members) for group, members in groups.items()}
-        for group, members in groups.items():
-            found = [iou[names[k]] for k in members if names[k] in iou]
-            scores[group]["miou"] = float(np.mean(found)) if found else None
-        of_classes = {names[k]: {**self._scores([k]), "iou": iou.get(names[k])} for k in ids}
+        names, whole = self.classes.names, self._agreement
+        scores = {group: _scores(whole, members) for group, members in groups.items()}
+        scores["moving"] = _scores(self._moving, groups["all"])
+        of_classes = {names[k]: {**_scores(whole, [k]), "iou": whole.iou.get(names[k])} for k in ids}
+        for score in of_classes.values():
+            del score["miou"]
         total = int(self._by_confidence[:, 0].sum())
         by_confidence = [
             {"from": bound, "share": _ratio(points, total), "accuracy": _ratio(right, points)}
@@ -67,13 +70,18 @@ class CarriedQuality:
         occurring = {name: score for name, score in of_classes.items() if score["points"]}
         return {"scans": self.scans, **scores, "by_class": occurring, "by_confidence": by_confidence}
 
-    def _scores(self, members: Iterable[int]) -> dict[str, Any]:
-        """Points, coverage and accuracy of the points whose true class is one of `members`."""
-        members = list(members)
-        counts = self._agreement.counts
-        points, covered = int(counts[members].sum()), int(counts[members, IGNORE + 1 :].sum())
-        right = int(counts[members, members].sum())
-        return {"points": points, "coverage": _ratio(covered, points), "accuracy": _ratio(right, covered)}
+
+def _scores(agreement: Confusion, members: Sequence[int]) -> dict[str, Any]:
+    """Points, coverage, accuracy and mIoU of the points whose true class is one of `members`."""
+    counts, iou, names = agreement.counts, agreement.iou, agreement.classes.names
+    points, covered = int(counts[members].sum()), int(counts[members, IGNORE + 1 :].sum())
+    found = [iou[names[k]] for k in members if names[k] in iou]
+    return {
+        "points": points,
+        "coverage": _ratio(covered, points),
+        "accuracy": _ratio(int(counts[members, members].sum()), covered),
+        "miou": float(np.mean(found)) if found else None,
+    }
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -18,8 +18,6 @@ STORES = {
     "aggregated": "store of aggregated soft labels (Zarr), from aggregate_targets",
     "carried": "store of carried labels (Zarr), from carry_labels",
     "superpixels": "superpixel store (Zarr), from segment_images",
-    "aggregated": "store of aggregated soft labels (Zarr), from aggregate_targets",
-    "carried": "store of carried labels (Zarr), from carry_labels",
 }
 """Option -> the file of a sequence that the option names, for its help text."""
 

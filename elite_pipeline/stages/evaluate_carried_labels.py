@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     quality = CarriedQuality(sequences[0].index.classes)
     for recorded, f in progress(hidden, label=f"evaluate_carried_labels {args.dataset}"):
-        quality.add(recorded.labels(f), recorded.carried_labels(f))
+        moving = recorded.recording.moving(recorded.index.frames[f], int(recorded.index.points[f]))
+        quality.add(recorded.labels(f), recorded.carried_labels(f), moving)
     if not quality.points:
         raise InputError(
             f"{args.dataset}: no training scan has hidden labels to compare carried labels with. Use a data set whose"

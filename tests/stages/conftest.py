@@ -89,8 +89,8 @@ def park(tmp_path, frames):
     """Write a drive past parked cars: {"data", "frames", "selected"} -> path. Frames 0 and 6 keep their labels.
 
     Every scan sees the same 1,500 points of the world, from a vehicle that drives on: 900 of road, 300 of a car, 200 of
-    a building, 100 without a label (in this order). In frame 1, ten points of the car are labelled as a person, and
-    further 20 points are where no other scan has any. Poses are those of camera 0, as in SemanticKITTI.
+    a building, 100 without a label (in this order). In frame 1, ten points of the car are labelled as a walking person,
+    and further 20 points are where no other scan has any. Poses are those of camera 0, as in SemanticKITTI.
     """
     folder = tmp_path / "drives" / "sequences" / "00"
     for name in ("velodyne", "labels"):
@@ -109,7 +109,7 @@ def park(tmp_path, frames):
         if f == 1:
             points = np.concatenate([world, rng.uniform((0, 40, 0), (5, 50, 1), (20, 3))])
             labels = np.concatenate([raw, np.full(20, 70, np.uint32)])
-            labels[900:910] = 30
+            labels[900:910] = 254
         scan = np.zeros((len(points), 4), np.float32)
         scan[:, :3] = points - world_from_lidar[:3, 3]
         scan.tofile(folder / f"velodyne/{f:06d}.bin")

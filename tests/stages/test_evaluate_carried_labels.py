@@ -36,6 +36,8 @@ def test_scores_are_of_the_hidden_labels(carried, tmp_path):
         {"points": 3000, "coverage": cars / 3000, "accuracy": (cars - 10) / cars, "miou": (cars - 10) / cars / 2}
     )
     assert found["stuff"] == pytest.approx({"points": 11020, "coverage": 11000 / 11020, "accuracy": 1.0, "miou": 1.0})
+    # The person of frame 1 walks: its raw id says so.
+    assert found["moving"] == {"points": 10, "coverage": 1.0, "accuracy": 0.0, "miou": 0.0}
     by_class = found["by_class"]
     assert list(by_class) == ["car", "person", "road", "building", "vegetation"]
     assert by_class["person"] == {"points": 10, "coverage": 1.0, "accuracy": 0.0, "iou": 0.0}
@@ -50,7 +52,7 @@ def test_scores_are_of_the_hidden_labels(carried, tmp_path):
     assert "| 100 % | 100.0 | 99.9 |" in table
 
 
-def test_confidence_below_one(parked, carried, tmp_path, classes):
+def test_confidence_below_one(classes):
     """Of the votes at a place, 3 of 4 are for the label."""
     import torch
 
@@ -60,7 +62,8 @@ def test_confidence_below_one(parked, carried, tmp_path, classes):
     quality = CarriedQuality(classes)
     confidence = torch.tensor([0.5, 191 / 255, 0.8, 254 / 255, 1.0, 1.0])
     point, label = torch.arange(6), torch.full((6,), 9)
-    quality.add(np.array([9, 9, 1, 9, 9, 0, 9]), Carried(point, label, confidence, torch.ones(6, dtype=torch.uint8)))
+    carried = Carried(point, label, confidence, torch.ones(6, dtype=torch.uint8))
+    quality.add(np.array([9, 9, 1, 9, 9, 0, 9]), carried, np.zeros(7, bool))
     parts = quality.summary()["by_confidence"]
     assert [(part["share"], part["accuracy"]) for part in parts] == [(0.2, 1), (0.2, 1), (0.4, 0.5), (0.2, 1)]
 
