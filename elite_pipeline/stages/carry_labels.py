@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
             rows[f + 1] = len(voted.point)
         out.array("offsets", np.cumsum(rows))
     labelled, asked = int(index.labelled.sum()), int(index.points[~index.labelled].sum())
-    print(f"{args.out}: labels of {labelled} of {len(index.frames)} scans, coverage of the other scans:", end=" ")
-    print(f"{rows.sum()} of {asked} points ({rows.sum() / max(asked, 1):.1%})")
+    print(f"{args.out}: labels of {labelled} of {len(index.frames)} scans")
+    print(f"coverage of the other scans: {rows.sum()} of {asked} points ({rows.sum() / max(asked, 1):.1%})")
     if not labelled:
         print(f"no scan of sequence {index.sequence} is labelled, so there is nothing to carry: the store is empty")
 

@@ -46,7 +46,7 @@ def test_labels_reach_the_other_scans(parked, tmp_path, capsys):
         assert set(found.scans[found.label != CAR].tolist()) == {2}
         assert set(found.scans[found.label == CAR].tolist()) <= {1}
     rows, asked = recorded.carried.offsets[-1], 10 * 1500 + 20
-    assert f"labels of 2 of 12 scans, coverage of the other scans: {rows} of {asked} points" in capsys.readouterr().out
+    assert f"labels of 2 of 12 scans\ncoverage of the other scans: {rows} of {asked} points" in capsys.readouterr().out
     group = store.open_store(out, "carried_labels")
     assert {name: array.dtype.name for name, array in group.arrays()} == {
         "offsets": "int64",
@@ -75,7 +75,7 @@ def test_no_labelled_scan_is_an_empty_store_that_says_so(parked, tmp_path, capsy
 def test_every_scan_labelled_is_an_empty_store(parked, tmp_path, capsys):
     carry_labels.main([*words(parked, "frames"), "--out", str(tmp_path / "x.zarr")])
     assert CarriedLabels(tmp_path / "x.zarr").offsets.tolist() == [0] * 13
-    assert "labels of 12 of 12 scans, coverage of the other scans: 0 of 0 points" in capsys.readouterr().out
+    assert "labels of 12 of 12 scans\ncoverage of the other scans: 0 of 0 points" in capsys.readouterr().out
 
 
 def test_labels_of_ignored_classes_only(parked, tmp_path):
