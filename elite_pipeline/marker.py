@@ -1,15 +1,20 @@
-"""Marker files of the folders under `data/` that stages made and may replace. A stage writes the marker first.
+"""Marker files of folders that stages made and may replace: simulated data, and exported labels.
 
 Recordings are also under `data/`, often behind a link. Snakemake empties the folder that a rule makes before its stage
-starts. Therefore the check is made when the configuration is read.
+starts. Therefore the checks are made before any job runs. Simulating stages write their marker first.
 """
 
+import json
 from pathlib import Path
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.provenance import listing_digest
 
 MARKER = "simulated.json"
 """The marker file in a simulated folder. It states the settings that determine the contents."""
+
+EXPORTED = "export.json"
+"""The marker file in a folder of exported labels. It holds the listing digest of the label files."""
 
 
 def refuse_recordings(folder: Path, stage: str, root: Path = Path("data")) -> None:
@@ -30,3 +35,26 @@ def refuse_recordings(folder: Path, stage: str, root: Path = Path("data")) -> No
             f"{folder} was not made by {stage} (it has no {MARKER}), and {stage} would replace it. If these are"
             f" recordings, remove {stage}: from their section of config.yaml. If not, delete or move the folder."
         )
+
+
+def refuse_edited(folder: Path) -> None:
+    """Raise `InputError` where `export_labels` would replace `folder`, but it may contain somebody's work.
+
+    That is the case for a link, for a folder with files but without `EXPORTED`, and where label files were added,
+    removed or changed since they were exported. A missing or empty folder passes.
+    """
+    remedy = f"export_labels would replace it. Move it to another place, or delete it: rm -r {folder}"
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link to {folder.readlink()}, and {remedy}")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    marker = folder / EXPORTED
+    if not marker.exists():
+        raise InputError(f"{folder} was not made by export_labels (it has no {EXPORTED}), and {remedy}")
+    try:
+        digest = json.loads(marker.read_text())["digest"]
+        same = digest == listing_digest([folder / "predictions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise InputError(f"{folder}: label files have changed since they were exported, and {remedy}")

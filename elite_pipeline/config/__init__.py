@@ -29,6 +29,8 @@ from elite_pipeline.config.reading import completed, load
 from elite_pipeline.config.stages import (
     AggregatedThings,
     AggregateTargets,
+    CarriedThings,
+    CarryLabels,
     EstimatePoses,
     EvaluateMiou,
     EvaluatePseudoLabels,
@@ -38,6 +40,7 @@ from elite_pipeline.config.stages import (
     PretrainSam,
     SegmentImages,
     SequenceToAggregate,
+    SequenceToCarry,
 )
 from elite_pipeline.config.student import (
     AdaptationSettings,
@@ -80,6 +83,7 @@ class Config(Section):
     project_points: ProjectPoints
     segment_images: SegmentImages
     aggregate_targets: AggregateTargets
+    carry_labels: CarryLabels
     estimate_poses: EstimatePoses = EstimatePoses()
     pretrain_sam: PretrainSam
     evaluate_pseudo_labels: EvaluatePseudoLabels
@@ -116,6 +120,8 @@ __all__ = [
     "AggregatedThings",
     "Augmentation",
     "CacheTeacher",
+    "CarriedThings",
+    "CarryLabels",
     "Compared",
     "ComparisonSettings",
     "Config",
@@ -149,6 +155,7 @@ __all__ = [
     "SegmentImages",
     "SelectLabels",
     "SequenceToAggregate",
+    "SequenceToCarry",
     "SimulateDrive",
     "SimulateImages",
     "StudentSettings",

@@ -115,3 +115,25 @@ class SequenceToAggregate(Section):
     """Settings of `aggregate_targets`."""
 
     aggregate_targets: AggregateTargets
+
+
+class CarriedThings(Section):
+    """Things may move: the size of their voxels, and the scans that count."""
+
+    voxel_size: Positive
+    frames: Natural
+
+
+class CarryLabels(Section):
+    """Which labelled scans see a place."""
+
+    distance: Positive
+    frames: Count
+    voxel_size: Positive
+    things: CarriedThings
+
+
+class SequenceToCarry(Section):
+    """Settings of `carry_labels`."""
+
+    carry_labels: CarryLabels

@@ -74,11 +74,12 @@ def outputs(page):
         "experiment": f"(?:{wildcards['experiment']})(?:-seed[0-9]+)?",
         "test": "(?:_test)?",
         "tta": "(?:_tta)?",
+        "labels": f"carried|{wildcards['teacher']}",
         "sequence": r"[\w.-]+",
     }
     found = re.findall(r"^rule (\w+):$", rules, re.MULTILINE)
     for section in re.findall(r"^    output:\n((?:        .*\n)+)", rules, re.MULTILINE):
-        for place in re.findall(r'"((?:results|models|cache|data)/[^"]+)"', section):
+        for place in re.findall(r'"((?:results|models|cache|data|export)/[^"]+)"', section):
             parts = re.split(r"\{(\w+)\}", place)
             found.append("".join(f"(?:{wildcards[p]})" if k % 2 else re.escape(p) for k, p in enumerate(parts)))
     return re.compile("|".join(f"(?:{one})" for one in found))

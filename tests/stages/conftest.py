@@ -12,9 +12,14 @@ from PIL import Image
 
 from elite_pipeline import config
 from elite_pipeline.config.validation import flatten
-from elite_pipeline.stages import index_frames, label_images, project_points
+from elite_pipeline.recordings import index
+from elite_pipeline.stages import carry_labels, index_frames, label_images, project_points
 
 ROOT = Path(__file__).parents[2]
+CALIBRATION = """\
+P2: 100 0 40 10 0 100 20 -1 0 0 1 0.01
+Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
+"""
 LAYOUT = ['format="semantickitti"', 'classes="semantickitti"']
 CAMERAS = 'cameras={"image_2": "P2", "image_0": "P0"}'
 
@@ -72,6 +77,78 @@ def repeated(recorded, projection_settings, tmp_path):
         return index_and_project(folder, tmp_path / f"{times}_times", projection_settings)
 
     return repeat
+
+
+@pytest.fixture
+def parked(tmp_path):
+    """`park` with 12 scans."""
+    return park(tmp_path, 12)
+
+
+def park(tmp_path, frames):
+    """Write a drive past parked cars: {"data", "frames", "selected"} -> path. Frames 0 and 6 keep their labels.
+
+    Every scan sees the same 1,500 points of the world, from a vehicle that drives on: 900 of road, 300 of a car, 200 of
+    a building, 100 without a label (in this order). In frame 1, ten points of the car are labelled as a walking person,
+    and further 20 points are where no other scan has any. Poses are those of camera 0, as in SemanticKITTI.
+    """
+    folder = tmp_path / "drives" / "sequences" / "00"
+    for name in ("velodyne", "labels"):
+        (folder / name).mkdir(parents=True)
+    (folder / "calib.txt").write_text(CALIBRATION)
+    lidar_from_camera0 = np.linalg.inv(TR)
+    rng = np.random.default_rng(0)
+    world = np.concatenate([rng.uniform(low, high, (n, 3)) for low, high, n in PARKED])
+    raw = np.repeat([40, 10, 50, 0], [n for _, _, n in PARKED]).astype(np.uint32)
+    poses = []
+    for f in range(frames):
+        world_from_lidar = np.eye(4)
+        world_from_lidar[:3, 3] = f, 0.1 * f, 0
+        poses.append((world_from_lidar @ lidar_from_camera0)[:3].ravel())
+        points, labels = world, raw.copy()
+        if f == 1:
+            points = np.concatenate([world, rng.uniform((0, 40, 0), (5, 50, 1), (20, 3))])
+            labels = np.concatenate([raw, np.full(20, 70, np.uint32)])
+            labels[900:910] = 254
+        scan = np.zeros((len(points), 4), np.float32)
+        scan[:, :3] = points - world_from_lidar[:3, 3]
+        scan.tofile(folder / f"velodyne/{f:06d}.bin")
+        labels.tofile(folder / f"labels/{f:06d}.label")
+    np.savetxt(folder / "poses.txt", poses)
+    return index_and_select(folder, tmp_path)
+
+
+PARKED = [((0, 0, -2), (9, 9, -1.8), 900), ((20, 0, -1), (21, 1, 0), 300), ((30, 0, 0), (31, 1, 1), 200)]
+PARKED += [((40, 0, 0), (41, 1, 1), 100)]
+TR = np.array([[0, -1, 0, 0], [0, 0, -1, -0.08], [1, 0, 0, -0.27], [0, 0, 0, 1]])
+
+
+def index_and_select(sequence, folder, labelled=("000000", "000006")):
+    """Index a sequence, and write an index in which only the scans `labelled` keep labels. Return {"data", ...}."""
+    paths = {"data": sequence.parents[1], "frames": folder / "all.parquet", "selected": folder / "selected.parquet"}
+    needs = ["missing_images=true", "labels=false", "images=false", 'cameras={"image_2": "P2"}']
+    index_frames.main([*options(paths, "data"), "--sequence", "00", "--out", str(paths["frames"]), *LAYOUT, *needs])
+    index.with_labels_of(paths["frames"], labelled, paths["selected"])
+    return paths
+
+
+@pytest.fixture
+def carried(parked, tmp_path):
+    """Return `parked` with the additional key "carried"."""
+    out = tmp_path / "carried.zarr"
+    words = ["--data", str(parked["data"]), "--frames", str(parked["selected"]), "--out", str(out)]
+    carry_labels.main([*words, *CARRY])
+    return {**parked, "carried": out}
+
+
+CARRY = [f"carry_labels.{word}" for word in ("distance=60.0", "frames=60", "voxel_size=0.2")]
+CARRY += ["carry_labels.things.voxel_size=0.2", "carry_labels.things.frames=2"]
+
+
+@pytest.fixture
+def parked_longer(tmp_path):
+    """`park` with 24 scans."""
+    return park(tmp_path, 24)
 
 
 IN_SMALL_SHARDS = """

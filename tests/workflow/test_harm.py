@@ -177,3 +177,24 @@ def test_a_checkout_path_with_special_characters_is_refused(checkout, snakemake,
     assert "Move the checkout" in output
     assert "Traceback" not in output
     assert not (tmp_path / name / "data").exists()
+
+
+@pytest.mark.parametrize("labels", ["carried", "sam_tiny"])
+def test_exported_labels_that_somebody_edited_are_kept(run, labels):
+    folder, snakemake = run
+    place = folder / f"export/demo_10/{labels}/sequences/00"
+    (place / "predictions").mkdir(parents=True)
+    (place / "predictions/000000.label").write_bytes(b"mine")
+    (place / "export.json").write_text('{"digest": "of the labels before they were edited"}')
+    before = files(folder / "export")
+    output = snakemake(f"export/demo_10/{labels}/sequences/00")
+    assert f"export/demo_10/{labels}/sequences/00: label files have changed since they were exported" in output
+    assert "Traceback" not in output
+    assert files(folder / "export") == before
+    assert not (folder / "data").exists(), "no job ran"
+
+
+def test_labels_of_a_sequence_without_carried_labels_are_refused(run):
+    _, snakemake = run
+    output = snakemake("export/demo_10/carried/sequences/08")
+    assert "sequence 08 of demo_10 is no training sequence: labels are carried only in those" in output

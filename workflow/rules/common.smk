@@ -19,7 +19,7 @@ from elite_pipeline.config.validation import flatten, validate
 from elite_pipeline.datasets import NAME, open_recording
 from elite_pipeline.datasets.classes import class_table, packaged, table_path
 from elite_pipeline.errors import InputError
-from elite_pipeline.marker import refuse_recordings
+from elite_pipeline.marker import refuse_edited, refuse_recordings
 from elite_pipeline.provenance import listing_digest
 from elite_pipeline.sources import sources
 from snakemake.exceptions import WorkflowError

@@ -125,6 +125,33 @@ rule select_labels:
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
+rule carry_labels:
+    """Carry labels of labelled scans to the other scans of the same place, by the poses, without any teacher."""
+    input:
+        sequence=ancient(sequence_place),
+        frames="cache/{dataset}/labelled/{sequence}.parquet",
+        poses=poses_file,
+        code=stage("carry_labels"),
+    output:
+        directory("cache/{dataset}/carried_labels/{sequence}.zarr"),
+    log:
+        "logs/carry_labels/{dataset}/{sequence}.log",
+    benchmark:
+        "logs/jobs/carry_labels/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        data,
+        *(f"carry_labels.{item}" for item in section("carry_labels")),
+    shell:
+        "python -m elite_pipeline.stages.carry_labels --frames {input.frames:q} --poses {input.poses:q}"
+        " --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
 rule project_points:
     """Project LiDAR points into the images: pixel, depth and visibility of each point."""
     input:

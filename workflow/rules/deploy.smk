@@ -1,6 +1,7 @@
-"""Files for use outside the pipeline: model card, predicted label files, submission to SemanticKITTI's benchmark.
+"""Files for use outside the pipeline: model card, predicted label files, submission to SemanticKITTI's benchmark, labels.
 
 models/<experiment> -> models/<experiment>/README.md, results/<experiment>_predictions/, ..._submission.zip
+cache/<dataset>/carried_labels, cache/<dataset>/<teacher>/aggregated -> export/<dataset>/<labels>/sequences/<sequence>/
 """
 
 
@@ -88,3 +89,33 @@ rule write_card:
     shell:
         "python -m elite_pipeline.stages.write_card --model models/{wildcards.experiment} --miou {input.miou:q}"
         " --latency {input.latency:q} --points {input.points:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule export_labels:
+    """Write the known labels of a sequence as .label files with confidence, for people who annotate."""
+    input:
+        sequence=ancient(sequence_place),
+        frames=not_edited("cache/{dataset}/labelled/{sequence}.parquet"),
+        carried="cache/{dataset}/carried_labels/{sequence}.zarr",
+        aggregated=aggregated_to_export,
+        code=stage("export_labels"),
+    output:
+        # `labels` is a teacher, or `carried`: the labels alone.
+        directory("export/{dataset}/{labels}/sequences/{sequence}"),
+    log:
+        "logs/export_labels/{dataset}/{labels}/{sequence}.log",
+    benchmark:
+        "logs/jobs/export_labels/{dataset}/{labels}/{sequence}.tsv"
+    wildcard_constraints:
+        labels="|".join(["carried", *config["teachers"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        data,
+    shell:
+        "python -m elite_pipeline.stages.export_labels --labels {wildcards.labels} --frames {input.frames:q}"
+        " --carried {input.carried:q} --aggregated {input.aggregated:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

@@ -1,6 +1,7 @@
 """Diagnostics: the quality of a teacher's soft labels, and oracles (teachers with a stated accuracy).
 
 cache/<dataset>/<teacher>/targets -> results/<dataset>_<teacher>_points.json
+cache/<dataset>/carried_labels -> results/<dataset>_carried_labels.json
 ground truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, never a result of a method
 """
 
@@ -130,3 +131,37 @@ rule plot_aggregation:
         "python -m elite_pipeline.stages.plot_aggregation --frames {input.frames:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q}"
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule evaluate_carried_labels:
+    """Score carried labels: coverage, accuracy and mIoU on the scans whose labels are hidden."""
+    input:
+        sequences=ancient(sequence_places("train")),
+        frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
+        selected=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        carried=per_sequence("cache/{dataset}/carried_labels/{sequence}.zarr", "train"),
+        code=stage("evaluate_carried_labels"),
+    output:
+        result="results/{dataset}_carried_labels.json",
+        table=report(
+            "results/{dataset}_carried_labels.md",
+            caption="../report/carried_labels.rst",
+            category="Few labels",
+            labels={"data set": "{dataset}", "what": "carried labels"},
+        ),
+    log:
+        "logs/evaluate_carried_labels/{dataset}.log",
+    benchmark:
+        "logs/jobs/evaluate_carried_labels/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        data,
+    shell:
+        "python -m elite_pipeline.stages.evaluate_carried_labels --dataset {wildcards.dataset}"
+        " --frames {input.frames:q} --selected {input.selected:q} --carried {input.carried:q}"
+        " --out {output.result:q} {params:q} 2>&1 | tee {log:q}"

@@ -144,6 +144,39 @@ def pseudo_labels(wildcards):
     )
 
 
+def aggregated_to_export(wildcards):
+    """Input function: the aggregated soft labels of the teacher whose labels are exported; nothing for `carried`."""
+    if wildcards.labels not in config["teachers"]:
+        return []
+    return "cache/{dataset}/{labels}/aggregated/{sequence}.zarr".format(**wildcards)
+
+
+def not_edited(pattern):
+    """Input function: `pattern`. Refuses a folder of exported labels that somebody edited, and sequences without an index.
+
+    Snakemake empties the folder before its job starts. The jobs of a cluster do not check here, since it may just be
+    emptied.
+    """
+
+    def path(wildcards):
+        if wildcards.sequence not in dataset(wildcards.dataset)["train"]:
+            raise WorkflowError(
+                f"sequence {wildcards.sequence} of {wildcards.dataset} is no training sequence: labels are carried only in"
+                f" those. Add it to datasets.{wildcards.dataset}.train in config.yaml."
+            )
+        if workflow.is_main_process:
+            try:
+                refuse_edited(
+                    Path("export", wildcards.dataset, wildcards.labels, "sequences")
+                    / wildcards.sequence
+                )
+            except InputError as error:
+                raise WorkflowError(str(error)) from None
+        return pattern.format(**wildcards)
+
+    return path
+
+
 def image_set(wildcards):
     """Input function: the folder of labelled images of the job's teacher. Refuses a missing folder."""
     name = config["teachers"][wildcards.teacher]["images"]
