@@ -197,7 +197,8 @@ def _check_poses(config: Config, where: str, experiment: Experiment) -> None:
         if needed:
             raise ValueError(
                 f"{where}: losses.{key} of student {experiment.student} needs the poses of the vehicle, but"
-                f" datasets.{experiment.dataset}.poses is none. Write poses: estimated there, or losses.{key}: {without}"
+                f" datasets.{experiment.dataset}.poses is none. Write poses: estimated there, or losses.{key}:"
+                f" {without}"
             )
 
 

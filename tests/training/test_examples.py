@@ -12,7 +12,6 @@ import torch
 from elite_pipeline.config import Augmentation
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.sequence import open_recorded
-from elite_pipeline.soft_labels import STEP
 from elite_pipeline.training.examples import Examples, collate
 
 AUGMENTATION = Augmentation(rotate=True, flip=True, scale=0.05, translate=0.1, drop=0.5)
