@@ -63,6 +63,12 @@ def checkout(drive, tmp_path):
     return folder
 
 
+def test_aggregation(benchmark, tmp_path):
+    benchmark("aggregation", "--frames", 4, "--columns", 64, "--out", tmp_path / "aggregation.json")
+    result = json.loads((tmp_path / "aggregation.json").read_text())
+    assert result["reached"] >= result["visible"] > 0
+
+
 def test_encoder(benchmark, tmp_path):
     benchmark("encoder", "--quick", "--device", "cpu", "--out", tmp_path / "encoder.json")
     result = json.loads((tmp_path / "encoder.json").read_text())
