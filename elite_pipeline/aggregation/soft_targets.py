@@ -26,8 +26,11 @@ from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.soft_labels import decode, encode, named
 
-SCALE = 256
-"""Sums are integers: weighted logarithms or probabilities times this. 2^31 / (256 * 15) > 500,000 points per voxel."""
+SCALE = {"logarithms": 1 << 10, "probabilities": 1 << 14}
+"""Sums are integers: weighted logarithms or probabilities times this. They hold 130,000 points in a voxel."""
+
+WEIGHTS = 64
+"""Weights are whole numbers of 1 / this, at least one, so that sums of values and of weights are rounded alike."""
 
 FLOOR = -15.0
 """Least logarithm of a probability that is summed. One frame cannot exclude a class for ever."""
@@ -80,8 +83,8 @@ class _Answers:
     """(N, 2T) uint8."""
     views: np.ndarray
     """(N,) uint8: images that saw the voxel; 0 where none did."""
-    frames: np.ndarray
-    """(N,) int32: frames that saw the voxel."""
+    things: np.ndarray
+    """(N,) int32: frames in which the voxel was a thing."""
 
     @classmethod
     def none(cls, points: int, width: int) -> "_Answers":
@@ -104,8 +107,8 @@ class Aggregation:
         self._first_from_lidar = np.linalg.inv(world_from_lidar[0]) @ world_from_lidar
         self._travelled = travelled(world_from_lidar)
         self._thing = np.isin(np.arange(len(classes)), list(classes.things))
-        # Channels: the weight in place of `IGNORE`, the other classes, the number of images.
-        self._near, self._far, self._short = (Place(len(classes) + 1) for _ in range(3))
+        # Channels: the weight in place of `IGNORE`, the other classes, the images, the frames in which it was a thing.
+        self._near, self._far, self._short = (Place(len(classes) + 2) for _ in range(3))
         self._loaded: dict[int, Seen] = {}
 
     def found(self, f: int) -> Found:
@@ -125,9 +128,8 @@ class Aggregation:
         self._look_up(self._near, points, s.voxel_size, np.flatnonzero(~far), answers)
         if s.far:
             self._look_up(self._far, points, s.far.voxel_size, np.flatnonzero(far), answers)
-        reached = (answers.views >= s.views) & (answers.frames > 0)
-        thing = reached & self._thing[answers.soft_label[:, 0]]
-        reached &= ~thing | (answers.frames >= s.things.seen)
+        thing = self._thing[answers.soft_label[:, 0]]
+        reached = (answers.views >= s.views) & (~thing | (answers.things >= s.things.seen))
         # Things: frames of nearly the same time instead, where they saw the point.
         ask = np.flatnonzero(thing | (own & ~reached))
         reached[self._look_up(self._short, points, s.things.voxel_size, ask, answers)] = True
@@ -143,27 +145,27 @@ class Aggregation:
         """
         # Points of one voxel share a soft label, so each voxel is looked up, averaged and encoded once.
         keys, voxel = np.unique(voxel_keys(points[ask], voxel_size), return_inverse=True)
-        rows, sums, frames = place.at(keys)
+        rows, sums, _ = place.at(keys)
         row_of = np.full(len(keys), -1)
         row_of[rows] = np.arange(len(rows))
         row_of = row_of[voxel]
         known = ask[row_of >= 0]
         row_of = row_of[row_of >= 0]
         answers.soft_label[known] = self._mean(sums)[row_of]
-        answers.views[known] = np.minimum(sums[:, -1], 255)[row_of]
-        answers.frames[known] = frames[row_of]
+        answers.views[known] = np.minimum(sums[:, -2], 255)[row_of]
+        answers.things[known] = sums[row_of, -1]
         return known
 
     def _mean(self, sums: np.ndarray) -> np.ndarray:
-        """(n, 2T) uint8: the soft labels of voxels with sums (n, K + 1)."""
+        """(n, 2T) uint8: the soft labels of voxels with sums (n, K + 2)."""
         if not len(sums):
             return np.zeros((0, 2 * named(self._count)), np.uint8)
         values = torch.from_numpy(sums[:, : self._count]).float()
-        mean = values / values[:, :1].clamp_min(1)  # the column of `IGNORE` holds the weight
+        mean = values / values[:, :1]  # the column of `IGNORE` holds the weight
         return encode(mean if self.settings.mean == "logarithms" else mean.clamp_min(1e-7).log()).numpy()
 
     def _voxels(self, g: int, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
-        """What frame index `g` adds to voxels: (keys (n,), values (n, K + 1) int32)."""
+        """What frame index `g` adds to voxels: (keys (n,), values (n, K + 2) int32)."""
         seen, s = self._of(g), self.settings
         weight = seen.probabilities[:, 1:].amax(1) ** s.confidence if s.confidence else torch.ones(len(seen.point))
         if s.fade is not None:
@@ -171,14 +173,16 @@ class Aggregation:
         values = seen.probabilities
         if s.mean == "logarithms":
             values = values.log().clamp_min(FLOOR)
-        values = values * weight[:, None] * SCALE
-        values[:, IGNORE] = weight * SCALE  # the column of no class holds the weight
+        weight = (weight * WEIGHTS).round().clamp_min(1) / WEIGHTS
+        values = values * weight[:, None] * SCALE[s.mean]
+        values[:, IGNORE] = weight * SCALE[s.mean]
         keys = voxel_keys(self._placed(g)[seen.point], voxel_size)
         voxels, sums = summed(keys, values.round().to(torch.int32).numpy())
         images = np.zeros((len(voxels), 1), np.int32)
         for camera in np.unique(seen.camera):
             images[np.searchsorted(voxels, np.unique(keys[seen.camera == camera]))] += 1
-        return voxels, np.hstack([sums, images])
+        thing = self._thing[sums[:, 1:].argmax(1) + 1] if len(sums) else np.zeros(0, bool)
+        return voxels, np.hstack([sums, images, thing[:, None]], dtype=np.int32)
 
     def _placed(self, f: int) -> np.ndarray:
         """(N, 3) float64 metres: the points of frame index `f` in the LiDAR frame of the first scan."""

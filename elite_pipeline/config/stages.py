@@ -107,7 +107,7 @@ class AggregateTargets(Section):
     mean: Literal["logarithms", "probabilities"]
     confidence: NonNegative
     fade: Positive | None
-    far: FarVoxels | None
+    far: FarVoxels | None = None
     things: AggregatedThings
 
 
