@@ -137,6 +137,18 @@ def simulated_drive(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def driven(tmp_path_factory):
+    """The folder of a simulated sequence whose scans can be placed: 8 frames 3 m apart, 32 x 512 rays, tiny images."""
+    from elite_pipeline.config import SimulateDrive
+    from elite_pipeline.simulation.drive import write_drive
+
+    folder = tmp_path_factory.mktemp("driven") / "sequences" / "00"
+    settings = SimulateDrive(seed=5, frames=8, spacing=3.0, beams=32, columns=512, image_width=32, image_height=16)
+    write_drive(folder, "00", settings)
+    return folder
+
+
 @pytest.fixture
 def taught(drive, tmp_path, classes, open_drive, write_index):
     """`drive` with hand-made stores: {"data", "frames", "projection", "targets"} -> path. 2 cameras, 4 stages.

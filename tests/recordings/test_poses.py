@@ -1,10 +1,12 @@
-"""Poses and times of a recording: damaged files, each refused with file, frame and remedy."""
+"""Poses and times: damaged files of recorded and of estimated ones, each refused with file, fault and remedy."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings.poses import recorded_poses, recorded_times, rigid
+from elite_pipeline.recordings import index
+from elite_pipeline.recordings.poses import ABOUT, poses_of, recorded_poses, recorded_times, rigid, write
 
 FRAMES = ["000000", "000001", "000002"]
 
@@ -76,3 +78,70 @@ def test_times_may_repeat_but_not_go_backwards(drive, open_drive):
 def test_a_recording_may_have_neither(drive, open_drive):
     assert recorded_poses(open_drive(drive), FRAMES) is None
     assert recorded_times(open_drive(drive), FRAMES) is None
+
+
+@pytest.fixture
+def known(tmp_path, write_index):
+    """The index of a sequence without recorded poses."""
+    blank = {"points": 500, "labelled": False, "crc32": 0, "class_points": [0] * 20}
+    write_index(tmp_path / "00.parquet", [{"frame": frame, **blank} for frame in FRAMES])
+    return index.read(tmp_path / "00.parquet")
+
+
+def test_estimated_poses_are_read_as_they_were_written(known, tmp_path):
+    poses = np.stack([turned(0), turned(1 / 3), turned(20)])
+    write(tmp_path / "poses/00.parquet", "00", FRAMES, poses, {"settings": {}})
+    found = poses_of(known, tmp_path / "poses/00.parquet")
+    np.testing.assert_array_equal(found, poses)
+    assert found.dtype == np.float64
+    assert [path.name for path in (tmp_path / "poses").iterdir()] == ["00.parquet"]
+
+
+def test_recorded_poses_are_those_of_the_index(drive, tmp_path, classes, open_drive):
+    write_poses(drive, [turned(0), turned(10), turned(20)])
+    rows, faults = index.check(open_drive(drive), labels=True, images=True, missing_images=False)
+    assert not faults
+    index.write(tmp_path / "00.parquet", rows, index.Source("semantickitti", "00", classes, {}))
+    np.testing.assert_array_equal(poses_of(index.read(tmp_path / "00.parquet")), open_drive(drive).poses())
+
+
+def test_a_sequence_without_poses_is_refused_with_the_remedy(known):
+    with pytest.raises(
+        InputError, match=r"sequence 00 has no poses\. Copy .* datasets\.<name>\.poses: estimated, or none"
+    ):
+        poses_of(known)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "no readable file of poses"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "no readable file of poses"),
+        (lambda path: path.write_text("1 0 0 0"), "no readable file of poses"),
+        (lambda path: pq.write_table(pq.read_table(path).drop_columns("frame"), path), "no readable file of poses"),
+        (lambda path: pq.write_table(pq.read_table(path).replace_schema_metadata({}), path), "no readable file"),
+        (
+            lambda path: _changed_about(path, b'"format_version": 1', b'"format_version": 9'),
+            "written by another version",
+        ),
+        (lambda path: _changed_about(path, b'"sequence": "00"', b'"sequence": "01"'), "other frames than the index"),
+        (lambda path: write(path, "00", FRAMES[:2], np.stack([turned(0)] * 2), {}), "other frames than the index"),
+        (
+            lambda path: write(path, "00", FRAMES, np.stack([turned(0), turned(1) * 2, turned(2)]), {}),
+            "pose 2 is no rigid",
+        ),
+    ],
+)
+def test_damaged_estimated_poses_are_refused(known, tmp_path, damage, message):
+    path = tmp_path / "poses.parquet"
+    write(path, "00", FRAMES, np.stack([turned(0), turned(1), turned(2)]), {})
+    damage(path)
+    with pytest.raises(InputError, match=rf"poses\.parquet.* {message}.* Delete it and run snakemake again"):
+        poses_of(known, path)
+
+
+def _changed_about(path, old, new):
+    table = pq.read_table(path)
+    about = table.schema.metadata[ABOUT]
+    assert old in about
+    pq.write_table(table.replace_schema_metadata({ABOUT: about.replace(old, new)}), path)

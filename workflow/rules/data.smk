@@ -1,7 +1,7 @@
-"""Simulate or check drives, select labels, and find the pixel of each point.
+"""Simulate or check drives, estimate poses, select labels, and find the pixel of each point.
 
-data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../labelled/..., .../projection/<sequence>.zarr,
-.../superpixels/...
+data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../poses/..., .../labelled/...,
+.../projection/<sequence>.zarr, .../superpixels/...
 """
 
 
@@ -90,6 +90,7 @@ rule index_frames:
             data_set("classes"),
             cameras,
             data_set("missing_images"),
+            data_set("poses"),
             needs_labels,
             needs_images,
         ),
@@ -97,6 +98,32 @@ rule index_frames:
     shell:
         "python -m elite_pipeline.stages.index_frames {params.data:q} --sequence {wildcards.sequence} --out {output:q}"
         " {params.settings:q} 2>&1 | tee {log:q}"
+
+
+rule estimate_poses:
+    """Estimate the poses of a drive from its scans (`poses: estimated` of the data set)."""
+    input:
+        sequence=ancient(sequence_place),
+        frames="cache/{dataset}/frames/{sequence}.parquet",
+        code=stage("estimate_poses"),
+    output:
+        "cache/{dataset}/poses/{sequence}.parquet",
+    log:
+        "logs/estimate_poses/{dataset}/{sequence}.log",
+    benchmark:
+        "logs/jobs/estimate_poses/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        data,
+        *section("estimate_poses"),
+    shell:
+        "python -m elite_pipeline.stages.estimate_poses --frames {input.frames:q} --out {output:q} {params:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule select_labels:
