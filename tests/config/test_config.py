@@ -163,6 +163,13 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("teachers.frozen_tiny.upscaler", 64, "steps is 0, so upscaler would be unused. Remove them"),
         ("teachers.frozen_tiny.tune_teacher.batch", 4, "steps is 0, so tune_teacher.batch would be unused"),
         ("teachers.frozen_tiny.tune_teacher.steps", 9, "frozen_tiny.tune_teacher: 9 steps need batch, learning_rate"),
+        (
+            "teachers.frozen_tiny.tune_teacher.held_out",
+            0.2,
+            "frozen_tiny.tune_teacher: steps is 0, so held_out would be",
+        ),
+        ("teachers.network_demo.tune_teacher.held_out", 0.2, "every scan is held out. Remove it"),
+        ("teachers.sam_tiny.tune_teacher.held_out", 1.0, "teachers.sam_tiny.tune_teacher.held_out: "),
         ("teachers.sam_tiny.upscaler", None, "teachers.sam_tiny: tune_teacher.steps is 120, so upscaler is needed"),
         ("teachers.sam_tiny.encoder", "vit_x", "teachers.sam_tiny.encoder: unknown encoder; .*resnet50"),
         ("teachers.frozen_resnet50.peft", LORA, "encoder resnet50 takes no adapters: peft.method must be none"),
