@@ -107,6 +107,8 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ),
         ("students.elite_demo.losses.features", 1.0, "experiments.demo: .*distils features, .*does not cache"),
         ("students.elite_demo.losses.stages", [4], "experiments.demo: losses.stages .*has 4 stages, counted from 0"),
+        ("students.minkunet_demo.losses.calibrated", True, "no loss reads soft labels. Raise one of them"),
+        ("students.elite_demo.losses.calibrated", 1, "students.elite_demo.losses.calibrated: "),
         ("students.elite_demo.train_student.steps", 9, "either epochs or steps"),
         ("students.elite_demo.train_student.labelled_share", 0.1, "of a batch of 2 rounds to no scan"),
         ("students.elite_demo.train_student.labelled_share", 0.75, "of a batch of 2 rounds to all scans"),
