@@ -65,6 +65,17 @@ def decode(codes: Tensor, classes: int) -> Tensor:
     return found
 
 
+def tempered(codes: Tensor, temperature: float) -> Tensor:
+    """Returns compact soft labels `codes` (..., 2T) with their logits divided by `temperature`, again compact.
+
+    A code is a difference of logits, so only the codes change. The result is as exact as any compact soft label.
+    """
+    if temperature == 1:
+        return codes
+    ids, below = codes.chunk(2, dim=-1)
+    return torch.cat([ids, (below.float() / temperature).round().clamp(0, 255).to(torch.uint8)], dim=-1)
+
+
 def class_mass(logits: np.ndarray) -> np.ndarray:
     """Returns the points of each class: (S, K) float64, the sum over points of the softmax of `logits` (n, S, K)."""
     return torch.from_numpy(logits.astype(np.float32)).softmax(2).sum(0).double().numpy()

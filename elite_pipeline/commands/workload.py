@@ -200,6 +200,7 @@ _RULES: dict[str, Callable[[Workloads, Words], Workload]] = {
     "cache_teacher": Workloads._cache_teacher,
     "evaluate_teacher": lambda self, words: self._frames(words, self.dataset(words).train),
     "evaluate_carried_labels": lambda self, words: self._frames(words, self.dataset(words).train),
+    "calibrate_targets": lambda self, words: self._frames(words, self.dataset(words).train),
     "evaluate_pseudo_labels": Workloads._evaluate_pseudo_labels,
     "pretrain_student": Workloads._pretrain_student,
     "train_student": Workloads._train_student,

@@ -41,6 +41,7 @@ from elite_pipeline.config.stages import (
     SegmentImages,
     SequenceToAggregate,
     SequenceToCarry,
+    TargetsToCalibrate,
 )
 from elite_pipeline.config.student import (
     AdaptationSettings,
@@ -160,6 +161,7 @@ __all__ = [
     "SimulateImages",
     "StudentSettings",
     "StudentToPretrain",
+    "TargetsToCalibrate",
     "TeacherSettings",
     "TeacherToCache",
     "TeacherToTune",

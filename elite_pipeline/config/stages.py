@@ -7,7 +7,7 @@ from pydantic import Field, StrictBool
 from elite_pipeline.config.data import PaperLabeller, RegionsLabeller
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
-from elite_pipeline.config.values import Count, Finite, Natural, NonNegative, Positive
+from elite_pipeline.config.values import Count, Finite, Fraction, Natural, NonNegative, Positive
 
 
 class PretrainSam(Section):
@@ -137,3 +137,13 @@ class SequenceToCarry(Section):
     """Settings of `carry_labels`."""
 
     carry_labels: CarryLabels
+
+
+class TargetsToCalibrate(Section):
+    """Settings of `calibrate_targets`.
+
+    tuned: whether the teacher was tuned on these drives. held_out: the share of them that it was not tuned on.
+    """
+
+    tuned: StrictBool
+    held_out: Fraction

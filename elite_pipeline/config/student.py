@@ -146,6 +146,7 @@ class Losses(Section):
     temperature: Positive = 1.0
     reduction: Literal["mean", "batchmean"] = "batchmean"
     balanced: StrictBool = False
+    calibrated: StrictBool = False
     carried: NonNegative = 0.0
 
     @model_validator(mode="after")
@@ -154,6 +155,15 @@ class Losses(Section):
             raise ValueError(
                 "targets is aggregated, but only the loss of the output reads aggregated targets, and output is 0."
                 " Raise output, or write targets: frame"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _calibrated_soft_labels_are_read(self) -> Self:
+        if self.calibrated and not self.soft_labels:
+            raise ValueError(
+                "calibrated is true, but distillation and output are 0, so no loss reads soft labels. Raise one of"
+                " them, or remove calibrated"
             )
         return self
 

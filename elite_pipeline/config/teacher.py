@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from elite_pipeline.choices import ENCODERS, STAGES
 from elite_pipeline.config.validation import Section
-from elite_pipeline.config.values import Count, Name, Natural, NonNegative, Positive, Sha256
+from elite_pipeline.config.values import Count, Finite, Name, Natural, NonNegative, Positive, Sha256
 
 
 def _known(encoder: str) -> str:
@@ -106,11 +106,14 @@ class TuneTeacher(Section):
     warmup: Natural | None = None
     lovasz: NonNegative | None = None
     seed: Natural = 0
+    held_out: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _steps_have_their_keys(self) -> Self:
         if self.steps and (missing := [key for key in Steps._fields if getattr(self, key) is None]):
             raise ValueError(f"{self.steps} steps need {', '.join(missing)}")
+        if not self.steps and self.held_out:
+            raise ValueError("steps is 0, so held_out would be unused: no scan is learnt from. Remove it")
         return self
 
     @property
@@ -201,6 +204,11 @@ class TeacherSettings(TeacherToTune, TeacherToCache):
             )
         if self.tune_teacher.steps == 0 and self.images is not None:
             raise ValueError("tune_teacher.steps is 0, but learning classes from images needs steps. Set it above 0")
+        if self.images is not None and self.tune_teacher.held_out:
+            raise ValueError(
+                "tune_teacher.held_out would be unused: a teacher with images is tuned on no scan, so every scan is"
+                " held out. Remove it"
+            )
         return self
 
     @property

@@ -1,6 +1,7 @@
-"""Few labels: selects the training scans that keep their labels."""
+"""Few labels: selects the training scans that keep their labels, and of those the ones that no teacher is tuned on."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,6 +58,32 @@ def _drawn(drives: list[str], share: float, seed: int) -> set[str]:
     """A share of the `drives`, at random."""
     shuffled = np.random.default_rng(seed).permutation(len(drives))
     return {drives[k] for k in shuffled[: _count(share, len(drives))]}
+
+
+def held_out(indices: Sequence[Index], share: float) -> list[np.ndarray]:
+    """The labelled scans that a teacher is not tuned on, so that its confidence can be measured there.
+
+    Where several sequences have labelled scans, these are all labelled scans of the last `share` of these sequences, in
+    sorted order. Where only one has, they are the last `share` of its labelled scans: neighbouring scans show the same
+    things, so a scan between two others would not be unseen. Shares are rounded up. At least one is held out and at
+    least one is left, unless `share` is 0 or there is only one labelled scan: then none is held out.
+    Returns (F,) bool for each of `indices`.
+    """
+    held = [np.zeros(len(index.frames), dtype=bool) for index in indices]
+    of_labelled = {index.sequence: k for k, index in enumerate(indices) if index.labelled.any()}
+    names = sorted(of_labelled)
+    if not share or not names:
+        return held
+    if len(names) > 1:
+        for name in names[-min(_count(share, len(names)), len(names) - 1) :]:
+            k = of_labelled[name]
+            held[k] |= indices[k].labelled
+        return held
+    k = of_labelled[names[0]]
+    scans = np.flatnonzero(indices[k].labelled)
+    if len(scans) > 1:
+        held[k][scans[-min(_count(share, len(scans)), len(scans) - 1) :]] = True
+    return held
 
 
 def _covering(shown: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:

@@ -14,8 +14,8 @@ from elite_pipeline.aggregation.reached import Aggregated, Carried, CarriedLabel
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.grouping import mean, pairs
-from elite_pipeline.recordings import index
-from elite_pipeline.soft_labels import decode
+from elite_pipeline.recordings import index, temperatures
+from elite_pipeline.soft_labels import decode, tempered
 
 AGAIN = "Delete it and run snakemake again."
 
@@ -56,13 +56,16 @@ class Recorded:
         carried: Path | None = None,
         *,
         labels: bool = True,
+        calibration: Path | None = None,
     ) -> None:
         """Open the files of a sequence. data: folder of the data set. The other paths are files of the sequence.
 
         With `superpixels`, superpixels replace the image patches: the teacher's features are averaged over each of
-        them. Without `labels`, every scan counts as unlabelled, and no label is read. Raises `InputError` where a file
-        cannot be read, or does not fit the others.
+        them. Without `labels`, every scan counts as unlabelled, and no label is read. With `calibration`, the logits of
+        soft labels are divided by the temperatures in this file. Raises `InputError` where a file cannot be read, or
+        does not fit the others.
         """
+        self.temperatures = temperatures.read(calibration) if calibration else temperatures.Temperatures()
         self.index = index.read(frames)
         self.recording = self.index.source.open(data)
         if not labels:
@@ -74,6 +77,9 @@ class Recorded:
         self.carried = CarriedLabels(carried) if carried else None
         stores = [path for path in (projection, targets, superpixels, aggregated, carried) if path]
         self.files = [Path(frames), *(Path(path) / "zarr.json" for path in stores)]
+        self.files += [Path(calibration)] if calibration else []
+        if aggregated and self.temperatures.aggregated is None:
+            raise InputError(f"{calibration} has no temperature of aggregated soft labels. {AGAIN}")
         self.stages: int | None = None
         """Number of stages of the teacher; None without a teacher."""
         self.feature_channels = 0
@@ -192,8 +198,8 @@ class Recorded:
         point = self.projection.read("point", rows)[visible].astype(np.int64)
         logits = torch.zeros(len(point), 0, len(self.index.classes))
         if self.has_soft_labels:
-            codes = store.read(self.targets, "soft_label", rows)[visible]
-            logits = decode(torch.from_numpy(codes), len(self.index.classes))
+            codes = torch.from_numpy(store.read(self.targets, "soft_label", rows)[visible])
+            logits = decode(tempered(codes, self.temperatures.targets), len(self.index.classes))
         self._check_points(self.targets.store_path, point, f)
         patch_of, patches = np.full(len(point), -1), np.zeros((0, self.stages or 0, 0), np.float32)
         if features:
@@ -211,7 +217,7 @@ class Recorded:
         assert self.aggregated is not None
         found = self.aggregated.reached(f)
         self._check_points(self.aggregated.path, found.point, f)
-        return found
+        return replace(found, soft_label=tempered(found.soft_label, self.temperatures.aggregated or 1.0))
 
     def carried_labels(self, f: int) -> Carried:
         """The points of frame index `f` with labels of other scans.
@@ -280,10 +286,11 @@ def open_recorded(
     carried: Sequence[Path] = (),
     *,
     labels: bool = True,
+    calibration: Path | None = None,
 ) -> list[Recorded]:
     """Open the sequences with the indices `frames`, from the data set in folder `data`.
 
-    The other lists: one store per sequence, in the order of `frames`, or empty.
+    The other lists: one store per sequence, in the order of `frames`, or empty. calibration: one file for all.
     Raises `InputError` where the lists do not match, a file cannot be read, or class tables differ.
     """
     stores = {
@@ -299,7 +306,7 @@ def open_recorded(
     if bool(projection) != bool(targets):
         raise InputError("--projection and --targets go together: give both or neither")
     columns = [paths or [None] * len(frames) for paths in (frames, *stores.values())]
-    opened = [Recorded(data, *row, labels=labels) for row in zip(*columns, strict=True)]
+    opened = [Recorded(data, *row, labels=labels, calibration=calibration) for row in zip(*columns, strict=True)]
     for path, recorded in zip(frames, opened, strict=True):
         opened[0].index.classes.check_same(recorded.index.classes, frames[0], path)
     return opened

@@ -8,7 +8,7 @@ Writes student.safetensors, config.json and training.jsonl to --out.
 
 from pathlib import Path
 
-from elite_pipeline.errors import run
+from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import add_sequences, parse, parser
 
 
@@ -18,16 +18,19 @@ def main(argv: list[str] | None = None) -> None:
 
     stage = parser(__doc__)
     add_sequences(stage, "frames", optional=("projection", "targets", "aggregated", "carried"))
+    stage.add_argument(
+        "--calibration", type=Path, nargs="?", help="temperatures of soft labels, from calibrate_targets"
+    )
     stage.add_argument("--pretrained", type=Path, nargs="?", help="pre-trained backbone: cache/pretrained/<name>")
     stage.add_argument("--run", type=Path, required=True, help="folder of resumable checkpoints")
     stage.add_argument("--out", type=Path, required=True, help="folder to write, models/<experiment>")
     arguments, settings = parse(stage, StudentSettings, argv)
 
+    import json
     import shutil
     import time
 
     from elite_pipeline import provenance
-    from elite_pipeline.errors import InputError
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import BACKBONE, save
     from elite_pipeline.student.network import parameters
@@ -44,9 +47,14 @@ def main(argv: list[str] | None = None) -> None:
         )
     if bool(arguments.carried) != (losses.carried > 0):
         raise InputError(f"losses.carried is {losses.carried}: give --carried if it is above 0, and only then")
+    if bool(arguments.calibration) != (losses.calibrated and bool(arguments.targets)):
+        raise InputError(
+            f"losses.calibrated is {json.dumps(losses.calibrated)}: give --calibration with --targets if it is"
+            " true, and only then"
+        )
     stores = {name: getattr(arguments, name) for name in ("projection", "targets", "aggregated", "carried")}
     examples = Examples(
-        open_recorded(arguments.data, arguments.frames, **stores),
+        open_recorded(arguments.data, arguments.frames, **stores, calibration=arguments.calibration),
         features=losses.features > 0,
         own_frame=losses.own_frame,
         unlabelled=settings.train_student.unlabelled > 0,

@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"--pseudo-labels names {len(args.pseudo_labels)} stores for {len(args.frames)} sequences: give one each"
         )
-    images = LabelledImages(args.data, args.frames, args.projection, args.pseudo_labels, unlabelled=kind == "frozen")
+    files = (args.data, args.frames, args.projection, args.pseudo_labels)
+    images = LabelledImages(*files, unlabelled=kind == "frozen", held_out=settings.tune_teacher.held_out)
     packaged = [] if settings.checkpoint else [PACKAGED]  # the settings hold a checkpoint's sha256
     made_by = provenance(settings, *packaged, *args.frames, *args.projection, *args.pseudo_labels)
     code = sources.digest("tune_teacher")

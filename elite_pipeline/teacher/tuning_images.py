@@ -9,7 +9,7 @@ import torch
 from elite_pipeline import store
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.errors import InputError
-from elite_pipeline.recordings import index
+from elite_pipeline.recordings import index, label_selection
 from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.heads import stack
 
@@ -41,7 +41,8 @@ class ImageBatch:
 class LabelledImages:
     """The images of all labelled scans of several sequences. One item is one (sequence, frame, camera).
 
-    With `unlabelled`, the images of unlabelled scans are items too. For these items, only `image` may be called.
+    Images of held-out scans (`label_selection.held_out`) are no items. With `unlabelled`, the images of unlabelled
+    scans are items too. For these items, only `image` may be called.
     Methods raise `InputError` where they read a damaged file.
     """
 
@@ -53,8 +54,9 @@ class LabelledImages:
         pseudo_labels: list[Path] | None = None,
         *,
         unlabelled: bool = False,
+        held_out: float = 0.0,
     ) -> None:
-        """data: folder of the data set. The lists hold one file per sequence, in the same order.
+        """data: folder of the data set. The lists hold one file per sequence, in the same order. held_out: a share.
 
         Raises `InputError` where a file is unreadable, a store does not fit its index, class tables differ, or there is
         no image.
@@ -65,6 +67,7 @@ class LabelledImages:
         self.classes = self._frames[0].classes
         self._projections = [store.Projection(path) for path in projections]
         self._labels = [store.open_store(path, "pseudo_labels") for path in pseudo_labels or ()]
+        held = label_selection.held_out(self._frames, held_out)
         for s, (known, projection) in enumerate(zip(self._frames, self._projections, strict=True)):
             for source in [projection.group, *self._labels[s : s + 1]]:
                 if source.attrs["frames"] != known.frames:
@@ -73,11 +76,14 @@ class LabelledImages:
                     table = ClassTable.from_json(source.attrs["classes"], source.store_path)
                     table.check_same(known.classes, source.store_path, frames[s])
             for c, camera in enumerate(projection.cameras):
-                usable = np.flatnonzero((known.labelled | unlabelled) & (known.sizes[camera][:, 0] > 0))
+                usable = np.flatnonzero((known.labelled | unlabelled) & ~held[s] & (known.sizes[camera][:, 0] > 0))
                 self.items += [(s, int(f), c) for f in usable]
         if not self.items:
             of = "any" if unlabelled else "a labelled"
-            raise InputError(f"{', '.join(map(str, frames))}: no image of {of} scan. Choose sequences that have one.")
+            less = ", or lower tune_teacher.held_out" if held_out else ""
+            raise InputError(
+                f"{', '.join(map(str, frames))}: no image of {of} scan. Choose sequences that have one{less}."
+            )
 
     def __len__(self) -> int:
         return len(self.items)

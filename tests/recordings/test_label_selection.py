@@ -1,5 +1,7 @@
 """Few labels: the selection of the scans that keep their labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from elite_pipeline.config import LabelsToSelect
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.index import Index, Source
-from elite_pipeline.recordings.label_selection import select
+from elite_pipeline.recordings.label_selection import held_out, select
 
 
 def index(labelled, shown=()):
@@ -127,3 +129,35 @@ def test_faulty_lists_are_refused(indices, listed, text):
 def test_sequences_without_any_labelled_scan_are_refused():
     with pytest.raises(InputError, match="sequences 00, 01 hold no labelled scan"):
         chosen({"01": index([False]), "00": index([False, False])}, 0.5)
+
+
+def held(indices, share):
+    """The held-out (sequence, frame index) pairs of a list of (sequence, index)."""
+    known = [replace(index, source=replace(index.source, sequence=name)) for name, index in indices]
+    found = held_out(known, share)
+    assert [(rows.dtype, len(rows)) for rows in found] == [(bool, len(index.frames)) for index in known]
+    return [(name, int(f)) for (name, _), rows in zip(indices, found, strict=True) for f in np.flatnonzero(rows)]
+
+
+@pytest.mark.parametrize(
+    ("share", "drives"),
+    [(0.0, []), (0.01, ["09"]), (0.25, ["09"]), (0.26, ["07", "09"]), (0.5, ["07", "09"]), (0.99, ["03", "07", "09"])],
+)
+def test_whole_drives_are_held_out_the_last_ones_in_sorted_order(share, drives):
+    """Of four drives with labels. Sequence 08 has none, and the order of the list does not count."""
+    some = {"07": [1, 0, 1], "09": [0, 1, 1], "00": [1, 1, 1], "08": [0, 0, 0], "03": [1, 0, 0]}
+    found = held([(name, index([bool(x) for x in gaps])) for name, gaps in some.items()], share)
+    assert found == [(name, f) for name, gaps in some.items() if name in drives for f in range(3) if gaps[f]]
+
+
+@pytest.mark.parametrize(
+    ("share", "scans"), [(0.0, []), (0.1, [7]), (0.4, [6, 7]), (0.41, [4, 6, 7]), (0.99, [2, 4, 6, 7])]
+)
+def test_of_a_single_drive_the_last_labelled_scans_are_held_out(share, scans):
+    one = index([f in (1, 2, 4, 6, 7) for f in range(9)])
+    assert held([("03", index([False] * 4)), ("00", one)], share) == [("00", f) for f in scans]
+
+
+@pytest.mark.parametrize("labels", [[], [3]])
+def test_nothing_is_held_out_where_nothing_would_be_left(labels):
+    assert held([("00", index([f in labels for f in range(5)])), ("01", index([False] * 5))], 0.9) == []

@@ -10,11 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from elite_pipeline import store
 from elite_pipeline.config.validation import flatten
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
+from elite_pipeline.soft_labels import encode
 from elite_pipeline.stages import train_student
 
 
@@ -216,3 +219,44 @@ def test_lists_of_different_lengths_are_refused(taught, student_settings, tmp_pa
 def test_an_unknown_setting_is_refused_with_its_path(taught, student_settings, tmp_path):
     with pytest.raises(InputError, match=r"train_student\.momentum"):
         train_student.main([*command(taught, tmp_path / "out", student_settings), "train_student.momentum=0.9"])
+
+
+@pytest.fixture
+def random_taught(taught, rewrite_targets):
+    """`taught` with random soft labels, so that a temperature matters."""
+    rows = store.open_store(taught["targets"], "targets")["point_patch"].shape[0]
+    logits = 3 * torch.randn(rows, 4, 20, generator=torch.Generator().manual_seed(0))
+    rewrite_targets(taught["targets"], logits=None, soft_label=encode(logits).numpy())
+    return taught
+
+
+def test_soft_labels_are_divided_by_the_temperature(random_taught, student_settings, tmp_path):
+    weights = {}
+    for name, temperature in {"plain": None, "same": 1.0, "divided": 3.0}.items():
+        words = command(random_taught, tmp_path / name, student_settings)
+        if temperature is not None:
+            calibration = tmp_path / f"{name}.json"
+            kinds = {"targets": {"temperature": temperature}, "aggregated": None}
+            calibration.write_text(json.dumps(kinds))
+            words += ["--calibration", str(calibration), "losses.calibrated=true"]
+        train_student.main(words)
+        weights[name] = (tmp_path / name / "student.safetensors").read_bytes()
+    assert weights["plain"] == weights["same"]
+    assert weights["plain"] != weights["divided"]
+    config = json.loads((tmp_path / "divided/config.json").read_text())
+    assert str(tmp_path / "divided.json") in config["inputs"]
+
+
+def test_temperatures_go_with_the_setting(random_taught, student_settings, tmp_path):
+    calibration = tmp_path / "calibration.json"
+    calibration.write_text('{"targets": {"temp')
+    given, calibrated = ["--calibration", str(calibration)], ["losses.calibrated=true"]
+    words = command(random_taught, tmp_path / "out", student_settings)
+    for some in (given, calibrated):
+        with pytest.raises(InputError, match=r"losses\.calibrated is (true|false): give --calibration"):
+            train_student.main([*words, *some])
+    with pytest.raises(InputError, match=r"calibration\.json is not a readable calibration"):
+        train_student.main([*words, *given, *calibrated])
+    alone = {name: path for name, path in random_taught.items() if name in ("data", "frames")}
+    train_student.main([*command(alone, tmp_path / "alone", student_settings), *calibrated])
+    assert json.loads((tmp_path / "alone/config.json").read_text())["taught"] is False

@@ -57,6 +57,32 @@ def test_folder_of_a_tuned_teacher(labelled, random_sam, tmp_path, capsys, class
     assert not list((tmp_path / "teacher/run").glob("*"))
 
 
+def test_nothing_is_held_out_by_default(labelled, random_sam, tmp_path):
+    """Weights and description are the same, whether `held_out: 0.0` is stated or not."""
+    folders = {"stated": ["tune_teacher.held_out=0.0"], "unstated": []}
+    for name, more in folders.items():
+        out = ["--out", str(tmp_path / name / "adapter")]
+        tune_teacher.main([*words(labelled), *out, *random_sam, SETTINGS[0], SETTINGS[1], *of_two_steps(), *more])
+    stated, unstated = ({p.name: p.read_bytes() for p in (tmp_path / n / "adapter").iterdir()} for n in folders)
+    assert stated == unstated
+
+
+def of_two_steps(**changes):
+    tuned = {"steps": 2, "batch": 1, "learning_rate": 0.01, "weight_decay": 0.01, "warmup": 1, "lovasz": 1.0} | changes
+    return ['peft={"method": "none"}', *(f"tune_teacher.{key}={value}" for key, value in tuned.items())]
+
+
+def test_no_image_of_a_held_out_scan_is_read(labelled, random_sam, tmp_path):
+    """Of the labelled scans 0 and 1, the second is held out. Its image is damaged, and nobody notices."""
+    rest = ["--out", str(tmp_path / "teacher/adapter"), *random_sam, SETTINGS[0], SETTINGS[1]]
+    for file in labelled["data"].glob("sequences/00/image_*/000001.png"):
+        file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="000001"):
+        tune_teacher.main([*words(labelled), *rest, *of_two_steps()])
+    tune_teacher.main([*words(labelled), *rest, *of_two_steps(held_out=0.5)])
+    assert json.loads((tmp_path / "teacher/adapter/teacher.json").read_text())["images"] == 1
+
+
 def test_stores_of_other_frames_are_refused(labelled, random_sam, tmp_path):
     table = pq.read_table(labelled["frames"])
     pq.write_table(table.slice(0, 2), tmp_path / "short.parquet")

@@ -1,7 +1,8 @@
-"""Diagnostics: the quality of a teacher's soft labels, and oracles (teachers with a stated accuracy).
+"""Diagnostics: quality and confidence of a teacher's soft labels, and oracles (teachers with a stated accuracy).
 
 cache/<dataset>/<teacher>/targets -> results/<dataset>_<teacher>_points.json
 cache/<dataset>/carried_labels -> results/<dataset>_carried_labels.json
+cache/<dataset>/<teacher>/targets, aggregated -> cache/<dataset>/<teacher>/calibration.json
 ground truth of a simulated world -> cache/<dataset>/<oracle>/targets: a diagnostic, never a result of a method
 """
 
@@ -165,3 +166,40 @@ rule evaluate_carried_labels:
         "python -m elite_pipeline.stages.evaluate_carried_labels --dataset {wildcards.dataset}"
         " --frames {input.frames:q} --selected {input.selected:q} --carried {input.carried:q}"
         " --out {output.result:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule calibrate_targets:
+    """Find the temperatures that make a teacher's soft labels as confident as they are right, at held-out scans."""
+    input:
+        sequences=ancient(sequence_places("train")),
+        frames=per_sequence("cache/{dataset}/labelled/{sequence}.parquet", "train"),
+        projection=per_sequence("cache/{root}/projection/{sequence}.zarr", "train"),
+        targets=per_sequence(
+            "cache/{dataset}/{teacher}/targets/{sequence}.zarr", "train"
+        ),
+        aggregated=with_poses(
+            "cache/{dataset}/{teacher}/aggregated/{sequence}.zarr", "train"
+        ),
+        code=stage("calibrate_targets"),
+    output:
+        "cache/{dataset}/{teacher}/calibration.json",
+    log:
+        "logs/calibrate_targets/{dataset}/{teacher}.log",
+    benchmark:
+        "logs/jobs/calibrate_targets/{dataset}/{teacher}.tsv"
+    wildcard_constraints:
+        teacher="|".join([*config["teachers"], *config["oracles"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime="2h",
+    params:
+        data,
+        is_tuned,
+        held_out_scans,
+    shell:
+        "python -m elite_pipeline.stages.calibrate_targets --dataset {wildcards.dataset} --teacher {wildcards.teacher}"
+        " --frames {input.frames:q} --projection {input.projection:q} --targets {input.targets:q}"
+        " --aggregated {input.aggregated:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"

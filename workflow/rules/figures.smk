@@ -233,6 +233,40 @@ rule plot_embedding:
         " 2>&1 | tee {log:q}"
 
 
+rule plot_reliability:
+    """Plot how often a teacher's soft labels are right over how confident they are, before and after calibration."""
+    input:
+        result="cache/{dataset}/{teacher}/calibration.json",
+        code=stage("plot_reliability"),
+    output:
+        report(
+            "results/{dataset}_{teacher}_reliability.png",
+            caption="../report/reliability.rst",
+            category="Teacher",
+            labels={
+                "data set": "{dataset}",
+                "teacher": "{teacher}",
+                "what": "reliability",
+            },
+        ),
+    log:
+        "logs/plot_reliability/{dataset}_{teacher}.log",
+    benchmark:
+        "logs/jobs/plot_reliability/{dataset}_{teacher}.tsv"
+    wildcard_constraints:
+        # As in evaluate_teacher, both may contain underscores.
+        dataset=f"({'|'.join(config['datasets'])})(-seed[0-9]+)?",
+        teacher="|".join([*config["teachers"], *config["oracles"]]),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.plot_reliability --result {input.result:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 rule summarise_experiment:
     """Summarise an experiment: mIoU, latency, and the paths of its figures."""
     input:

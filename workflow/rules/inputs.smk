@@ -75,9 +75,7 @@ def with_poses(pattern, split):
     """Input function: as `per_sequence`, but nothing where the data set has no poses (poses: none)."""
     paths = per_sequence(pattern, split)
     return lambda wildcards: (
-        []
-        if dataset(_dataset_of(wildcards))["poses"] == "none"
-        else paths(wildcards)
+        [] if dataset(_dataset_of(wildcards))["poses"] == "none" else paths(wildcards)
     )
 
 
@@ -219,6 +217,14 @@ def of_carrying(pattern):
         if losses_of(wildcards)["carried"]
         else []
     )
+
+
+def calibration(wildcards):
+    """Input function: the temperatures of the experiment's teacher, if its student divides soft labels by them."""
+    chosen = of(wildcards.experiment)
+    if not chosen["teacher"] or not losses_of(wildcards)["calibrated"]:
+        return []
+    return f"cache/{chosen['dataset']}/{chosen['teacher']}/calibration.json"
 
 
 def figures_to_list(wildcards):

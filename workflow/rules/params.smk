@@ -221,6 +221,20 @@ def held_out(wildcards):
     return f"held_out={json.dumps(config['image_sets'][images]['held_out'])}"
 
 
+def is_tuned(wildcards):
+    """Param: whether the job's teacher was tuned on scans of the drives. Image teachers and oracles were not."""
+    teacher = config["teachers"].get(wildcards.teacher)
+    tuned = teacher is not None and not teacher["images"]
+    return f"tuned={json.dumps(tuned)}"
+
+
+def held_out_scans(wildcards):
+    """Param: the share of the labelled scans that the job's teacher was not tuned on."""
+    teacher = config["teachers"].get(wildcards.teacher)
+    share = teacher["tune_teacher"]["held_out"] if teacher else 0.0
+    return f"held_out={json.dumps(share)}"
+
+
 def unknown_classes(wildcards):
     """Param: the classes that an image set leaves unlabelled."""
     return f"unknown={json.dumps(config['image_sets'][wildcards.images]['unknown'])}"

@@ -46,6 +46,7 @@ rule train_student:
             "cache/{dataset}/{teacher}/aggregated/{sequence}.zarr"
         ),
         carried=of_carrying("cache/{dataset}/carried_labels/{sequence}.zarr"),
+        calibration=calibration,
         pretrained=pretrained,
         code=stage("train_student"),
     output:
@@ -69,5 +70,6 @@ rule train_student:
     shell:
         "python -m elite_pipeline.stages.train_student --frames {input.frames:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --aggregated {input.aggregated:q} --carried {input.carried:q}"
+        " --calibration {input.calibration:q}"
         " --pretrained {input.pretrained:q} --run models/{wildcards.experiment}/run"
         " --out models/{wildcards.experiment} {params:q} 2>&1 | tee {log:q}"
