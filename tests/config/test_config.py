@@ -118,11 +118,7 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("students.elite_demo.losses.targets", "both", "losses.targets: .*'frame' or 'aggregated'"),
         ("students.elite_demo.losses.confident", 0.0, "losses.confident"),
         ("students.elite_demo.losses.carried", -1.0, "losses.carried"),
-        (
-            "students.fskd_demo.losses.carried",
-            1.0,
-            "no scan of demo_0 has labels, so none can be",
-        ),
+        ("students.fskd_demo.losses.carried", 1.0, "demo_fskd: no scan of demo_0 has labels, so none can be"),
         ("datasets.demo.labelled", -0.1, "datasets.demo.labelled"),
         ("datasets.demo.labelled", 0.0, "experiments.demo: no scan of demo has labels, .*teacher sam_tiny"),
         ("datasets.demo_10.labelled", 0.0, "experiments.demo_udakd: no scan of demo_10 has labels, .*no teacher"),
