@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from elite_pipeline.config import EstimatePoses
-from elite_pipeline.recordings.overlap import OWN, Surfaces, align, likeness
+from elite_pipeline.recordings.overlap import OWN, ScanSurfaces, align, likeness
 
 FIRST_STEPS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 25, -1, -2)
 """Distances ahead that are tried between the first two scans, metres."""
@@ -36,17 +36,17 @@ def estimate(scans: Iterable[np.ndarray], settings: EstimatePoses) -> np.ndarray
     poses, before = [], None
     for scan in scans:
         if len(poses) == 0:
-            before = Surfaces.of(scan)
+            before = ScanSurfaces.of(scan)
         elif len(poses) == 1 and before is not None:
             # kiss-icp begins at rest. Where scans are some metres apart it would stay there: rings on the ground look
             # the same from everywhere.
-            odometry.last_delta = first_motion(before, Surfaces.of(scan))
+            odometry.last_delta = first_motion(before, ScanSurfaces.of(scan))
         odometry.register_frame(scan[:, :3].astype(np.float64), np.zeros(0))
         poses.append(odometry.last_pose.copy())
     return np.stack(poses)
 
 
-def first_motion(a: Surfaces, b: Surfaces) -> np.ndarray:
+def first_motion(a: ScanSurfaces, b: ScanSurfaces) -> np.ndarray:
     """(4, 4) float64 a_from_b: the motion from scan `a` to the next scan `b` under which they are most alike."""
     found = []
     for ahead in FIRST_STEPS:

@@ -50,7 +50,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Surfaces:
+class ScanSurfaces:
     """The points of a scan near the sensor, and a sample of them with the normals of their surfaces."""
 
     points: np.ndarray
@@ -100,7 +100,7 @@ class _Matches:
         return np.abs(self.normals[:, 2]) < UPRIGHT
 
 
-def fit(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> Fit:
+def fit(a: ScanSurfaces, b: ScanSurfaces, a_from_b: np.ndarray) -> Fit:
     """How well scan `b` fits scan `a`. a_from_b: (4, 4) float64, metres: the pose to judge."""
     found = _match(a, b, a_from_b)
     matched = len(found.points) / max(1, found.compared)
@@ -113,7 +113,7 @@ def fit(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> Fit:
     return Fit(matched, gap, float(np.median(np.linalg.norm(moved, axis=1))))
 
 
-def align(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> np.ndarray:
+def align(a: ScanSurfaces, b: ScanSurfaces, a_from_b: np.ndarray) -> np.ndarray:
     """A pose (4, 4) near `a_from_b` with which scan `b` fits scan `a` better: robust point-to-plane ICP.
 
     Returns `a_from_b` where the scans have too little in common.
@@ -130,7 +130,7 @@ def align(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> np.ndarray:
     return a_from_b
 
 
-def likeness(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> float:
+def likeness(a: ScanSurfaces, b: ScanSurfaces, a_from_b: np.ndarray) -> float:
     """Between 0 and 1: the share of `b`'s upright surfaces that lie on surfaces of `a`. For comparing poses.
 
     a_from_b: (4, 4) float64, metres.
@@ -140,7 +140,7 @@ def likeness(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> float:
     return float(on_surface.sum()) / max(20, found.compared_upright)
 
 
-def _match(a: Surfaces, b: Surfaces, a_from_b: np.ndarray) -> _Matches:
+def _match(a: ScanSurfaces, b: ScanSurfaces, a_from_b: np.ndarray) -> _Matches:
     """Nearest points in `a` of the sample of `b` that is in range."""
     points = b.sample @ a_from_b[:3, :3].T + a_from_b[:3, 3]
     normals = b.normals @ a_from_b[:3, :3].T

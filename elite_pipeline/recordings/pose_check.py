@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from elite_pipeline.datasets import Recording
 from elite_pipeline.progress import progress
-from elite_pipeline.recordings.overlap import Surfaces, fit
+from elite_pipeline.recordings.overlap import ScanSurfaces, fit
 
 POOR = 0.12
 """A pair of scans with a larger `Fit.error` fits poorly, metres.
@@ -112,8 +112,8 @@ def check_poses(recording: Recording, frames: list[str], poses: np.ndarray, *, e
     pairs = _chosen(motion, np.flatnonzero(steps <= APART))
     errors, last, before = [], -1, None
     for f in progress([int(f) for f in pairs], label=f"check poses {recording.sequence}", unit="pair"):
-        a = before if before is not None and last == f else Surfaces.of(recording.points(frames[f]))
-        before, last = Surfaces.of(recording.points(frames[f + 1])), f + 1
+        a = before if before is not None and last == f else ScanSurfaces.of(recording.points(frames[f]))
+        before, last = ScanSurfaces.of(recording.points(frames[f + 1])), f + 1
         errors.append(fit(a, before, motion[f]).error)
     return PoseCheck(recording.sequence, frames, steps, pairs, np.array(errors, dtype=np.float64), estimated)
 

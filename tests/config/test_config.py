@@ -114,7 +114,7 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("students.elite_demo.train_student.labelled_share", 0.75, "of a batch of 2 rounds to all scans"),
         ("students.elite_demo.train_student.unlabelled", -1, "train_student.unlabelled"),
         ("students.elite_streets.train_student.unlabelled", 1, "unlabelled adds scans to the batch.*Give one of them"),
-        ("students.elite_demo.losses.targets", "aggregated", "only the loss of the output reads.*output is 0"),
+        ("students.elite_demo.losses.output", 0.0, "only the loss of the output reads.*output is 0"),
         ("students.elite_demo.losses.targets", "both", "losses.targets: .*'frame' or 'aggregated'"),
         ("students.elite_demo.losses.confident", 0.0, "losses.confident"),
         ("students.elite_demo.losses.carried", -1.0, "losses.carried"),
@@ -280,7 +280,8 @@ def test_duplicate_keys_and_unreadable_files_are_refused(tmp_path):
     ],
 )
 def test_targets_that_poses_carry_are_refused_without_poses(values, losses, fault):
-    values["students"]["elite_demo"]["losses"] |= losses
+    values["students"]["elite_demo"]["losses"] |= {"targets": "frame", **losses}
+    values["datasets"]["sample"]["poses"] = "recorded"
     validate(Config, values, "config.yaml")
     values["datasets"]["demo"]["poses"] = "none"
     with pytest.raises(InputError, match=r"experiments\.demo: " + fault):

@@ -5,7 +5,7 @@ import pytest
 
 from elite_pipeline.config import EstimatePoses
 from elite_pipeline.recordings.odometry import estimate, first_motion
-from elite_pipeline.recordings.overlap import Surfaces
+from elite_pipeline.recordings.overlap import ScanSurfaces
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_poses_are_those_of_the_simulator(scans, true):
 
 def test_the_first_motion_is_found_at_any_speed(scans, true):
     """Of scans 3 m and 9 m apart, and of a car that stands."""
-    surfaces = [Surfaces.of(scan) for scan in scans[:4]]
+    surfaces = [ScanSurfaces.of(scan) for scan in scans[:4]]
     for a, b in ((0, 1), (0, 3), (0, 0)):
         found = first_motion(surfaces[a], surfaces[b])
         np.testing.assert_allclose(found, np.linalg.inv(true[a]) @ true[b], atol=0.1)

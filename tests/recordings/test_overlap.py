@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from elite_pipeline.recordings.overlap import RANGE, SAMPLE, Surfaces, align, fit, likeness
+from elite_pipeline.recordings.overlap import RANGE, SAMPLE, ScanSurfaces, align, fit, likeness
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def pair(driven, open_drive):
     """(surfaces of a scan, of the next scan, the true pose between them)."""
     recording = open_drive(driven)
     poses = recording.poses()
-    scans = [Surfaces.of(recording.points(frame)) for frame in recording.frames()[2:4]]
+    scans = [ScanSurfaces.of(recording.points(frame)) for frame in recording.frames()[2:4]]
     return *scans, np.linalg.inv(poses[2]) @ poses[3]
 
 
@@ -83,6 +83,6 @@ def test_rings_on_the_ground_do_not_hide_a_missing_motion(pair):
 
 @pytest.mark.parametrize("points", [np.zeros((0, 4)), np.ones((5, 4)), np.full((300, 4), 80.0)])
 def test_an_empty_scan_fits_nothing(pair, points):
-    empty = Surfaces.of(points.astype(np.float32))
+    empty = ScanSurfaces.of(points.astype(np.float32))
     assert fit(pair[0], empty, np.eye(4)).error == np.inf
     assert fit(empty, pair[0], np.eye(4)).error == np.inf

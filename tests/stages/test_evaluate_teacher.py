@@ -85,6 +85,9 @@ def test_exact_numbers(scored, tmp_path):
         "all",
         "labelled",
         "unlabelled",
+        "targets",
+        "aggregated",
+        "reach_scans",
     ]
     assert list(result) == [*keys, "versions", "commit"]
     assert (result["dataset"], result["teacher"], result["oracle"]) == ("toy", "hand", None)
@@ -101,6 +104,48 @@ def test_exact_numbers(scored, tmp_path):
     together = result["all"]
     assert (together["scans"], together["points"]) == (2, 6)
     assert together["stages"] == [scores(4 / 6, car=2 / 4, road=2 / 4), scores(3 / 6, car=1 / 3, road=2 / 4)]
+    # Whole scans: only frame 1, whose labels students do not use. Two of its 500 labelled points have a soft label.
+    assert (result["reach_scans"], result["aggregated"]) == ("unlabelled", None)
+    reach = result["targets"]
+    assert {name: (group["points"], group["coverage"]) for name, group in reach.items()} == {
+        "all": (500, 2 / 500),
+        "own": (2, 1.0),
+        "unseen": (498, 0.0),
+        "moving": (0, None),
+    }
+    mean = unlabelled["mean"]
+    assert (reach["own"]["accuracy"], reach["own"]["miou"]) == (mean["accuracy"], mean["miou"])
+    assert (reach["unseen"]["accuracy"], reach["moving"]["miou"]) == (None, None)
+
+
+def test_aggregated_soft_labels_are_scored_beside_those_of_the_frame(scored, drive, tmp_path):
+    """Of frame 1: the points 106 (road) and 107 (car) are its own; 108 is a moving car; the others are buildings."""
+    raw = np.fromfile(drive / "labels/000001.label", np.uint32)
+    raw[108] = 252
+    raw.tofile(drive / "labels/000001.label")
+    found = {"000000": [(100, CAR)], "000001": [(106, ROAD), (107, CAR), (108, CAR), (120, ROAD)], "000002": []}
+    own, about = {106, 107}, {"sequence": "00", "frames": FRAMES, "provenance": {}}
+    with store.create(tmp_path / "aggregated", "aggregated", **about) as out:
+        rows = [row for frame in FRAMES for row in found[frame]]
+        out.rows("point", (), np.uint32).append(np.array([point for point, _ in rows]))
+        logits = torch.zeros(len(rows), 20)
+        logits[range(len(rows)), [label for _, label in rows]] = 3.0
+        out.rows("soft_label", (8,), np.uint8).append(encode(logits))
+        out.rows("views", (), np.uint8).append(np.ones(len(rows)))
+        out.rows("own", (), np.bool_).append(np.array([point in own for point, _ in rows]))
+        out.array("offsets", np.cumsum([0, *(len(found[frame]) for frame in FRAMES)]))
+    result = evaluate(scored | {"aggregated": tmp_path / "aggregated"}, tmp_path / "points.json")["aggregated"]
+    scores_of = {name: (g["points"], g["coverage"], g["accuracy"]) for name, g in result.items()}
+    assert scores_of == {
+        "all": (500, 4 / 500, 3 / 4),
+        "own": (2, 1.0, 1.0),
+        "unseen": (498, 2 / 498, 1 / 2),
+        "moving": (1, 1 / 1, 1.0),
+    }
+    assert result["all"]["iou"] == {"car": 1.0, "road": 0.5, "building": 0.0}
+    table = (tmp_path / "points.md").read_text()
+    assert "| aggregated | points that no camera sees in this frame | 0.4 | 50.0 | 50.0 |" in table
+    assert "| one frame | points that no camera sees in this frame | 0.0 | - | - |" in table
 
 
 def test_the_table_states_the_use_of_the_labels(scored, tmp_path):
