@@ -3,8 +3,9 @@
 Class 0 (`IGNORE`) is not a class: no teacher learns it, and it has no part in a soft label.
 
 The compact form names the likeliest classes, and states for each how much less likely it is than the first. All other
-classes share one such number. A number is a difference of logarithms in steps of `STEP`, from 0 to 255 steps. So a
-ratio of probabilities is wrong by at most a factor of exp(STEP / 2) = 1.025, unless it is below exp(-255 STEP) = 3e-6.
+classes share one such number, so only their mean is kept. A number is a difference of logarithms in steps of `STEP`,
+from 0 to 254 steps; 255 says that the class is excluded. So the ratio of a named class to the likeliest one is wrong by
+at most a factor of exp(STEP / 2) = 1.025, and a probability below exp(-254.5 STEP) = 3e-6 of the likeliest becomes 0.
 With at least five classes, a soft label takes eight bytes; the logits of 19 classes in float16 take 40.
 """
 
@@ -24,8 +25,16 @@ NAMED = 4
 STEP = 0.05
 """Size of one step of a code, in units of the natural logarithm."""
 
-NEVER = -30.0
-"""Log-probability of `IGNORE`: practically zero, and finite in a divergence."""
+NEVER = -1e4
+"""Log-probability of `IGNORE` and of excluded classes: their probability is exactly zero, at any usual temperature. A
+student with a shared classifier has such a logit for classes that its teacher does not know. Any small probability
+times that logit would be a large divergence."""
+
+EXCLUDED = 255
+"""Code of a class whose probability becomes 0."""
+
+TIE = 0.25
+"""Code 0 means this many steps, so that the likeliest class stays the likeliest."""
 
 
 def named(classes: int) -> int:
@@ -37,11 +46,14 @@ def encode(logits: Tensor) -> Tensor:
     """Returns the compact form of `logits` (..., K): (..., 2T) uint8, T = `named(K)`.
 
     The first T numbers are the likeliest classes, in order. The next T - 1 say how much less likely than the first the
-    others are. The last one says it of the mean of all remaining classes. Logits need not be normalised.
+    others are. The last one says it of the mean of all remaining classes. Logits need not be normalised. Raises
+    `ValueError` where a soft label has no likeliest class, because its logits are not numbers or not finite.
     """
     count = named(logits.shape[-1])
     values, ids = logits[..., 1:].float().topk(count, dim=-1)
     likeliest = values[..., :1]
+    if not likeliest.isfinite().all():
+        raise ValueError("logits are not finite, so they are no soft label")
     rest = logits[..., 1:].float().scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
     remaining = max(logits.shape[-1] - 1 - count, 1)
     below = likeliest - torch.cat([values[..., 1:], rest - np.log(remaining)], dim=-1)
@@ -55,7 +67,8 @@ def decode(codes: Tensor, classes: int) -> Tensor:
     `IGNORE` gets `NEVER`.
     """
     count = codes.shape[-1] // 2
-    below = codes[..., count:].float() * -STEP
+    below = codes[..., count:].float().clamp_min(TIE) * -STEP
+    below = torch.where(codes[..., count:] == EXCLUDED, NEVER, below)
     found = below[..., -1:].expand(*codes.shape[:-1], classes).clone()
     found[..., IGNORE] = -torch.inf
     first = torch.zeros_like(below[..., :1])
