@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from elite_pipeline.config import EstimatePoses, SimulateDrive
 from elite_pipeline.recordings.odometry import estimate
-from elite_pipeline.recordings.overlap import Surfaces, fit
+from elite_pipeline.recordings.overlap import ScanSurfaces, fit
 from elite_pipeline.recordings.pose_check import APART, POOR
 from elite_pipeline.simulation.calibration import kitti_calibration
 from elite_pipeline.simulation.drive import drive_world, velodyne_pose
@@ -90,7 +90,7 @@ def main() -> None:
         print(f"| {rig}, {sequence} | {share:.2%} | {step:.3f} |", flush=True)
         if RIGS[rig][2] > APART:
             continue
-        surfaces = [Surfaces.of(points) for points in scans]
+        surfaces = [ScanSurfaces.of(points) for points in scans]
         for name, judged in wrong(poses, rng).items():
             motion = np.linalg.inv(judged[:-1]) @ judged[1:]
             pairs = zip(surfaces[:-1], surfaces[1:], motion, strict=True)
