@@ -21,8 +21,6 @@ from elite_pipeline.config.data import (
     ProjectSequence,
     RegionsLabeller,
     SelectLabels,
-    SimulateDrive,
-    SimulateImages,
 )
 from elite_pipeline.config.experiments import Compared, ComparisonSettings, Experiment, Oracle
 from elite_pipeline.config.reading import completed, load
@@ -68,6 +66,7 @@ from elite_pipeline.config.teacher import (
 )
 from elite_pipeline.config.validation import Section, validate
 from elite_pipeline.config.values import Name
+from elite_pipeline.config.worlds import SensorNoise, SimulateDrive, SimulateImages
 
 
 class Config(Section):
@@ -155,6 +154,7 @@ __all__ = [
     "Schedule",
     "SegmentImages",
     "SelectLabels",
+    "SensorNoise",
     "SequenceToAggregate",
     "SequenceToCarry",
     "SimulateDrive",

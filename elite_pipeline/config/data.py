@@ -8,22 +8,9 @@ from elite_pipeline.choices import FORMATS
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Camera, Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
+from elite_pipeline.config.worlds import SimulateDrive, SimulateImages
 from elite_pipeline.datasets.classes import ClassTable, class_table
 from elite_pipeline.errors import InputError
-
-
-class SimulateDrive(Section):
-    """The drives of a simulated data set: the number of frames and their sizes."""
-
-    seed: Natural
-    frames: Count
-    spacing: Positive
-    beams: Count
-    columns: Count
-    image_width: Count
-    image_height: Count
-    surround: StrictBool = False
-
 
 Poses = Literal["recorded", "estimated", "none"]
 """Where a data set's poses come from: its files, `estimate_poses`, or nowhere."""
@@ -119,16 +106,6 @@ class LabelsToSelect(SelectLabels):
     """Settings of `select_labels`."""
 
     labelled: Fraction | dict[Sequence, list[Frame]]
-
-
-class SimulateImages(Section):
-    """Labelled images of random places: their number, seed and size."""
-
-    seed: Natural
-    worlds: Count
-    views_per_world: Count
-    image_width: Count
-    image_height: Count
 
 
 def _checked_table(name: str) -> str:

@@ -64,10 +64,13 @@ def kitti_calibration(width: int, height: int) -> Calibration:
     return Calibration(width, height, _K * scale, projection, _TR)
 
 
-def surround_calibration(width: int, height: int) -> Calibration:
+def surround_calibration(width: int, height: int, apart: float = 0.0) -> Calibration:
     """`kitti_calibration` with four viewing directions: P2 ahead, P0 left, P1 back, P3 right.
 
     KITTI's four cameras all look ahead. KITTI's file format can also hold this surround rig: P = K [R | t].
+
+    apart: distance between neighbouring cameras, metres. Each camera is moved in the direction in which it looks, by
+    `apart` / sqrt(2) from the place of KITTI's camera 2. With 0, all four share that place.
     """
     ahead = kitti_calibration(width, height)
     projection = {}
@@ -76,6 +79,7 @@ def surround_calibration(width: int, height: int) -> Calibration:
         # Camera axes: x right, y down, z ahead. A left turn is therefore a rotation about -y.
         turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         projection[name] = ahead.intrinsics @ turn @ np.linalg.solve(ahead.intrinsics, ahead.projection["P2"])
+        projection[name][:, 3] -= ahead.intrinsics[:, 2] * (apart / np.sqrt(2))
     return replace(ahead, projection=projection)
 
 

@@ -4,16 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elite_pipeline.simulation.light import Light
 from elite_pipeline.simulation.materials import textured
 from elite_pipeline.simulation.raw_ids import simulated_classes
 from elite_pipeline.simulation.scene import Scene, Surfaces
-
-SOFTNESS = 0.12
-"""Lens blur: the share of a pixel's light that goes to each neighbour in its row, and to each in its column."""
-
-MIDDLE_GREY = 0.24
-"""Target of the exposure: mean linear brightness of the metered area, as a fraction of full scale."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def photograph(scene: Scene, camera: Pinhole, world_from_camera: np.ndarray, rng
         return result.reshape(*shape, *values.shape[1:])
 
     return Photograph(
-        rgb=develop(radiance.reshape(*shape, 3), light, rng),
+        rgb=scene.world.appearance.develop(radiance.reshape(*shape, 3), light, rng),
         depth=spread(hits.distance),
         normal=spread((hits.normal @ rotation).astype(np.float16)),
         semantic=spread(hits.semantic),
@@ -104,7 +97,8 @@ def shade(scene: Scene, hits: Surfaces, directions: np.ndarray, reach: np.ndarra
     distance = hits.distance * reach
     facing = np.maximum(-np.einsum("ij,ij->i", hits.normal, directions), 0.06)
     footprint = distance * np.float32(pixel) / np.sqrt(facing)
-    albedo, gloss = textured(hits.material, hits.uv, footprint, hits.tint, scene.world.detail[hits.object])
+    textures, detail = scene.world.appearance.textures, scene.world.detail[hits.object]
+    albedo, gloss = textured(hits.material, hits.uv, footprint, hits.paint, detail, textures)
 
     slant = hits.normal @ light.to_sun
     sunny = np.flatnonzero((slant > 0) & (light.sun.max() > 0.01))
@@ -123,18 +117,3 @@ def shade(scene: Scene, hits: Surfaces, directions: np.ndarray, reach: np.ndarra
 
     air = np.exp(-distance / np.float32(light.fog))[:, None]
     return light.horizon + (radiance - light.horizon) * air
-
-
-def develop(radiance: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
-    """Convert linear radiance (H, W, 3) to an image (H, W, 3) uint8: lens blur, exposure, response curve, noise."""
-    soft = radiance.copy()
-    soft[:, 1:-1] += SOFTNESS * (radiance[:, 2:] + radiance[:, :-2] - 2 * radiance[:, 1:-1])
-    image = soft.copy()
-    image[1:-1] += SOFTNESS * (soft[2:] + soft[:-2] - 2 * soft[1:-1])
-    # Meter the lower two thirds only: the street should be well exposed, not the sky.
-    metered = np.minimum(image[len(image) // 3 :: 4, ::4], 1.0).mean()
-    image *= light.gain * np.clip(MIDDLE_GREY / metered, 0.5, 3.0)
-    image /= 1 + 0.25 * image
-    np.sqrt(np.maximum(image, 0, out=image), out=image)
-    image += rng.standard_normal(image.shape, np.float32) * np.float32(light.noise)
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -137,7 +137,7 @@ def utility_pole(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 def sign(rng: np.random.Generator, palette: Palette) -> Mesh:
     """A traffic sign on its pole. It faces -x."""
-    height, radius = rng.uniform(2.1, 2.6), rng.uniform(0.32, 0.45)
+    height, radius = rng.uniform(*palette.ranges.decks.sign_height), rng.uniform(0.32, 0.45)
     corners, turn = ((24, 0.0), (3, np.pi / 2), (4, np.pi / 4), (8, np.pi / 8), (4, 0.0))[rng.choice(5)]
     tint = ((0.55, 0.02, 0.03), (0.02, 0.1, 0.5), (0.7, 0.5, 0.03), (0.03, 0.3, 0.1))[
         rng.choice(4, p=[0.4, 0.35, 0.15, 0.1])
@@ -150,6 +150,23 @@ def sign(rng: np.random.Generator, palette: Palette) -> Mesh:
     back = surface(rim + np.array((0.02, 0, 0)), fan, "metal", (0.3, 0.31, 0.32), semantic=SIGN)
     pole = tube((0, 0, -0.2), (0, 0, height + 0.3), 0.04, "metal", (0.36, 0.37, 0.38), semantic=POLE)
     return join([plate, back, pole])
+
+
+def board(rng: np.random.Generator, palette: Palette) -> Mesh:
+    """A direction board or a warning board on two poles. It faces -x."""
+    half, low = rng.uniform(0.6, 1.3), rng.uniform(0.4, 1.3)
+    high = low + rng.uniform(0.7, 1.4)
+    tint = ((0.02, 0.1, 0.5), (0.03, 0.3, 0.1), (0.7, 0.5, 0.03), (0.55, 0.02, 0.03))[rng.choice(4)]
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], float)
+    rim = np.column_stack([np.full(4, -0.07), half * corners[:, 0], np.where(corners[:, 1] < 0, low, high)])
+    fan = [(0, 1, 2), (0, 2, 3)]
+    face = surface(rim, fan, "sign", tint, uv=corners[np.array(fan)], semantic=SIGN)
+    back = surface(rim + np.array((0.02, 0, 0)), fan, "metal", (0.3, 0.31, 0.32), semantic=SIGN)
+    poles = [
+        tube((0, y, -0.2), (0, y, high), 0.045, "metal", (0.36, 0.37, 0.38), semantic=POLE)
+        for y in (-0.7 * half, 0.7 * half)
+    ]
+    return join([face, back, *poles])
 
 
 def traffic_light(rng: np.random.Generator, palette: Palette) -> Mesh:

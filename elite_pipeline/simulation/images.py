@@ -89,7 +89,8 @@ def _render_world(job: tuple[Path, SimulateImages, list[str], ClassTable, int]) 
     shown = classes.of_raw(np.arange(RAW_IDS))
     shown[np.isin(shown, np.flatnonzero(classes.known(unknown)))] = IGNORE
     count = settings.views_per_world
-    views = random_views(settings.seed + world, count, settings.image_width, settings.image_height)
+    size = (settings.image_width, settings.image_height)
+    views = random_views(settings.seed + world, count, *size, appearance=settings.appearance)
     for number, view in enumerate(views, start=world * count):
         if unknown_raw := sorted(set(view.semantic[shown[view.semantic] == UNKNOWN].tolist())):
             raise InputError(

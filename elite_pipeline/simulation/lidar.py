@@ -1,11 +1,11 @@
 """A spinning LiDAR."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from elite_pipeline.simulation.materials import ID, REMISSION, ROUGHNESS
-from elite_pipeline.simulation.scene import Scene
+from elite_pipeline.simulation.scene import Scene, Surfaces
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Scan:
 
     points: (N, 4) float32: x, y, z in metres, remission in [0, 1]. semantic: (N,) uint16 raw ids.
     instance: (N,) uint16. surface: (N, 3) float32, metres: the true points on the surfaces, without range noise.
+    ray: (N,) int64, row of each point's ray in `Lidar.directions`.
     """
 
     points: np.ndarray
     semantic: np.ndarray
     instance: np.ndarray
     surface: np.ndarray
+    ray: np.ndarray
 
 
 def scan(scene: Scene, lidar: Lidar, world_from_velodyne: np.ndarray, rng: np.random.Generator) -> Scan:
@@ -53,8 +55,46 @@ def scan(scene: Scene, lidar: Lidar, world_from_velodyne: np.ndarray, rng: np.ra
     """
     rays = lidar.directions()
     directions = rays @ world_from_velodyne[:3, :3].T.astype(np.float32)
-    hits = scene.cast(world_from_velodyne[:3, 3], directions)
-    count = len(hits.ray)
+    return _returns(scene, lidar, directions, scene.cast(world_from_velodyne[:3, 3], directions), rng)
+
+
+def scan_over_time(
+    scene: Scene, lidar: Lidar, poses: np.ndarray, times: np.ndarray, reference: np.ndarray, rng: np.random.Generator
+) -> Scan:
+    """Simulate one turn of the sensor that takes time: column c is measured at the pose `poses[c]`, at `times[c]`.
+
+    poses: (columns, 4, 4) world_from_velodyne. times: (columns,), seconds. reference: (4, 4) world_from_velodyne at the
+    scan's time stamp.
+
+    The points are written in the sensor's frame at the reference, after compensation of the vehicle's own motion, as in
+    KITTI's odometry scans. What stands still is therefore where it is. What moves is smeared: each of its points is
+    where it was when the laser hit it. The compensation is exact, also where the recorded poses are wrong
+    (`noise.poses`).
+    """
+    column = np.arange(lidar.beams * lidar.columns) % lidar.columns
+    directions = np.einsum("nij,nj->ni", poses[column, :3, :3].astype(np.float32), lidar.directions())
+    hits = scene.cast_over_time(poses[column, :3, 3], directions, times[column])
+    turn = _returns(scene, lidar, directions, hits, rng)
+    motion = (np.linalg.inv(reference) @ poses)[turn.ray % lidar.columns]
+    points, surface = (
+        (np.einsum("nij,nj->ni", motion[:, :3, :3], place) + motion[:, :3, 3]).astype(np.float32)
+        for place in (turn.points[:, :3], turn.surface)
+    )
+    return replace(turn, points=np.column_stack([points, turn.points[:, 3]]), surface=surface)
+
+
+def column_times(lidar: Lidar, time: float, seconds: float) -> np.ndarray:
+    """When each column is measured, (columns,) seconds, in a turn of `seconds` around the time stamp `time`.
+
+    The turn begins and ends behind the vehicle. At `time` the sensor looks straight ahead, as at KITTI's time stamps.
+    """
+    turn = np.arange(lidar.columns) / lidar.columns
+    return time + seconds * ((turn + 0.5) % 1.0 - 0.5)
+
+
+def _returns(scene: Scene, lidar: Lidar, directions: np.ndarray, hits: Surfaces, rng: np.random.Generator) -> Scan:
+    """The returns from `hits` along the rays `directions` (N, 3), world frame. Points are in the frame of their ray."""
+    rays, count = lidar.directions(), len(hits.ray)
     incidence = np.abs(np.einsum("ij,ij->i", hits.normal, directions[hits.ray]))
 
     # Remission differs between objects of one material, and from point to point on a surface. Remission alone must not
@@ -79,4 +119,5 @@ def scan(scene: Scene, lidar: Lidar, world_from_velodyne: np.ndarray, rng: np.ra
         semantic=hits.semantic[kept],
         instance=scene.world.instance[hits.object[kept]],
         surface=direction * distance[:, None],
+        ray=hits.ray[kept],
     )

@@ -14,16 +14,12 @@ from elite_pipeline.simulation.traffic import deck
 
 Junctions = list[tuple[float, float]]
 
-_PARKED = (10, 10, 10, 15, 10, 10, 20, 10, 10, 15, 10, 10, 18, 10, 10)
-_FURNITURE = (
-    *("tree", "tree", "tree", "bush", "lamp", "pole", "sign", "sign", "light"),
-    *("sign", "bollard", "bin", "bike", "bike", "motorcycle", "person"),
-)
 _MAKERS: dict[str, Maker] = {
     "tree": furniture.tree,
     "bush": furniture.bush,
     "lamp": furniture.lamp_post,
     "sign": furniture.sign,
+    "board": furniture.board,
     "light": furniture.traffic_light,
     "bollard": furniture.bollard,
     "pole": furniture.utility_pole,
@@ -76,13 +72,13 @@ def _barrier(site: Site, side: int, low: float, high: float, d: float) -> None:
 
 def _line_with_lots(site: Site, side: int, low: float, high: float) -> None:
     rng, ranges = site.rng, site.palette.ranges
-    kinds = deck(rng, (_garden, _terrace, _garden, _park, _terrace, _car_park, _garden, _yard))
+    kinds = deck(rng, ranges.decks.lots)
     s = low
     while s < high - 6:
         end = min(s + rng.uniform(*ranges.lot_length), high)
         if high - end < 7:
             end = high
-        next(kinds)(site, side, s, end)
+        _LOTS[next(kinds)](site, side, s, end)
         s = end
 
 
@@ -139,7 +135,7 @@ def _car_park(site: Site, side: int, low: float, high: float) -> None:
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     site.ground.fill((low, high), (side * edge, side * (edge + 17)), PARKING)
     site.ground.fill((low, high), (side * edge, side * (edge + 0.9)), OTHER)
-    kinds = deck(rng, _PARKED)
+    kinds = deck(rng, site.palette.ranges.decks.parked)
     for s in np.arange(low + 1.6, high - 1.5, 2.9):
         for row in (3.4, 12.5):
             if rng.random() < 0.6:
@@ -155,7 +151,7 @@ def _yard(site: Site, side: int, low: float, high: float) -> None:
     """A yard of gravel or cobbles with a few vehicles and a rider, in front of a one-storey house."""
     rng, edge = site.rng, site.ground.profile(side).sidewalk
     site.ground.fill((low, high), (side * edge, side * (edge + 20)), OTHER)
-    kinds = deck(rng, (20, 10, 18, 15, 11))
+    kinds = deck(rng, site.palette.ranges.decks.yard)
     for s in np.arange(low + 3, high - 3, 5.5):
         if rng.random() < 0.55:
             site.put_thing(next(kinds), s, side * (edge + rng.uniform(6, 13)), rng.uniform(0, 6.3))
@@ -165,12 +161,16 @@ def _yard(site: Site, side: int, low: float, high: float) -> None:
     _house(site, side, low, side * (edge + 21), high - low, 9, 1)
 
 
+_LOTS = {"garden": _garden, "terrace": _terrace, "park": _park, "car park": _car_park, "yard": _yard}
+
+
 def _park_vehicles(site: Site, side: int, low: float, high: float) -> None:
     """Park vehicles in the parking strip. Does nothing where the strip is missing or narrower than 1.9 m."""
     rng, p = site.rng, site.ground.profile(side)
     if p.parking - p.road < 1.9:
         return
-    kinds, middle = deck(rng, _PARKED), (p.road + p.parking) / 2
+    decks = site.palette.ranges.decks
+    kinds, middle = deck(rng, decks.parked), (p.road + p.parking) / 2
     yaw = 0.0 if side < 0 else np.pi
     s = low + rng.uniform(3, 6)
     while s < high - 3:
@@ -178,9 +178,10 @@ def _park_vehicles(site: Site, side: int, low: float, high: float) -> None:
         long = 9.5 if raw == 18 else 5.8
         if rng.random() < 0.62 and s + long < high:
             at = s + long / 2
-            if raw == 15:
-                for offset in (-1.5, 0.0, 1.5)[: rng.integers(1, 4)]:
-                    site.put_thing(15, at + offset, side * middle, np.pi / 2 + rng.normal(0, 0.15))
+            if raw in (11, 15):
+                count = rng.integers(1, decks.group + 1)
+                for offset in np.linspace(-1.5, 1.5, decks.group)[:count]:
+                    site.put_thing(raw, at + offset, side * middle, np.pi / 2 + rng.normal(0, 0.15))
             else:
                 site.put_thing(raw, at, side * middle, yaw + rng.normal(0, 0.02))
         s += long
@@ -198,11 +199,12 @@ def _furnish(site: Site, side: int, low: float, high: float) -> None:
     if p.verge - p.parking > 0.8 and rng.random() < 0.4:
         site.ground.fill((low, high), (side * (p.parking + 0.2), side * p.verge), OTHER if rng.random() < 0.6 else SOIL)
     yaw = 0.0 if side < 0 else np.pi
-    kinds = deck(rng, _FURNITURE)
-    for s in np.arange(low + rng.uniform(1, 4), high - 1, rng.uniform(3.6, 5.2)):
+    decks = site.palette.ranges.decks
+    kinds = deck(rng, decks.furniture)
+    for s in np.arange(low + rng.uniform(1, 4), high - 1, rng.uniform(*decks.furniture_apart)):
         kind = next(kinds)
         if kind == "bike":
-            for offset in (0, 0.75, 1.5)[: rng.integers(1, 4)]:
+            for offset in 0.75 * np.arange(rng.integers(1, decks.group + 1)):
                 site.put_thing(
                     11, s + offset, side * outer, yaw + rng.normal(0, 0.15) + np.pi / 2 * (p.sidewalk - p.verge > 2.4)
                 )

@@ -221,13 +221,22 @@ ROUGHNESS = np.array([m.roughness for m in MATERIALS], np.float32)
 """(materials,) float32, roughness by material id, metres."""
 
 
+TEXTURES = tuple(material.texture for material in MATERIALS)
+"""Textures of the first appearance by material id."""
+
+
 def textured(
-    material: np.ndarray, uv: np.ndarray, footprint: np.ndarray, tint: np.ndarray, detail: np.ndarray
+    material: np.ndarray,
+    uv: np.ndarray,
+    footprint: np.ndarray,
+    tint: np.ndarray,
+    detail: np.ndarray,
+    textures: tuple[Texture, ...] = TEXTURES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Albedo (N, 3) and gloss (N,), float32, of N surface points. Sky points are not allowed.
 
     material: (N,) uint8. uv: (N, 2), metres. footprint: (N,), width of a pixel on the surface, metres.
-    tint: (N, 3), linear colour. detail: (N, 4), see `_facade`.
+    tint: (N, 3), linear colour. detail: (N, 4), see `_facade`. textures: by material id.
     """
     albedo, gloss = np.empty_like(tint), np.empty(len(material), np.float32)
     order = np.argsort(material, kind="stable")
@@ -235,5 +244,5 @@ def textured(
     for index, (first, last) in enumerate(pairwise(bounds)):
         if first < last:
             rows = order[first:last]
-            albedo[rows], gloss[rows] = MATERIALS[index].texture(uv[rows], footprint[rows], tint[rows], detail[rows])
+            albedo[rows], gloss[rows] = textures[index](uv[rows], footprint[rows], tint[rows], detail[rows])
     return albedo, gloss

@@ -1,8 +1,36 @@
-"""Value ranges of random worlds: for the drives of the demo, and wider ones for pre-training."""
+"""Value ranges of random worlds: for drives, for the city of the comparisons, and wider ones for pre-training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Decks:
+    """How often each kind of thing occurs. Worlds shuffle each tuple like a deck of cards and deal from it in turn.
+
+    Numbers are raw ids of things; names are kinds of furniture and of lots (see `lots`).
+    """
+
+    lots: tuple[str, ...] = ("garden", "terrace", "garden", "park", "terrace", "car park", "garden", "yard")
+    furniture: tuple[str, ...] = (
+        *("tree", "tree", "tree", "bush", "lamp", "pole", "sign", "sign", "light"),
+        *("sign", "bollard", "bin", "bike", "bike", "motorcycle", "person"),
+    )
+    furniture_apart: tuple[float, float] = (3.6, 5.2)
+    """Range of the distance between one piece of furniture and the next, metres."""
+    parked: tuple[int, ...] = (10, 10, 10, 15, 10, 10, 20, 10, 10, 15, 10, 10, 18, 10, 10)
+    yard: tuple[int, ...] = (20, 10, 18, 15, 11)
+    oncoming: tuple[int, ...] = (10, 32, 10, 18, 10, 32, 10, 13, 32)
+    riders: tuple[int, ...] = (31,)
+    """Riders at the edge of the road."""
+    riders_apart: tuple[float, float] = (18.0, 45.0)
+    walkers_apart: tuple[float, float] = (9.0, 34.0)
+    """Range of the distance between one rider or walker and the next, metres."""
+    group: int = 3
+    """Largest number of bicycles in one row, and of motorcycles in one parking place."""
+    sign_height: tuple[float, float] = (2.1, 2.6)
+    """Height of the middle of a sign, metres."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +69,52 @@ class Ranges:
     camera_yaw: Range = (0.0, 0.0)
     camera_lateral: Range = (0.0, 0.0)
     horizontal_fov: Range = (81.6, 81.6)
+    decks: Decks = field(default_factory=Decks)
 
 
 DRIVE_RANGES = Ranges()
-"""Ranges of the demo's drives."""
+"""Ranges of the demo's drives, `world: streets`."""
+
+CITY_RANGES = replace(
+    DRIVE_RANGES,
+    road_half_width=(3.6, 6.0),
+    verge_width=(0.9, 3.0),
+    sidewalk_width=(1.6, 4.0),
+    setback=(0.5, 12.0),
+    lot_length=(11.0, 30.0),
+    junction_spacing=(55.0, 130.0),
+    turn=(5.0, 45.0),
+    slope=(0.0, 0.04),
+    storeys=(1.0, 6.99),
+    tree_height=(4.0, 12.0),
+    decks=Decks(
+        lots=("garden", "yard", "park", "terrace", "yard", "garden", "terrace", "car park", "park", "yard"),
+        furniture=(
+            *("tree",) * 6,
+            *("bush", "lamp", "lamp", "pole", "pole", "pole", "light", "bollard", "bin"),
+            *("sign",) * 4,
+            *("board",) * 4,
+            *("bike",) * 5,
+            *("motorcycle", "motorcycle", "person", "person", "person"),
+        ),
+        furniture_apart=(1.8, 2.7),
+        parked=(10, 11, 15, 10, 10, 20, 10, 15, 11, 10, 15, 15, 10, 18, 10, 20),
+        yard=(20, 11, 10, 11, 18, 15, 11),
+        oncoming=(10, 32, 10, 18, 10, 10, 13, 32),
+        riders=(31, 31, 32),
+        riders_apart=(8.0, 22.0),
+        walkers_apart=(6.0, 22.0),
+        group=7,
+        sign_height=(0.9, 2.5),
+    ),
+)
+"""Ranges of `world: city`: more kinds of streets than `DRIVE_RANGES`, and rare things often enough to be measured.
+
+Signs, two-wheelers, poles and trunks are more frequent than on real streets.
+"""
+
+WORLDS = {"streets": DRIVE_RANGES, "city": CITY_RANGES}
+"""`world:` of a simulated data set -> the ranges of its places."""
 
 RANDOM_RANGES = Ranges(
     road_half_width=(3.4, 7.5),

@@ -21,8 +21,9 @@ class Surfaces:
 
     ray: (H,) int64, row of each hit's ray. distance: (H,) float32, in units of the length of the ray's direction.
     point: (H, 3) float32, metres, world frame. normal: (H, 3) float32, unit vectors, world frame, facing the ray's
-    origin. uv: (H, 2) float32, metres. material: (H,) uint8. semantic: (H,) uint16 raw ids. tint: (H, 3) float32.
-    object: (H,) int32, index into the world's object tables. ground: (H,) uint8, ground code + 1, or 0 off the ground.
+    origin. uv: (H, 2) float32, metres. material: (H,) uint8. semantic: (H,) uint16 raw ids. tint: (H, 3) float32,
+    linear colour for the LiDAR. paint: (H, 3) float32, linear colour for the camera. object: (H,) int32, index into the
+    world's object tables. ground: (H,) uint8, ground code + 1, or 0 off the ground.
     """
 
     ray: np.ndarray
@@ -33,6 +34,7 @@ class Surfaces:
     material: np.ndarray
     semantic: np.ndarray
     tint: np.ndarray
+    paint: np.ndarray
     object: np.ndarray
     ground: np.ndarray
 
@@ -57,12 +59,16 @@ class Scene:
     def __init__(self, world: World, *, threads: int = 1) -> None:
         self.world, self.threads = world, threads
         self._standing = _raycaster(world.standing.vertices, world.standing.triangles, threads)
+        self._own: dict[int, Any] = {}
         self._first = len(world.standing.triangles) + np.cumsum([0, *(len(m.mesh.triangles) for m in world.movers)])
+        self._time: float | None = None
         self.set_time(0.0)
 
     def set_time(self, time: float) -> None:
         """Move all moving things to their places at `time`, seconds. Leave out those further away than `SIGHT`."""
-        world = self.world
+        if time == self._time:
+            return
+        world, self._time = self.world, time
         near = [i for i, m in enumerate(world.movers) if abs(m.at(time) - EGO_SPEED * time) < SIGHT]
         movers = [world.movers[i] for i in near]
         vertices = [transformed(m.mesh.vertices, m.pose(time, world.road, world.ground)) for m in movers]
@@ -98,6 +104,48 @@ class Scene:
         origins = origins if origins.ndim == 1 else origins[ray]
         return self._surfaces(ray, origins, directions[ray], distance[ray], triangle[ray], corner[ray], normal[ray])
 
+    def cast_over_time(self, origins: np.ndarray, directions: np.ndarray, times: np.ndarray) -> Surfaces:
+        """The first surface along each ray, while things move: ray i is cast at the time `times[i]`, seconds.
+
+        origins, directions: (N, 3), world frame. times: (N,), within about 0.2 s: things move straight ahead meanwhile.
+        The time of `set_time` does not matter.
+        """
+        world = self.world
+        origins, directions = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
+        hits = self._standing.cast_rays(self._rays(origins, directions), nthreads=self.threads)
+        distance, triangle = hits["t_hit"].numpy(), hits["primitive_ids"].numpy().astype(np.int64)
+        corner, normal = hits["primitive_uvs"].numpy(), hits["primitive_normals"].numpy()
+        start, stop = float(times.min()), float(times.max())
+        middle = (start + stop) / 2
+        share = ((times - start) / max(stop - start, 1e-9))[:, None]
+        unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        for index, mover in enumerate(world.movers):
+            if abs(mover.at(middle) - EGO_SPEED * middle) > SIGHT:
+                continue
+            first, last = (mover.pose(time, world.road, world.ground) for time in (start, stop))
+            if abs(first[2, 3] - last[2, 3]) > 50:
+                continue  # it enters or leaves the street
+            place = (first[:3, 3] + share * (last[:3, 3] - first[:3, 3])).astype(np.float32)
+            away, radius = place - origins, np.linalg.norm(mover.mesh.vertices, axis=1).max()
+            along = np.einsum("ij,ij->i", away, unit)
+            beside = np.einsum("ij,ij->i", away, away) - along**2
+            rows = np.flatnonzero((beside < radius**2) & (along > -radius))
+            if not len(rows):
+                continue
+            turn = mover.pose(middle, world.road, world.ground)[:3, :3].astype(np.float32)
+            if index not in self._own:
+                self._own[index] = _raycaster(mover.mesh.vertices, mover.mesh.triangles, self.threads)
+            own = self._own[index].cast_rays(self._rays(-away[rows] @ turn, directions[rows] @ turn))
+            nearer = own["t_hit"].numpy() < distance[rows]
+            rows, chosen = rows[nearer], {name: values.numpy()[nearer] for name, values in own.items()}
+            distance[rows], corner[rows] = chosen["t_hit"], chosen["primitive_uvs"]
+            triangle[rows] = self._first[index] + chosen["primitive_ids"]
+            normal[rows] = chosen["primitive_normals"] @ turn.T
+        ray = np.flatnonzero(np.isfinite(distance))
+        return self._surfaces(
+            ray, origins[ray], directions[ray], distance[ray], triangle[ray], corner[ray], normal[ray]
+        )
+
     def _surfaces(
         self,
         ray: np.ndarray,
@@ -118,6 +166,10 @@ class Scene:
         material[on_ground] = world.ground.material[code]
         semantic[on_ground] = RAW_ID[code]
         tint[on_ground] = world.ground.tint[code]
+        paint = tint
+        if world.paint is not world.tint:
+            paint = world.paint[triangle]
+            paint[on_ground] = world.ground_paint[code]
         ground = np.zeros(len(ray), np.uint8)
         ground[on_ground] = code + 1
         return Surfaces(
@@ -129,6 +181,7 @@ class Scene:
             material=material,
             semantic=semantic,
             tint=tint,
+            paint=paint,
             object=world.object[triangle],
             ground=ground,
         )

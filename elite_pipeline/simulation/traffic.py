@@ -5,6 +5,7 @@ drives through the ego vehicle.
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,6 @@ from elite_pipeline.simulation.site import AHEAD, BEHIND, EGO_SPEED, MOVING, Mov
 
 Card = TypeVar("Card")
 
-_ONCOMING = (10, 32, 10, 18, 10, 32, 10, 13, 32)
 _GAP = 15.0
 
 
@@ -27,7 +27,7 @@ def deck(rng: np.random.Generator, cards: tuple[Card, ...]) -> Iterator[Card]:
 
 def draw_movers(catalogue: Catalogue, ground: Ground, length: float, duration: float) -> tuple[Mover, ...]:
     """Random traffic for a drive of `length` metres and `duration` seconds."""
-    rng, movers = catalogue.rng, []
+    rng, decks, movers = catalogue.rng, catalogue.palette.ranges.decks, []
 
     def add(raw: int, start: float, d: float, speed: float) -> None:
         moving = MOVING[raw]
@@ -42,22 +42,25 @@ def draw_movers(catalogue: Catalogue, ground: Ground, length: float, duration: f
     add(int(rng.choice([10, 18, 13], p=[0.4, 0.4, 0.2])), ahead + rng.uniform(20, 35), -lane, leader)
     add(10, -rng.uniform(20, 30), -lane, EGO_SPEED - rng.uniform(0, 0.3) * min(1.0, 10.0 / max(duration, 1.0)))
 
-    cards, speed = deck(rng, _ONCOMING), -rng.uniform(7, 11)
+    cards, speed = deck(rng, decks.oncoming), -rng.uniform(7, 11)
     s = -BEHIND + rng.uniform(10, 40)
     while s < length - speed * duration + AHEAD:
         add(next(cards), s, lane, speed)
         s += _GAP + rng.uniform(0, 22)
+    # One kind needs no deck, which would draw random numbers and so change the worlds of `streets`.
+    kinds = set(decks.riders)
+    riders = deck(rng, decks.riders) if len(kinds) > 1 else repeat(kinds.pop())
     for side in (-1, 1):
         speed = -side * rng.uniform(3.8, 5.0)
         s = -BEHIND + rng.uniform(0, 30) - max(speed, 0) * duration
         while s < length + AHEAD - min(speed, 0) * duration:
-            add(31, s, side * edge, speed)
-            s += rng.uniform(18, 45)
+            add(next(riders), s, side * edge, speed)
+            s += rng.uniform(*decks.riders_apart)
     for side in (-1, 1):
         p = ground.profile(side)
         for speed in (-1, 1) * rng.uniform(1.1, 1.6, 2):
             s = -BEHIND + rng.uniform(0, 20) - max(speed, 0) * duration
             while s < length + AHEAD - min(speed, 0) * duration:
                 add(30, s, side * (0.5 * (p.verge + p.sidewalk) + 0.22 * np.sign(speed)), speed)
-                s += rng.uniform(9, 34)
+                s += rng.uniform(*decks.walkers_apart)
     return tuple(movers)

@@ -49,7 +49,14 @@ def random_view(seed: int, width: int, height: int) -> RenderedView:
 
 
 def random_views(
-    seed: int, views: int, width: int, height: int, *, ranges: Ranges = RANDOM_RANGES, threads: int = 1
+    seed: int,
+    views: int,
+    width: int,
+    height: int,
+    *,
+    ranges: Ranges = RANDOM_RANGES,
+    appearance: str = "first",
+    threads: int = 1,
 ) -> Iterator[RenderedView]:
     """Render `views` views of the randomised world with this seed, along its street and at different times.
 
@@ -57,7 +64,7 @@ def random_views(
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
     length = 12.0 * views
-    world = build_world(rng, ranges, length, length / EGO_SPEED)
+    world = build_world(rng, ranges, length, length / EGO_SPEED, appearance)
     scene = Scene(world, threads=threads)
     for index in range(views):
         scene.set_time((12.0 * index + rng.uniform(0, 6)) / EGO_SPEED)
