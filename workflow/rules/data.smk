@@ -112,6 +112,8 @@ rule estimate_poses:
         "logs/estimate_poses/{dataset}/{sequence}.log",
     benchmark:
         "logs/jobs/estimate_poses/{dataset}/{sequence}.tsv"
+    wildcard_constraints:
+        dataset=PLAIN,
     conda:
         "../../envs/pipeline.yaml"
     threads: 1

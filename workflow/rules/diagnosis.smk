@@ -118,7 +118,7 @@ rule plot_aggregation:
     benchmark:
         "logs/jobs/plot_aggregation/{dataset}_{teacher}.tsv"
     wildcard_constraints:
-        dataset="|".join(config["datasets"]),
+        dataset=f"({'|'.join(config['datasets'])})(-seed[0-9]+)?",
         teacher="|".join([*config["teachers"], *config["oracles"]]),
     conda:
         "../../envs/pipeline.yaml"
