@@ -45,20 +45,14 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--dataset", required=True)
     stage.add_argument("--model", type=Path, required=True, help="folder of the trained student")
     add_sequences(stage, "frames")
-    stage.add_argument(
-        "--out", type=Path, required=True, help="results/<experiment>_miou.json, ..._miou_test.json, ..."
-    )
+    stage.add_argument("--out", type=Path, required=True, help="results/<experiment>_miou.json, or ..._miou_test.json")
     arguments, settings = parse(stage, ExperimentToEvaluate, argv)
 
     import time
 
-    import numpy as np
-
     from elite_pipeline import provenance
     from elite_pipeline.evaluation import metrics, tta
-    from elite_pipeline.evaluation.camera_sight import sights
-    from elite_pipeline.evaluation.confusion import Confusion
-    from elite_pipeline.progress import progress
+    from elite_pipeline.evaluation.whole_scans import count, scores
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor, weights_sha256
@@ -66,47 +60,20 @@ def main(argv: list[str] | None = None) -> None:
 
     began = time.perf_counter()
     predict = Predictor.load(arguments.model)
-    trained, classes = predict.config, predict.classes
-    known = trained["known_classes"]
+    trained = predict.config
     recordings = open_recorded(arguments.data, arguments.frames)
-    scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
-    if not scans:
+    if not any(recorded.index.labelled.any() for recorded in recordings):
         raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: give sequences with labels")
     for path, recorded in zip(arguments.frames, recordings, strict=True):
-        classes.check_same(recorded.index.classes, arguments.model, path)
-    rule = settings.project_points
-    cameras = rule and sights([recorded.recording for recorded in recordings], rule)
-    sight_of = dict(zip((r.index.sequence for r in recordings), cameras, strict=True)) if cameras else {}
-    places = {r.index.sequence: Confusion(classes) for r, _ in scans}
-    seen = Confusion(classes)
-    for number, (recorded, f) in enumerate(progress(scans, label="evaluate_miou")):
-        points, truth = recorded.points(f), recorded.labels(f)
-        labels = tta.vote(predict, points, settings.votes, seed=number) if settings.votes else predict(points)
-        places[recorded.index.sequence].add(truth, labels)
-        if sight_of:
-            visible = sight_of[recorded.index.sequence].seen(recorded.index.frames[f], points)
-            seen.add(truth[visible], labels[visible])
-    counts = np.sum([place.counts for place in places.values()], axis=0)
-    iou = dict(zip(classes.evaluated, metrics.class_iou(counts)[1:].tolist(), strict=True))
+        predict.classes.check_same(recorded.index.classes, arguments.model, path)
+    counted = count(predict, recordings, settings.project_points, settings.votes)
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
         "labels_seed": settings.labels_seed,
         "split": settings.split,
         "sequences": [recorded.index.sequence for recorded in recordings],
-        "miou": metrics.mean_iou(counts),
-        "accuracy": metrics.accuracy(counts),
-        "miou_frequent": metrics.frequent_miou(counts),
-        "frequent_classes": [classes.names[k] for k in metrics.frequent_classes(counts)],
-        **metrics.seen_scores(counts, seen.counts if sight_of else None, classes.evaluated),
-        "known_classes": known,
-        "miou_known": metrics.mean_iou(counts, np.flatnonzero(classes.known(known))),
-        "iou": iou,
-        "confusion": counts.tolist(),
-        "places": {name: place.counts.tolist() for name, place in places.items()},
-        "colours": dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True)),
-        "points": int(counts.sum()),
-        "scans": len(scans),
+        **scores(counted, predict.classes, trained["known_classes"]),
         "tta": settings.votes is not None,
         "votes": settings.votes or 1,
         "trained_on": trained["trained_on"],

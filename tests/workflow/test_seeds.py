@@ -54,11 +54,12 @@ def of_dataset(found, name):
 def test_a_seed_draws_its_own_drives_and_teachers_and_shares_the_rest(workflow, dag):
     found = paths(dag(workflow, "results/few-seed1_miou.json", "results/few-seed1_labels.png"))
     own = of_dataset(found, "few-seed1")
+    stores = ("targets", "aggregated")
     sequences = [f"{k:02d}" for k in range(6)]
     assert own == {
         *(f"labelled/{s}.parquet" for s in sequences),
         *(f"pseudo_labels/{s}.zarr" for s in sequences),
-        *(f"sam_tiny/targets/{s}.zarr" for s in sequences),
+        *(f"sam_tiny/{kind}/{s}.zarr" for s in sequences for kind in stores),
         "sam_tiny/adapter",
     }
     assert of_dataset(found, "few") == set()
