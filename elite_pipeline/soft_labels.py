@@ -81,12 +81,14 @@ def decode(codes: Tensor, classes: int) -> Tensor:
 def tempered(codes: Tensor, temperature: float) -> Tensor:
     """Returns compact soft labels `codes` (..., 2T) with their logits divided by `temperature`, again compact.
 
-    A code is a difference of logits, so only the codes change. The result is as exact as any compact soft label.
+    A code is a difference of logits, so only the codes change. The result is as exact as any compact soft label. An
+    excluded class stays excluded.
     """
     if temperature == 1:
         return codes
     ids, below = codes.chunk(2, dim=-1)
-    return torch.cat([ids, (below.float() / temperature).round().clamp(0, 255).to(torch.uint8)], dim=-1)
+    divided = (below.float().clamp_min(TIE) / temperature).round().clamp(0, EXCLUDED).to(torch.uint8)
+    return torch.cat([ids, torch.where(below == EXCLUDED, below, divided)], dim=-1)
 
 
 def class_mass(logits: np.ndarray) -> np.ndarray:

@@ -14,10 +14,14 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from elite_pipeline.soft_labels import predicted_class
+from elite_pipeline.soft_labels import EXCLUDED, STEP, predicted_class
 
 LOWEST, HIGHEST = 0.1, 10.0
 """Bounds of the temperature."""
+
+LEAST = -EXCLUDED * STEP
+"""Least log-likelihood of a point. A soft label excludes improbable classes, which no temperature changes. A point that
+has such a label would otherwise outweigh all others."""
 
 BINS = 15
 """Bins of confidence in a reliability diagram, equally wide."""
@@ -49,11 +53,12 @@ def mean_probabilities(logits: Tensor, temperature: float) -> Tensor:
 def negative_log_likelihood(logits: Tensor, labels: Tensor, temperature: float) -> float:
     """Mean over points of the negative logarithm of the probability of the label, at a temperature.
 
-    logits: (n, S, K), n > 0. labels: (n,) int64 without `IGNORE`.
+    Each is at most -`LEAST`. logits: (n, S, K), n > 0. labels: (n,) int64 without `IGNORE`.
     """
     of_stages = (logits[..., 1:].float() / temperature).log_softmax(dim=-1)  # (n, S, K - 1)
     of_label = of_stages.gather(2, (labels - 1)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]  # (n, S)
-    return float(np.log(logits.shape[1]) - of_label.double().logsumexp(dim=1).mean())
+    of_points = of_label.double().logsumexp(dim=1) - np.log(logits.shape[1])
+    return -float(of_points.clamp_min(LEAST).mean())
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -30,7 +30,10 @@ JUMP = 50.0
 """No vehicle drives so far from one scan to the next, metres."""
 
 LIMIT = 100
-"""Largest number of compared pairs. A pair takes about a tenth of a second."""
+"""Largest number of compared pairs."""
+
+FEW = 8
+"""Largest number of compared pairs where a stage only uses poses, and another one of the same drive checks them too."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class PoseCheck:
             " format says (camera 0 in poses.txt). Otherwise set datasets.<name>.poses: estimated, or none."
         )
         return " ".join([f"warning: sequence {self.sequence}:", *found, remedy])
+
+    @property
+    def verdict(self) -> str:
+        """The warning, or one line for the log if nothing is wrong."""
+        return self.warning or str(self)
 
     def __str__(self) -> str:
         """One line for the log."""
@@ -100,16 +108,18 @@ class PoseCheck:
         )
 
 
-def check_poses(recording: Recording, frames: list[str], poses: np.ndarray, *, estimated: bool) -> PoseCheck:
+def check_poses(
+    recording: Recording, frames: list[str], poses: np.ndarray, *, estimated: bool, limit: int = LIMIT
+) -> PoseCheck:
     """Compare consecutive scans of a drive through its poses.
 
     frames: names of the F frames. poses: (F, 4, 4) float64 world_from_lidar, metres. estimated: whether they are those
-    of `estimate_poses`, for the advice. At most `LIMIT` pairs are compared: half of them spread over the drive, half
+    of `estimate_poses`, for the advice. At most `limit` pairs are compared: half of them spread over the drive, half
     where the motion changes most, because a faulty pose shows there. Raises `InputError` where a scan is unreadable.
     """
     motion = np.linalg.inv(poses[:-1]) @ poses[1:]
     steps = np.linalg.norm(motion[:, :3, 3], axis=1)
-    pairs = _chosen(motion, np.flatnonzero(steps <= APART))
+    pairs = _chosen(motion, np.flatnonzero(steps <= APART), limit)
     errors, last, before = [], -1, None
     for f in progress([int(f) for f in pairs], label=f"check poses {recording.sequence}", unit="pair"):
         a = before if before is not None and last == f else ScanSurfaces.of(recording.points(frames[f]))
@@ -118,14 +128,14 @@ def check_poses(recording: Recording, frames: list[str], poses: np.ndarray, *, e
     return PoseCheck(recording.sequence, frames, steps, pairs, np.array(errors, dtype=np.float64), estimated)
 
 
-def _chosen(motion: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """(n,) int64: at most `LIMIT` of the pairs `near`, sorted. motion: (F - 1, 4, 4), of all pairs."""
-    if len(near) <= LIMIT:
+def _chosen(motion: np.ndarray, near: np.ndarray, limit: int) -> np.ndarray:
+    """(n,) int64: at most `limit` of the pairs `near`, sorted. motion: (F - 1, 4, 4), of all pairs."""
+    if len(near) <= limit:
         return near
     change = np.linalg.inv(motion[:-1]) @ motion[1:]
     # Metres by which a point 10 m away moves otherwise than in the pair before.
     size = np.linalg.norm(change[:, :3, 3], axis=1) + 10 * Rotation.from_matrix(change[:, :3, :3]).magnitude()
     size = np.maximum(np.append(size, 0), np.append(0, size))
-    abrupt = near[np.argsort(-size[near], kind="stable")[: LIMIT // 2]]
-    spread = near[np.linspace(0, len(near) - 1, LIMIT - len(abrupt)).astype(int)]
+    abrupt = near[np.argsort(-size[near], kind="stable")[: limit // 2]]
+    spread = near[np.linspace(0, len(near) - 1, limit - len(abrupt)).astype(int)]
     return np.union1d(abrupt, spread)

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.aggregation.soft_targets import Aggregation, read_seen
     from elite_pipeline.evaluation.confusion import Confusion
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings.pose_check import FEW, check_poses
     from elite_pipeline.recordings.poses import poses_of
     from elite_pipeline.recordings.sequence import Recorded
     from elite_pipeline.resume import origin
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{args.targets} holds no soft labels: add logits to the teacher's cache_teacher.targets")
     index, classes = recorded.index, recorded.index.classes
     world_from_lidar = poses_of(index, args.poses)
+    estimated = args.poses is not None
+    print(check_poses(recorded.recording, index.frames, world_from_lidar, estimated=estimated, limit=FEW).verdict)
     aggregation = Aggregation(settings.aggregate_targets, classes, world_from_lidar, lambda f: read_seen(recorded, f))
     rows, mass, total = np.zeros(len(index.frames) + 1, np.int64), np.zeros(len(classes)), int(index.points.sum())
     own, unseen = Confusion(classes), Confusion(classes)

@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline import store
     from elite_pipeline.aggregation.carried import Carrier
     from elite_pipeline.provenance import provenance
+    from elite_pipeline.recordings.pose_check import FEW, check_poses
     from elite_pipeline.recordings.poses import poses_of
     from elite_pipeline.recordings.sequence import Recorded
     from elite_pipeline.resume import origin
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     recorded = Recorded(args.data, args.frames)
     index = recorded.index
     world_from_lidar = poses_of(index, args.poses)
+    estimated = args.poses is not None
+    print(check_poses(recorded.recording, index.frames, world_from_lidar, estimated=estimated, limit=FEW).verdict)
     carrier = Carrier(
         settings.carry_labels,
         index.classes,

@@ -16,6 +16,7 @@ from elite_pipeline.evaluation.confidence import (
     negative_log_likelihood,
     reliability,
 )
+from elite_pipeline.soft_labels import NEVER, decode, encode
 
 
 @pytest.fixture
@@ -75,11 +76,17 @@ def test_points_that_are_all_right_or_all_wrong_end_near_a_bound():
     assert 0.99 * HIGHEST < calibration(logits, torch.full((50,), 2))["temperature"] <= HIGHEST
 
 
-def test_impossible_labels_have_a_finite_likelihood():
-    logits = torch.tensor([0.0, 1e4, 0.0]).repeat(5, 2, 1)
-    found = calibration(logits, torch.full((5,), 2))
-    assert found["nll_before"] == pytest.approx(1e4)
-    assert found["temperature"] == pytest.approx(HIGHEST, rel=0.01)
+def test_labels_that_are_excluded_do_not_choose_the_temperature(calibrated):
+    """A compact soft label has probability 0 for them, at any temperature. One in ten points has such a label."""
+    logits, labels = calibrated
+    logits = decode(encode(2 * logits), 20)
+    alone = calibration(logits, labels)
+    logits[::10].scatter_(2, labels[::10, None, None], NEVER)
+    some = calibration(logits, labels)
+    seen = torch.arange(len(labels)) % 10 > 0
+    assert some["temperature"] == pytest.approx(fit_temperature(logits[seen], labels[seen]), rel=0.01)
+    assert some["temperature"] == pytest.approx(alone["temperature"], rel=0.05)
+    assert alone["nll_before"] < some["nll_before"] < 15
 
 
 def test_no_point_has_temperature_one():

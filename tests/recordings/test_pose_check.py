@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from elite_pipeline.recordings import pose_check
 from elite_pipeline.recordings.pose_check import check_poses
 
 
@@ -100,12 +99,11 @@ def test_one_scan_has_nothing_to_compare(recording):
     assert (len(found.pairs), found.warning) == (0, None)
 
 
-def test_of_a_long_drive_the_changes_of_motion_are_compared(recording, monkeypatch):
+def test_of_a_long_drive_the_changes_of_motion_are_compared(recording):
     """Of 7 pairs 4 are compared: two where a pose jumps to the side, and two spread over the drive."""
-    monkeypatch.setattr(pose_check, "LIMIT", 4)
     poses = recording.poses()
     poses[3, :3, 3] += poses[3, :3, 1] * 0.8
-    found = check(recording, poses)
+    found = check_poses(recording, recording.frames(), poses, estimated=False, limit=4)
     assert len(found.pairs) <= 4
     assert {2, 3} <= set(found.pairs.tolist())
     assert "000002" in (found.warning or "")
