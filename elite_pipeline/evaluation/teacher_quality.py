@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.evaluation.confusion import Confusion
+from elite_pipeline.recordings.sequence import Recorded
 from elite_pipeline.soft_labels import predicted_class
 
 
@@ -74,6 +75,22 @@ class Reach:
         `coverage` is the share with a prediction. The other scores are over that share; without any they are None.
         """
         return {name: {"points": found.known, **_covered(found)} for name, found in self.groups.items()}
+
+
+def predictions(recorded: Recorded, f: int) -> dict[str, np.ndarray]:
+    """The teacher's classes for the N points of frame index `f`: kind -> (N,) int64 training ids, 0 = no soft label.
+
+    `targets`: of this frame. `aggregated`: of the place, where the sequence has aggregated soft labels. Raises
+    `InputError` where a store is damaged, or does not fit the scan.
+    """
+    found = {"targets": np.zeros(int(recorded.index.points[f]), np.int64)}
+    point, logits = recorded.answers(f).per_point()
+    found["targets"][point] = predicted_class(logits)
+    if recorded.aggregated is not None:
+        reached = recorded.reached(f)
+        found["aggregated"] = np.zeros_like(found["targets"])
+        found["aggregated"][reached.point] = reached.soft_label[:, 0]
+    return found
 
 
 def _covered(found: Confusion) -> dict[str, Any]:

@@ -31,16 +31,14 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--out", type=Path, required=True, help="results/<dataset>_<teacher>_points.json")
     args, settings = parse(stage, TeacherToEvaluate, argv)
 
-    import numpy as np
     import torch
 
     from elite_pipeline import provenance, store
-    from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, Reach, table
+    from elite_pipeline.evaluation.teacher_quality import GROUPS, Quality, Reach, predictions, table
     from elite_pipeline.progress import progress
     from elite_pipeline.recordings import index
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.results import write
-    from elite_pipeline.soft_labels import predicted_class
 
     sequences = open_recorded(args.data, args.frames, args.projection, args.targets, aggregated=args.aggregated or ())
     if len(args.selected) != len(args.frames):
@@ -72,23 +70,15 @@ def main(argv: list[str] | None = None) -> None:
     judged = "unlabelled" if any(group == "unlabelled" for _, _, group in scans) else "all"
     kinds = {"targets": Reach(classes), **({"aggregated": Reach(classes)} if args.aggregated else {})}
     for recorded, f, group in progress(scans, label=f"evaluate_teacher {args.teacher}"):
-        answers = recorded.answers(f)
-        labels = recorded.labels(f)
+        answers, labels = recorded.answers(f), recorded.labels(f)
         at_points = torch.from_numpy(labels)[answers.taught]
         for quality in (found["all"], found[group]):
             quality.add(at_points, answers.teacher)
-        if judged not in ("all", group):
-            continue
-        predicted = {name: np.zeros(len(labels), np.int64) for name in kinds}
-        point, logits = answers.per_point()
-        predicted["targets"][point] = predicted_class(logits)
-        if args.aggregated:
-            reached = recorded.reached(f)
-            predicted["aggregated"][reached.point] = reached.soft_label[:, 0].long()
-        own = predicted["targets"] > 0
-        moving = recorded.recording.moving(recorded.index.frames[f], len(labels))
-        for name, reach in kinds.items():
-            reach.add(labels, predicted[name], own, moving)
+        if judged in ("all", group):
+            predicted = predictions(recorded, f)
+            moving = recorded.recording.moving(recorded.index.frames[f], len(labels))
+            for name, reach in kinds.items():
+                reach.add(labels, predicted[name], predicted["targets"] > 0, moving)
     summaries = {group: quality.summary() for group, quality in found.items()}
     if summaries["all"] is None:
         raise InputError(

@@ -14,27 +14,21 @@ def main(argv: list[str] | None = None) -> None:
     stage.add_argument("--out", type=Path, required=True, help="PNG to write")
     args, _ = parse(stage, Section, argv)
 
-    import numpy as np
-
+    from elite_pipeline.evaluation.teacher_quality import predictions
     from elite_pipeline.figures.aggregation import plot_aggregation
     from elite_pipeline.recordings.sequence import open_recorded
-    from elite_pipeline.soft_labels import predicted_class
 
     recorded = open_recorded(args.data, args.frames, args.projection, args.targets, aggregated=args.aggregated)[0]
     index = recorded.index
     # A scan in the middle of the drive, because the vehicle looks ahead: the place was seen before and after it.
     f = len(index.frames) // 2
-    frame, aggregated = np.zeros((2, index.points[f]), np.int64)
-    point, logits = recorded.answers(f).per_point()
-    frame[point] = predicted_class(logits)
-    reached = recorded.reached(f)
-    aggregated[reached.point] = reached.soft_label[:, 0]
+    predicted = predictions(recorded, f)
     plot_aggregation(
         args.out,
         f"{index.sequence}/{index.frames[f]}",
         recorded.points(f),
-        frame,
-        aggregated,
+        predicted["targets"],
+        predicted["aggregated"],
         recorded.labels(f) if index.labelled[f] else None,
         index.classes,
     )
