@@ -41,8 +41,8 @@ def main():
     settings = config.students[experiment.student]
     if not experiment.teacher or experiment.pretraining:
         raise SystemExit(f"{args.experiment}: choose an experiment with a teacher and without pre-training")
-    dataset, features = config.datasets[experiment.dataset], settings.losses.features > 0
-    examples = read(args.folder, experiment, dataset, features=features)
+    dataset = config.datasets[experiment.dataset]
+    examples = read(args.folder, experiment, dataset, settings.losses)
     if examples is None:
         return
     threads = settings.train_student.threads
@@ -64,16 +64,20 @@ def main():
     out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def read(folder, experiment, dataset, *, features):
+def read(folder, experiment, dataset, losses):
     """Return the `Examples` of an experiment from the files of the DAG; if a file is missing, say so, return None."""
     root = dataset.of or experiment.dataset
     names = (f"{experiment.dataset}/labelled/{{}}.parquet", f"{root}/projection/{{}}.zarr")
     names = (*names, f"{experiment.dataset}/{experiment.teacher}/targets/{{}}.zarr")
+    if losses.targets == "aggregated":
+        names = (*names, f"{experiment.dataset}/{experiment.teacher}/aggregated/{{}}.zarr")
     cached = [[folder / "cache" / name.format(sequence) for sequence in dataset.train] for name in names]
     if missing := [path for paths in cached for path in paths if not path.exists()]:
         print(f"{missing[0]} is missing, no training step was timed. {__doc__}")
         return None
-    return Examples(open_recorded(folder / f"data/{root}", *cached), features=features)
+    frames, projection, targets, *aggregated = cached
+    recorded = open_recorded(folder / f"data/{root}", frames, projection, targets, aggregated=(*aggregated, ())[0])
+    return Examples(recorded, features=losses.features > 0)
 
 
 def measure(settings, examples, precision, readers, steps):

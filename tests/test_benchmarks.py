@@ -15,10 +15,11 @@ from elite_pipeline import config
 from elite_pipeline.config.reading import COMPARISONS
 from elite_pipeline.config.validation import flatten
 from elite_pipeline.recordings import index
-from elite_pipeline.stages import index_frames, project_points
+from elite_pipeline.stages import corrupt_truth, index_frames, project_points
 from elite_pipeline.teacher import storage
 
 ROOT = Path(__file__).parents[1]
+LAYOUT = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}', "missing_images=false"]
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 AS_A_SCRIPT = """
 import runpy, sys
@@ -55,6 +56,7 @@ def checkout(drive, tmp_path):
     """A folder with the configuration, in which the demo's training drive is `drive`."""
     values = yaml.safe_load((ROOT / "config.yaml").read_text())
     values["datasets"]["demo"].update(train=["00"])
+    values["students"]["elite_demo"]["losses"].update(targets="frame")
     folder = tmp_path / "checkout"
     shutil.copytree(ROOT / "config", folder / "config")
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
@@ -67,6 +69,29 @@ def test_aggregation(benchmark, tmp_path):
     benchmark("aggregation", "--frames", 4, "--columns", 64, "--out", tmp_path / "aggregation.json")
     result = json.loads((tmp_path / "aggregation.json").read_text())
     assert result["reached"] >= result["visible"] > 0
+
+
+def test_aggregation_settings(benchmark, checkout, tmp_path):
+    """Of three scans one is labelled; the others judge."""
+    cache, data = checkout / "cache/demo", ["--data", str(checkout / "data/demo")]
+    whole, projection = cache / "frames/00.parquet", cache / "projection/00.zarr"
+    settings = config.read(checkout / "config.yaml", checkout / COMPARISONS)
+    (checkout / "data/demo/sequences/00/poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 3)
+    for folder in ("frames", "labelled", "projection", "sam_tiny/targets"):
+        (cache / folder).mkdir(parents=True)
+    index_frames.main([*data, "--sequence", "00", "--out", str(whole), *LAYOUT, "labels=true", "images=true"])
+    index.with_labels_of(whole, ["000001"], cache / "labelled/00.parquet")
+    words = [*data, "--frames", str(whole)]
+    rule = flatten({"project_points": settings.project_points.model_dump(mode="json")})
+    project_points.main([*words, "--out", str(projection), *rule])
+    words += ["--projection", str(projection), "--out", str(cache / "sam_tiny/targets/00.zarr")]
+    corrupt_truth.main([*words, "accuracy=0.8", "seed=0"])
+    variants = ["--variants", "as configured", "mean: probabilities", "--out", tmp_path / "settings.json"]
+    printed = benchmark("aggregation_settings", "--folder", checkout, *variants)
+    assert printed.count("\n| ") == 2
+    result = json.loads((tmp_path / "settings.json").read_text())
+    assert result["scans"] == 2
+    assert result["rows"]["as configured"]["own"]["coverage"] == 1.0
 
 
 def test_encoder(benchmark, tmp_path):
@@ -86,6 +111,22 @@ def test_latency(benchmark, scan, tmp_path):
     result = json.loads((tmp_path / "latency.json").read_text())
     assert result["points"] == [400]
     assert len(result["students"]) == 3
+
+
+def test_poses(monkeypatch, tmp_path, capsys):
+    """In this process, because only here the rigs can be smaller."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import poses as benchmark
+
+    monkeypatch.setattr(benchmark, "RIGS", {"16 beams": (16, 256, 2.0, 3)})
+    monkeypatch.setattr(benchmark, "DRIVES", ("00",))
+    monkeypatch.setattr(benchmark, "RESULT", tmp_path / "poses.json")
+    monkeypatch.setattr("sys.argv", ["poses.py"])
+    benchmark.main()
+    assert "| 16 beams, 00 | " in capsys.readouterr().out
+    written = json.loads((tmp_path / "poses.json").read_text())
+    assert written["drift"]["16 beams, 00"][0] < 0.05
+    assert written["errors"]["right"]["max"] < 0.1 < written["errors"]["noise of 0.5 m"]["median"]
 
 
 def test_projection(benchmark):
@@ -170,8 +211,7 @@ def test_views(benchmark, checkout, classes, tmp_path):
     (cache / "demo/projection").mkdir(parents=True)
     data = ["--data", str(checkout / "data/demo")]
     whole, frames = cache / "00.parquet", cache / "demo_10/labelled/00.parquet"
-    layout = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}', "missing_images=false"]
-    index_frames.main([*data, "--sequence", "00", "--out", str(whole), *layout, "labels=true", "images=true"])
+    index_frames.main([*data, "--sequence", "00", "--out", str(whole), *LAYOUT, "labels=true", "images=true"])
     index.with_labels_of(whole, ["000001"], frames)
     words = [*data, "--frames", str(whole), "--out", str(cache / "demo/projection/00.zarr")]
     project_points.main([*words, *flatten({"project_points": settings.project_points.model_dump(mode="json")})])

@@ -1,8 +1,5 @@
 """The check of a drive's poses: silent for right poses, and a warning with frames and remedy for wrong ones."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -107,18 +104,3 @@ def test_of_a_long_drive_the_changes_of_motion_are_compared(recording):
     assert len(found.pairs) <= 4
     assert {2, 3} <= set(found.pairs.tolist())
     assert "000002" in (found.warning or "")
-
-
-def test_the_benchmark_starts(monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    import poses as benchmark
-
-    monkeypatch.setattr(benchmark, "RIGS", {"16 beams": (16, 256, 2.0, 3)})
-    monkeypatch.setattr(benchmark, "DRIVES", ("00",))
-    monkeypatch.setattr(benchmark, "RESULT", tmp_path / "poses.json")
-    monkeypatch.setattr("sys.argv", ["poses.py"])
-    benchmark.main()
-    assert "| 16 beams, 00 | " in capsys.readouterr().out
-    written = json.loads((tmp_path / "poses.json").read_text())
-    assert written["drift"]["16 beams, 00"][0] < 0.05
-    assert written["errors"]["right"]["max"] < 0.1 < written["errors"]["noise of 0.5 m"]["median"]
