@@ -103,7 +103,9 @@ def main():
     options = arguments.parse_args()
     os.chdir(options.folder)
     torch.set_num_threads(1)
-    settings = read(Path("config.yaml")).aggregate_targets.model_dump(mode="json")
+    config = read(Path("config.yaml"), COMPARISONS)
+    configured = config.datasets[entry(options.dataset)].aggregate_targets or config.aggregate_targets
+    settings = configured.model_dump(mode="json")
     opened = sequences(options.dataset, options.teacher, options.sequences)
     print("| setting | all: coverage, accuracy, mIoU | own: accuracy, mIoU | unseen: the same | moving: accuracy |")
     print("|---|---:|---:|---:|---:|")

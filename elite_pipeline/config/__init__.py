@@ -23,12 +23,16 @@ from elite_pipeline.config.data import (
     SelectLabels,
 )
 from elite_pipeline.config.experiments import Compared, ComparisonSettings, Experiment, Oracle
-from elite_pipeline.config.reading import completed, load
-from elite_pipeline.config.stages import (
+from elite_pipeline.config.places import (
     AggregatedThings,
     AggregateTargets,
     CarriedThings,
     CarryLabels,
+    SequenceToAggregate,
+    SequenceToCarry,
+)
+from elite_pipeline.config.reading import completed, load
+from elite_pipeline.config.stages import (
     EstimatePoses,
     EvaluateMiou,
     EvaluatePseudoLabels,
@@ -37,8 +41,6 @@ from elite_pipeline.config.stages import (
     PlotEmbedding,
     PretrainSam,
     SegmentImages,
-    SequenceToAggregate,
-    SequenceToCarry,
     TargetsToCalibrate,
 )
 from elite_pipeline.config.student import (

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from elite_pipeline.choices import FORMATS
+from elite_pipeline.config.places import AggregateTargets, CarryLabels
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Camera, Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
@@ -149,6 +150,10 @@ class ImageSet(Section):
         return self
 
 
+OF_PLACES = ("aggregate_targets", "carry_labels")
+"""Sections of the configuration that a data set may change for its own LiDAR, key by key."""
+
+
 class Dataset(Section):
     """A data set: its format and classes, its sequences, and the labels that are used."""
 
@@ -165,6 +170,8 @@ class Dataset(Section):
     test: list[Sequence] = Field(default=[])
     labelled: Fraction | dict[Sequence, list[Frame]] = 1.0
     select_labels: SelectLabels = SelectLabels()
+    aggregate_targets: AggregateTargets | None = None
+    carry_labels: CarryLabels | None = None
     label_images: LabelImages
 
     @model_validator(mode="after")
@@ -188,5 +195,14 @@ class Dataset(Section):
         """The class table that `classes` names."""
         return class_table(self.classes)
 
-    VARIANT: ClassVar[set[str]] = {"of", "train", "val", "test", "labelled", "select_labels", "label_images"}
+    VARIANT: ClassVar[set[str]] = {
+        "of",
+        "train",
+        "val",
+        "test",
+        "labelled",
+        "select_labels",
+        "label_images",
+        *OF_PLACES,
+    }
     """The keys that a variant (`of:`) may set. It shares all other settings, files and projections with its origin."""

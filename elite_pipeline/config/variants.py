@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elite_pipeline.config.data import Dataset
+from elite_pipeline.config.data import OF_PLACES, Dataset
 from elite_pipeline.config.teacher import Peft
 
 SECTIONS = ("teachers", "students", "pretrainings")
@@ -22,8 +22,18 @@ def spelt_out(values: Any) -> Any:
         return values
     whole = {name: whole_entries(name, values[name]) for name in SECTIONS if isinstance(values.get(name), dict)}
     if isinstance(values.get("datasets"), dict):
-        whole["datasets"] = whole_datasets(values["datasets"])
+        whole["datasets"] = with_places(values, whole_datasets(values["datasets"]))
     return values | whole
+
+
+def with_places(values: Mapping[str, Any], datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the data sets; where one changes keys of a section in `OF_PLACES`, the section's other keys are added."""
+    whole: dict[str, Any] = {}
+    for name, dataset in datasets.items():
+        changed = {section for section in OF_PLACES if isinstance(dataset, dict) and dataset.get(section)}
+        own = {section: _merged(values.get(section) or {}, dataset[section]) for section in changed}
+        whole[name] = dataset | own if own else dataset
+    return whole
 
 
 def whole_entries(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:

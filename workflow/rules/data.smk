@@ -175,7 +175,7 @@ rule carry_labels:
         runtime="2h",
     params:
         data,
-        *(f"carry_labels.{item}" for item in section("carry_labels")),
+        *of_places("carry_labels"),
     shell:
         "python -m elite_pipeline.stages.carry_labels --frames {input.frames:q} --poses {input.poses:q}"
         " --out {output:q} {params:q} 2>&1 | tee {log:q}"

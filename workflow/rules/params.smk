@@ -36,6 +36,27 @@ def slices(kind, name_of, select):
     return [lambda wildcards: "", *map(param, keys)]
 
 
+def of_places(name):
+    """Params: section `name` (aggregate_targets, carry_labels) as the job's data set has it, or else the configuration."""
+
+    def words(entry):
+        return dict(item.split("=", 1) for item in flatten({name: entry}))
+
+    def param(key):
+        def value(wildcards):
+            found = words(dataset(wildcards.dataset)[name] or config[name])
+            return f"{key}={found[key]}" if key in found else ""
+
+        return value
+
+    entries = [
+        config[name],
+        *(d[name] for d in config["datasets"].values() if d[name]),
+    ]
+    keys = sorted({key for entry in entries for key in words(entry)})
+    return [lambda wildcards: "", *map(param, keys)]
+
+
 def together(*params):
     """Param: all of `params` as one list, for a rule that passes only some of its params to its stage."""
     return lambda wildcards: [param(wildcards) for param in params]

@@ -157,7 +157,7 @@ rule aggregate_targets:
         runtime="12h",
     params:
         data,
-        *(f"aggregate_targets.{item}" for item in section("aggregate_targets")),
+        *of_places("aggregate_targets"),
     shell:
         "python -m elite_pipeline.stages.aggregate_targets --frames {input.frames:q} --poses {input.poses:q}"
         " --projection {input.projection:q} --targets {input.targets:q} --out {output:q} {params:q}"
