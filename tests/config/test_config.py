@@ -305,3 +305,18 @@ def test_aggregated_targets_need_a_teacher_with_soft_labels(values):
     values["teachers"]["sam_tiny"]["cache_teacher"]["targets"] = ["features"]
     with pytest.raises(InputError, match=r"experiments\.demo: .*Add logits"):
         validate(Config, values, "config.yaml")
+
+
+def test_a_data_set_changes_single_keys_of_aggregation_for_its_lidar(values):
+    own = {"voxel_size": 0.5, "things": {"frames": 7}}
+    values["datasets"]["demo"]["aggregate_targets"] = own
+    whole = validate(Config, values, "config.yaml")
+    common, changed = whole.aggregate_targets, whole.datasets["demo"].aggregate_targets
+    assert changed is not None
+    assert (changed.voxel_size, changed.things.frames) == (0.5, 7)
+    assert (changed.distance, changed.things.voxel_size) == (common.distance, common.things.voxel_size)
+    assert whole.datasets["demo_10"].aggregate_targets == changed, "a variant takes the keys of its origin"
+    assert whole.datasets["semkitti"].aggregate_targets is None
+    values["datasets"]["demo"]["aggregate_targets"] = {"voxels": 0.5}
+    with pytest.raises(InputError, match=r"datasets\.demo\.aggregate_targets\.voxels: unknown key"):
+        validate(Config, values, "config.yaml")
