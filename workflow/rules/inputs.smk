@@ -228,11 +228,15 @@ def calibration(wildcards):
 
 
 def figures_to_list(wildcards):
-    """Input function: further figures of the summary: projection, pseudo-labels if used, embedding if adapted."""
+    """Input function: further figures of the summary: projection, and what the experiment's method can show."""
     chosen = of(wildcards.experiment)
     figures = [f"results/{root(chosen['dataset'])}_projection.png"]
     if labeller_of(chosen):
         figures.append(f"results/{chosen['dataset']}_labels.png")
+    if config["students"][chosen["student"]]["losses"]["targets"] == "aggregated":
+        figures.append(
+            f"results/{chosen['dataset']}_{chosen['teacher']}_aggregation.png"
+        )
     if config["students"][chosen["student"]]["network"].get("adaptation"):
         figures.append(f"results/{wildcards.experiment}_embedding.png")
     return figures
