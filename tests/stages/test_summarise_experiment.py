@@ -26,7 +26,9 @@ def test_page(latency_result, tmp_path, hz, verdict):
     assert "teacher" not in page
     groups = {"all": (9, 0.75, 0.4), "labelled": (2, 0.9, 0.6), "unlabelled": (7, 0.5, 0.25)}
     points = {key: {"scans": n, "mean": {"accuracy": a, "miou": m}} for key, (n, a, m) in groups.items()}
-    for known, said in ((points, 2), (points | {"unlabelled": None}, 1)):
+    reach = {"coverage": 0.125}, {"coverage": 0.6, "accuracy": 0.9, "miou": 0.5}
+    aggregated = {"targets": {"all": reach[0]}, "aggregated": {"all": reach[1]}}
+    for known, said in ((points, 2), (points | {"unlabelled": None}, 1), (points | aggregated, 3)):
         (tmp_path / "points.json").write_text(json.dumps(known))
         about = ["--points", str(tmp_path / "points.json"), "--figures", "a.png", "--out", str(tmp_path / "x.md")]
         main([*results, *about, "labeller=null"])
@@ -36,4 +38,6 @@ def test_page(latency_result, tmp_path, hz, verdict):
         unseen = (
             "50.0 % accuracy and 25.0 % mIoU at the visible labelled points of 7 training scans with labels hidden from"
         )
-        assert (f"teacher: {unseen}" in page) == (said == 2)
+        assert (f"teacher: {unseen}" in page) == (said > 1)
+        aggregation = "reach 60.0 % of all points, not 12.5 %: 90.0 % accuracy and 50.0 % mIoU"
+        assert (aggregation in page) == (said == 3)
