@@ -85,7 +85,7 @@ def check_results(folder, experiment):
         assert 0 <= phase["p50"] <= phase["p95"] <= phase["p99"] <= phase["max"]
     summary = (folder / f"results/{experiment}_summary.md").read_text()
     figures = [folder / line.strip() for line in summary.splitlines() if line.strip().endswith(".png")]
-    assert len(figures) == 5
+    assert len(figures) == (6 if experiment == "demo" else 5), "aggregation is drawn where the student reads it"
     for figure in figures:
         assert Image.open(figure).width > 800
     return miou, latency

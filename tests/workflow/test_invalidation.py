@@ -16,7 +16,8 @@ AFTER_STUDENT = {
 }
 AFTER_LATENCY = {"measure_latency", "plot_latency", "write_card", "summarise_experiment", "all"}
 AFTER_COMPARISON = {"evaluate_pseudo_labels", "plot_pseudo_labels", "all"}
-AFTER_TEACHER = {"cache_teacher", "evaluate_teacher", *AFTER_STUDENT}
+AFTER_AGGREGATION = {"aggregate_targets", "plot_aggregation", "evaluate_teacher", *AFTER_STUDENT}
+AFTER_TEACHER = {"cache_teacher", *AFTER_AGGREGATION}
 AFTER_FSKD = {"train_student", "evaluate_miou", "plot_embedding"}
 
 
@@ -65,6 +66,11 @@ def test_nothing_to_do_when_finished(finished, dry_run, snakemake, targets):
             {"label_images", "plot_labels", "tune_teacher", *AFTER_COMPARISON, *AFTER_TEACHER},
             '"radius": 9.0',
         ),
+        ("aggregate_targets.voxel_size", 0.3, AFTER_AGGREGATION, "aggregate_targets.voxel_size=0.3"),
+        ("aggregate_targets.far", None, AFTER_AGGREGATION, "aggregate_targets.far=null"),
+        ("datasets.demo.aggregate_targets", {"distance": 30.0}, AFTER_AGGREGATION, "aggregate_targets.distance=30.0"),
+        ("datasets.semkitti.aggregate_targets", {"distance": 30.0}, set(), ""),
+        ("carry_labels.voxel_size", 0.3, set(), ""),
         ("pretrain_sam.steps", 7, set(), ""),
         ("evaluate_miou.votes", 5, set(), ""),
         ("datasets.semkitti_1.labelled", 0.5, set(), ""),

@@ -46,6 +46,23 @@ def test_comparison_of_labellers_names_the_section_that_it_lacks(workflow, snake
     assert not (workflow / "cache").exists()
 
 
+def test_missing_poses_name_both_remedies(workflow, snakemake):
+    """Before any job runs, and only where labels are carried by them."""
+    drive = workflow / "data/sample/sequences/00"
+    (drive / "velodyne").mkdir(parents=True)
+    config = yaml.safe_load((workflow / "config.yaml").read_text())
+    config["datasets"]["sample"] |= {"poses": "recorded", "train": ["00"], "val": ["08"]}
+    (workflow / "config.yaml").write_text(yaml.safe_dump(config))
+    target = "cache/sample/carried_labels/00.zarr"
+    output = snakemake(workflow, target)
+    assert "data/sample/sequences/00/poses.txt: the poses of sequence 00 are missing" in output
+    assert "set datasets.sample.poses: estimated" in output
+    assert not (workflow / "cache").exists()
+    assert "are missing" not in snakemake(workflow, "--dry-run", "cache/sample/projection/00.zarr")
+    (drive / "poses.txt").write_text("")
+    assert "rule carry_labels" in snakemake(workflow, "--dry-run", target)
+
+
 def test_unknown_key_and_wrong_type(workflow, snakemake):
     config = yaml.safe_load((workflow / "config.yaml").read_text())
     config["students"]["elite_demo"]["network"]["voxelsize"] = 0.1

@@ -33,6 +33,7 @@ CONFIG = {
             "format": "semantickitti",
             "classes": "classes.yaml",
             "cameras": {"front": "K_front"},
+            "poses": "none",
             "train": ["drive-a"],
             "val": ["drive-b"],
             "label_images": {"labeller": "nearest", "nearest": {"radius": 6.0}},
@@ -78,6 +79,7 @@ def warehouse(tmp_path):
     student["network"] |= {"volume": [[-16.0, 16.0], [-16.0, 16.0], [-4.0, 4.0]], "scales": [2, 4, 8, 16]}
     student["train_student"] |= {"epochs": 20, "batch": 2, "warmup": 2}
     student["augmentation"] |= {"polar_mix": 0.5}
+    student["losses"] |= {"targets": "frame"}
     config["teachers"]["small"], config["students"]["small"] = small, student
     config["measure_latency"] |= {"warmup": 1, "scans": 2}
     config |= {section: config[section] | entries for section, entries in CONFIG.items()}

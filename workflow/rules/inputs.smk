@@ -80,10 +80,22 @@ def with_poses(pattern, split):
 
 
 def poses_file(wildcards):
-    """Input function: the estimated poses of the job's sequence; nothing where the data set does not have them estimated."""
-    if dataset(wildcards.dataset)["poses"] != "estimated":
-        return []
-    return f"cache/{root(wildcards.dataset)}/poses/{wildcards.sequence}.parquet"
+    """Input function: the estimated poses of the job's sequence; nothing where they are recorded. Refuses missing poses."""
+    name, sequence = wildcards.dataset, wildcards.sequence
+    data = dataset(name)
+    if data["poses"] == "estimated":
+        return f"cache/{root(name)}/poses/{sequence}.parquet"
+    if not data["simulate_drive"]:
+        reader = load_choice(FORMATS[data["format"]])
+        table = class_table(data["classes"])
+        path = reader(_folder(name), sequence, table, data["cameras"]).poses_path()
+        if not path.exists():
+            raise WorkflowError(
+                f"{path}: the poses of sequence {sequence} are missing, and labels of a place are carried by them. Copy the"
+                f" file, or set datasets.{root(name)}.poses: estimated (they are then estimated from the scans), or none"
+                " (nothing is aggregated)."
+            )
+    return []
 
 
 def pretraining(wildcards):
