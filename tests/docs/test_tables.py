@@ -170,6 +170,34 @@ def test_labellers_are_as_measured():
         assert cells == found
 
 
+def test_aggregation_is_as_measured():
+    def percent(*values):
+        return ["-" if value is None else f"{100 * value:.1f}" for value in values]
+
+    result = json.loads((ROOT / "benchmarks/results/demo_sam_tiny_points.json").read_text())
+    kinds = {"targets": "one frame", "aggregated": "aggregated"}
+    expected = [
+        [name, *percent(*(group[key] for key in ("coverage", "accuracy", "miou")))]
+        for kind, name in kinds.items()
+        for group in result[kind].values()
+    ]
+    found = rows("results.md", "soft labels")
+    assert [[cells[0], *cells[2:]] for cells in found] == expected
+    settings = json.loads((ROOT / "benchmarks/results/aggregation_settings.json").read_text())["rows"]
+    expected = [
+        [
+            name,
+            *percent(*(group["all"][key] for key in ("coverage", "accuracy", "miou"))),
+            *percent(group["own"]["miou"], group["unseen"]["miou"], group["moving"]["accuracy"]),
+        ]
+        for name, group in settings.items()
+    ]
+    assert rows("results.md", "changed setting") == expected
+    (time,) = re.findall(r"takes \*\*(\d+) ms\*\*", RESULTS)
+    measured = json.loads((ROOT / "benchmarks/results/aggregation.json").read_text())
+    assert int(time) == round(measured["milliseconds_per_120000_points"])
+
+
 def test_views_are_as_measured():
     result = json.loads((ROOT / "benchmarks/results/views.json").read_text())
     found = []
