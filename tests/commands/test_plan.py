@@ -24,11 +24,12 @@ def test_demo_that_is_not_made_yet(whole, capsys):
     found = rows(told)
     assert found["simulate_drive"][:2] == ["7", "0"]
     assert found["train_student"][:2] == ["1", "0"]
-    assert told.count(" new\n") == len(found) == 20
+    assert told.count(" new\n") == len(found) == 22
     assert "measured elsewhere" in told
-    assert "not measured" not in told.lower()
+    # benchmarks/rates.py has not run since these stages exist.
+    assert {stage for stage, row in found.items() if "not measured" in row} <= {"aggregate_targets", "plot_aggregation"}
     assert re.search(
-        r"^Total: 52 of 52 jobs to run, about \d+ min on 2 cores, about \d+ MB of disk", told, re.MULTILINE
+        r"^Total: 59 of 59 jobs to run, (about|at least) \d+ min on 2 cores, .*\d+ MB of disk", told, re.MULTILINE
     )
     assert "Warning" not in told
 

@@ -52,4 +52,4 @@ def test_list_is_a_table_of_contents(snakemake):
     output = snakemake(ROOT, "--list")
     stages = {path.stem for path in (ROOT / "elite_pipeline/stages").glob("[!_]*.py")}
     assert stages <= set(output.split())
-    assert "Train a student on labels and cached teacher targets" in output
+    assert "Train a student on labels (own and carried) and cached teacher targets" in output
