@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
@@ -40,7 +41,7 @@ def plot_aggregation(
     shares = {"seen": seen.mean(), "reached": reached.mean(), "never": 1 - seen.mean() - reached.mean()}
     kind = np.full((len(points), 3), 0.0)
     for mask, name in ((~seen & ~reached, "never"), (reached, "reached"), (seen, "seen")):
-        kind[mask] = plt.matplotlib.colors.to_rgb(REACH[name][1])
+        kind[mask] = to_rgb(REACH[name][1])
     panels = [(f"{title}: which points the teacher reaches", kind)]
     panels += [
         (name, np.where((ids == IGNORE)[:, None], NONE, classes.palette[ids]) / 255)
