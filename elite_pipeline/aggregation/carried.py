@@ -4,7 +4,8 @@ No teacher has a part in it. The points of the labelled scans around a scan vote
 of an unlabelled scan gets the class with the most votes in its voxel. Its confidence is the share of these votes.
 
 What moves must not smear. Where the votes say that a voxel is a thing (a class whose objects may move), only labelled
-scans of nearly the same time count, in smaller voxels. A point in whose voxel none of those saw anything gets no label.
+scans of nearly the same time count, in voxels of their own size. A point in whose voxel none of those saw anything gets
+no label.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elite_pipeline.aggregation.place import Place, voxel_keys
+from elite_pipeline.aggregation.place import Place, placed, voxel_keys
 from elite_pipeline.aggregation.window import move, travelled, within
 from elite_pipeline.config import CarryLabels
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
@@ -73,7 +74,7 @@ class Carrier:
         self._move(self._short, within(self._travelled, f, s.distance, s.things.frames), s.things.voxel_size)
         if not len(self._long):
             return _none()
-        points = self._placed(f)
+        points = placed(self._points(f), self._first_from_lidar[f])
         label, confidence, scans = _votes(self._long, points, s.voxel_size)
         things = np.flatnonzero(self._thing[label])
         nearby = _votes(self._short, points[things], s.things.voxel_size)
@@ -89,17 +90,10 @@ class Carrier:
         """The votes of labelled frame index `g`: (keys of voxels (n,), votes (n, K) int32)."""
         labels = self._labels(g).astype(np.int64)
         known = labels != IGNORE
-        keys, voxel = np.unique(voxel_keys(self._placed(g)[known], voxel_size), return_inverse=True)
+        points = placed(self._points(g)[known], self._first_from_lidar[g])
+        keys, voxel = np.unique(voxel_keys(points, voxel_size), return_inverse=True)
         votes = np.bincount(voxel * self._count + labels[known], minlength=len(keys) * self._count)
         return keys, votes.reshape(-1, self._count).astype(np.int32)
-
-    def _placed(self, f: int) -> np.ndarray:
-        """(N, 3) float64 metres: the points of frame index `f` in the LiDAR frame of the first scan."""
-        # Not by `@`: BLAS may start threads for it, which takes longer and may round differently elsewhere.
-        points = self._points(f)
-        x, y, z = (points[:, k : k + 1] for k in range(3))
-        pose = self._first_from_lidar[f, :3]
-        return x * pose[:, 0] + y * pose[:, 1] + z * pose[:, 2] + pose[:, 3]
 
 
 def _votes(place: Place, points: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

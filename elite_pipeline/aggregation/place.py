@@ -29,6 +29,16 @@ def voxel_keys(points: np.ndarray, voxel_size: float) -> np.ndarray:
     return (index[:, 0] << 2 * BITS) | (index[:, 1] << BITS) | index[:, 2]
 
 
+def placed(points: np.ndarray, first_from_lidar: np.ndarray) -> np.ndarray:
+    """Returns (N, 3) float64 metres: points (N, 3 or more) of a scan in the LiDAR frame of the first scan.
+
+    first_from_lidar: (4, 4) float64.
+    """
+    # Not by `@`: BLAS may start threads for it, which takes longer and may round differently elsewhere.
+    x, y, z = np.ascontiguousarray(points[:, :3].T, np.float64)
+    return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in first_from_lidar[:3]], axis=1)
+
+
 class Place:
     """Sums of C integers per voxel over the frames that are in the window."""
 

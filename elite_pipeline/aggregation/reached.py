@@ -10,8 +10,6 @@ from torch import Tensor
 from elite_pipeline import store
 from elite_pipeline.soft_labels import decode
 
-AGAIN = "Delete it and run snakemake again."
-
 
 @dataclass(frozen=True)
 class Reached:

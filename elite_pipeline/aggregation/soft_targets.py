@@ -8,8 +8,8 @@ The mean is of logarithms of probabilities by default: of independent views, it 
 the probability given all of them, divided by their number. The mean of probabilities is the alternative.
 
 What moves must not smear. Where the mean says that a voxel is a thing (a class whose objects may move), only frames of
-nearly the same time count, in smaller voxels. If none of those saw the point, the voxel must have been a thing in
-several frames: a voxel that is occupied for an instant is no place.
+nearly the same time count, in voxels of their own size. If none of those saw the point, the voxel must have been a
+thing in several frames: a voxel that is occupied for an instant is no place.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from elite_pipeline.aggregation.place import Place, summed, voxel_keys
+from elite_pipeline.aggregation.place import Place, placed, summed, voxel_keys
 from elite_pipeline.aggregation.window import move, travelled, within
 from elite_pipeline.config import AggregateTargets
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
@@ -76,6 +76,17 @@ class Found:
 
 
 @dataclass(frozen=True)
+class _Frame:
+    """What a frame adds to any voxels, computed once."""
+
+    scan: Seen
+    visible: np.ndarray
+    """(M, 3) float64 metres: its visible points, in the LiDAR frame of the first scan."""
+    values: np.ndarray
+    """(M, K) int32: weighted logarithms or probabilities of the classes; the weight in place of `IGNORE`."""
+
+
+@dataclass(frozen=True)
 class _Answers:
     """What places say of the N points of a scan, written step by step."""
 
@@ -109,7 +120,7 @@ class Aggregation:
         self._thing = np.isin(np.arange(len(classes)), list(classes.things))
         # Channels: the weight in place of `IGNORE`, the other classes, the images, the frames in which it was a thing.
         self._near, self._far, self._short = (Place(len(classes) + 2) for _ in range(3))
-        self._loaded: dict[int, Seen] = {}
+        self._loaded: dict[int, _Frame] = {}
 
     def found(self, f: int) -> Found:
         """The soft labels of frame index `f`: of all its points whose place a camera saw."""
@@ -117,17 +128,19 @@ class Aggregation:
         long = within(self._travelled, f, s.distance, s.frames)
         short = within(self._travelled, f, float("inf"), s.things.frames)
         move(self._near, long, lambda g: self._voxels(g, s.voxel_size))
-        move(self._far, long if s.far else (), lambda g: self._voxels(g, s.far.voxel_size if s.far else 0))
         move(self._short, short, lambda g: self._voxels(g, s.things.voxel_size))
-        self._loaded = {g: seen for g, seen in self._loaded.items() if g >= f - s.things.frames}
-        scan, points = self._of(f), self._placed(f)
+        if far := s.far:
+            move(self._far, long, lambda g: self._voxels(g, far.voxel_size))
+        self._loaded = {g: frame for g, frame in self._loaded.items() if g >= f - s.things.frames}
+        scan = self._of(f).scan
+        points = placed(scan.points, self._first_from_lidar[f])
         own = np.zeros(len(points), bool)
         own[scan.point] = True
         answers = _Answers.none(len(points), 2 * named(self._count))
-        far = np.hypot(scan.points[:, 0], scan.points[:, 1]) > s.far.beyond if s.far else np.zeros(len(points), bool)
-        self._look_up(self._near, points, s.voxel_size, np.flatnonzero(~far), answers)
-        if s.far:
-            self._look_up(self._far, points, s.far.voxel_size, np.flatnonzero(far), answers)
+        beyond = np.hypot(scan.points[:, 0], scan.points[:, 1]) > (far.beyond if far else np.inf)
+        self._look_up(self._near, points, s.voxel_size, np.flatnonzero(~beyond), answers)
+        if far:
+            self._look_up(self._far, points, far.voxel_size, np.flatnonzero(beyond), answers)
         thing = self._thing[answers.soft_label[:, 0]]
         reached = (answers.views >= s.views) & (~thing | (answers.things >= s.things.seen))
         # Things: frames of nearly the same time instead, where they saw the point.
@@ -137,7 +150,7 @@ class Aggregation:
         return Found(point, answers.soft_label[point], answers.views[point], own[point])
 
     def _look_up(
-        self, place: Place, points: np.ndarray, voxel_size: float, ask: np.ndarray, answers: "_Answers"
+        self, place: Place, points: np.ndarray, voxel_size: float, ask: np.ndarray, answers: _Answers
     ) -> np.ndarray:
         """Writes what `place` knows of the points `ask` into `answers`. Returns those of `ask` that it knows.
 
@@ -166,35 +179,33 @@ class Aggregation:
 
     def _voxels(self, g: int, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
         """What frame index `g` adds to voxels: (keys (n,), values (n, K + 2) int32)."""
-        seen, s = self._of(g), self.settings
-        weight = seen.probabilities[:, 1:].amax(1) ** s.confidence if s.confidence else torch.ones(len(seen.point))
-        if s.fade is not None:
-            weight = weight * (-torch.from_numpy(seen.depth) / s.fade).exp()
-        values = seen.probabilities
-        if s.mean == "logarithms":
-            values = values.log().clamp_min(FLOOR)
-        weight = (weight * WEIGHTS).round().clamp_min(1) / WEIGHTS
-        values = values * weight[:, None] * SCALE[s.mean]
-        values[:, IGNORE] = weight * SCALE[s.mean]
-        keys = voxel_keys(self._placed(g)[seen.point], voxel_size)
-        voxels, sums = summed(keys, values.round().to(torch.int32).numpy())
+        frame = self._of(g)
+        keys = voxel_keys(frame.visible, voxel_size)
+        voxels, sums = summed(keys, frame.values)
         images = np.zeros((len(voxels), 1), np.int32)
-        for camera in np.unique(seen.camera):
-            images[np.searchsorted(voxels, np.unique(keys[seen.camera == camera]))] += 1
+        for camera in np.unique(frame.scan.camera):
+            images[np.searchsorted(voxels, np.unique(keys[frame.scan.camera == camera]))] += 1
         thing = self._thing[sums[:, 1:].argmax(1) + 1] if len(sums) else np.zeros(0, bool)
         return voxels, np.hstack([sums, images, thing[:, None]], dtype=np.int32)
 
-    def _placed(self, f: int) -> np.ndarray:
-        """(N, 3) float64 metres: the points of frame index `f` in the LiDAR frame of the first scan."""
-        pose = self._first_from_lidar[f]
-        # One axis at a time on contiguous memory: ten times faster than a product of (N, 3) and (3, 3).
-        axes = np.ascontiguousarray(self._of(f).points[:, :3].T, np.float64)
-        return np.stack([row[0] * axes[0] + row[1] * axes[1] + row[2] * axes[2] + row[3] for row in pose[:3]], axis=1)
+    def _of(self, g: int) -> _Frame:
+        """Frame index `g`. It is read once, also where it is asked for several times in a row."""
+        if g not in self._loaded:
+            scan = self._seen(g)
+            visible = placed(scan.points[scan.point], self._first_from_lidar[g])
+            self._loaded[g] = _Frame(scan, visible, self._values(scan))
+        return self._loaded[g]
 
-    def _of(self, f: int) -> Seen:
-        if f not in self._loaded:
-            self._loaded[f] = self._seen(f)
-        return self._loaded[f]
+    def _values(self, scan: Seen) -> np.ndarray:
+        """(M, K) int32: see `_Frame.values`."""
+        s, p = self.settings, scan.probabilities
+        weight = p[:, 1:].amax(1) ** s.confidence if s.confidence else torch.ones(len(p))
+        if s.fade is not None:
+            weight = weight * (-torch.from_numpy(scan.depth) / s.fade).exp()
+        weight = (weight * WEIGHTS).round().clamp_min(1) / WEIGHTS * SCALE[s.mean]
+        values = (p.log().clamp_min(FLOOR) if s.mean == "logarithms" else p) * weight[:, None]
+        values[:, IGNORE] = weight
+        return values.round().to(torch.int32).numpy()
 
 
 def read_seen(recorded: Recorded, f: int) -> Seen:
