@@ -57,4 +57,4 @@ def refuse_edited(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         same = False
     if not same:
-        raise InputError(f"{folder}: label files have changed since they were exported, and {remedy}")
+        raise InputError(f"{folder}: label files have changed since they were exported, or their dates have. {remedy}")

@@ -99,6 +99,7 @@ class _Answers:
 
     @classmethod
     def none(cls, points: int, width: int) -> "_Answers":
+        """Nothing is known of `points` points yet. width: 2T."""
         return cls(np.zeros((points, width), np.uint8), np.zeros(points, np.uint8), np.zeros(points, np.int32))
 
 

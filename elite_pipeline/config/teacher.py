@@ -177,7 +177,7 @@ class TeacherToCache(EncoderSettings):
     cache_teacher: CacheTeacher
 
     ENLARGED: ClassVar[float] = 1.25
-    """`teacher.targets.SCALE`, the factor of the view `scaled`. This module does not import torch."""
+    """Factor of the image size in the view `scaled`."""
 
     @model_validator(mode="after")
     def _views_fit_the_encoder(self) -> Self:

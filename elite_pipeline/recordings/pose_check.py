@@ -33,7 +33,7 @@ LIMIT = 100
 """Largest number of compared pairs."""
 
 FEW = 8
-"""Largest number of compared pairs where a stage only uses poses, and another one of the same drive checks them too."""
+"""Largest number of compared pairs where a stage checks the poses that it is about to use, in about a second."""
 
 
 @dataclass(frozen=True)

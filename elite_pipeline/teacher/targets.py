@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from elite_pipeline.config import TeacherToCache
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.sam.view import View
 from elite_pipeline.teacher.heads import EncoderStages, StageTeacher, stack
@@ -16,9 +17,6 @@ from elite_pipeline.teacher.image_network import SegmentationTeacher
 
 LIMIT = 6.0
 """Patch features are clipped at this many standard deviations. One int8 step is then 0.047 standard deviations."""
-
-SCALE = 1.25
-"""Size of the image in the pass `scaled`, as a factor on the view's `longest_side`."""
 
 Pass = tuple[View, Sequence[np.ndarray], Sequence[np.ndarray]]
 """What a pass of the teacher reads: a view, images, and points in each image, as in `answer`."""
@@ -84,8 +82,8 @@ def mirrored(view: View, images: Sequence[np.ndarray], pixels: Sequence[np.ndarr
 
 
 def scaled(view: View, images: Sequence[np.ndarray], pixels: Sequence[np.ndarray]) -> Pass:
-    """Return the pass over the images at `SCALE` of their size in `view`."""
-    return replace(view, longest_side=round(SCALE * view.longest_side)), images, pixels
+    """Return the pass over the images at `ENLARGED` times their size in `view`."""
+    return replace(view, longest_side=round(TeacherToCache.ENLARGED * view.longest_side)), images, pixels
 
 
 PASSES = {"mirrored": mirrored, "scaled": scaled}

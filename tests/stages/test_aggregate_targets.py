@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline import store
+from elite_pipeline import config, store
 from elite_pipeline.aggregation.reached import Aggregated
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings.sequence import Recorded
@@ -16,17 +16,7 @@ from elite_pipeline.stages import aggregate_targets, corrupt_truth, index_frames
 
 LAYOUT = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
 RULE = ["project_points.min_depth=0.5", "project_points.cell=2.5", "project_points.tolerance=0.1"]
-SETTINGS = {
-    "distance": 60.0,
-    "frames": 60,
-    "voxel_size": 0.2,
-    "views": 1,
-    "mean": "logarithms",
-    "confidence": 0.0,
-    "fade": None,
-    "far": {"beyond": 20.0, "voxel_size": 0.4},
-    "things": {"voxel_size": 0.3, "frames": 2, "seen": 2},
-}
+SETTINGS = config.read(Path(__file__).parents[2] / "config.yaml").aggregate_targets.model_dump(mode="json")
 
 
 def prepare(drive, folder, accuracy):

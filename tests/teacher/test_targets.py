@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from elite_pipeline.config.teacher import CacheTeacher, TeacherToCache
+from elite_pipeline.config.teacher import CacheTeacher
 from elite_pipeline.sam.build import build_sam, untrained_sam
 from elite_pipeline.sam.view import View
 from elite_pipeline.soft_labels import class_mass, predicted_class
 from elite_pipeline.teacher.encoders import StageEncoder
 from elite_pipeline.teacher.heads import StageTeacher, stack
 from elite_pipeline.teacher.image_network import SILENT
-from elite_pipeline.teacher.targets import PASSES, SCALE, answer, hit_patches, mean_logits, patch_maps, patch_scale
+from elite_pipeline.teacher.targets import PASSES, answer, hit_patches, mean_logits, patch_maps, patch_scale
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,8 @@ def test_features_are_those_of_the_plain_pass(teacher, scene):
         assert not np.array_equal(one["logits"], other["logits"])
 
 
-def test_the_configuration_knows_the_size_of_the_scaled_pass():
+def test_the_scaled_pass_is_a_quarter_larger():
     assert PASSES["scaled"](View(512, 16), [], [])[0].longest_side == 640
-    assert TeacherToCache.ENLARGED == SCALE
 
 
 def test_a_class_that_is_never_predicted_has_no_probability_in_the_mean():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +55,22 @@ class Job(NamedTuple):
     """Why it would run; empty if it would not run."""
     updated: list[str]
     """Inputs that changed since its last run. Snakemake leaves it empty if an earlier job would run."""
+
+
+@pytest.fixture(scope="module")
+def workflow_with(tmp_path_factory):
+    """A function (configuration as a dict) that returns a folder with the workflow and this config.yaml."""
+
+    def made(config):
+        folder = tmp_path_factory.mktemp("workflow")
+        for name in ("Snakefile", "workflow", "elite_pipeline"):
+            (folder / name).symlink_to(ROOT / name)
+        (folder / "config").mkdir()
+        shutil.copy(ROOT / "config/comparisons.yaml", folder / "config")
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")

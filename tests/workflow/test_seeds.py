@@ -1,7 +1,6 @@
 """`<experiment>-seed7`: what the seed changes, and what runs with other seeds share. By dry runs."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def workflow(tmp_path_factory):
+def workflow(workflow_with):
     """The workflow with data set `few`: half of the demo's drives are labelled, drawn with seed 4."""
-    folder = tmp_path_factory.mktemp("seeds")
-    for name in ("Snakefile", "workflow", "elite_pipeline"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "config").mkdir()
-    shutil.copy(ROOT / "config/comparisons.yaml", folder / "config")
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["few"] = {"of": "demo", "labelled": 0.5, "select_labels": {"by": "drive", "seed": 4}}
     config["datasets"]["few"]["test"] = ["09", "10"]
@@ -34,8 +28,7 @@ def workflow(tmp_path_factory):
     arms = {"taught": "few", "labels": "few_labels", "all": "all"}
     drives = {"seeds": [1, 2], "experiments": arms, "differences": [["taught", "labels"]]}
     config["comparisons"] = {"drives": drives, "unseen": {**drives, "split": "test"}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
+    return workflow_with(config)
 
 
 def paths(jobs):

@@ -1,6 +1,5 @@
 """train_student reads aggregated and carried targets only where its student's losses do. By dry runs."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def workflow(tmp_path_factory):
+def workflow(workflow_with):
     """The workflow with experiments that differ in the losses of their students."""
-    folder = tmp_path_factory.mktemp("inputs")
-    for name in ("Snakefile", "workflow", "elite_pipeline"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "config").mkdir()
-    shutil.copy(ROOT / "config/comparisons.yaml", folder / "config")
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     for name in ("elite_city", "elite_city_aggregated", "elite_city_both", "elite_city_carried", "elite_city_silent"):
         for teacher in ("sam_tiny", None):
             experiment = {"dataset": "demo_10", "teacher": teacher, "student": name}
             config["experiments"][name + ("_alone" if teacher is None else "")] = experiment
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    return folder
+    return workflow_with(config)
 
 
 @pytest.mark.parametrize(
