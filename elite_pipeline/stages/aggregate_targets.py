@@ -43,12 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     own, unseen = Confusion(classes), Confusion(classes)
     attributes = recorded.targets.attrs
     about = {key: attributes[key] for key in ("known_classes", "oracle", "note") if key in attributes}
-    inputs = [
-        args.frames,
-        args.projection / "zarr.json",
-        args.targets / "zarr.json",
-        *([args.poses] if args.poses else []),
-    ]
+    inputs = [args.frames, args.projection, args.targets, *([args.poses] if args.poses else [])]
     with store.create(
         args.out,
         "aggregated",

@@ -49,13 +49,7 @@ def _refuse_unscorable_test(name):
         return  # simulated drives are labelled
     for sequence in data["test"]:
         place = load_choice(FORMATS[data["format"]]).place(_folder(name), sequence)
-        recording = open_recording(
-            _folder(name),
-            sequence,
-            data["format"],
-            class_table(data["classes"]),
-            data["cameras"],
-        )
+        recording = _recording(name, sequence)
         frames = recording.frames()
         if frames and not any(map(recording.has_labels, frames)):
             raise WorkflowError(
@@ -86,9 +80,7 @@ def poses_file(wildcards):
     if data["poses"] == "estimated":
         return f"cache/{root(name)}/poses/{sequence}.parquet"
     if not data["simulate_drive"]:
-        reader = load_choice(FORMATS[data["format"]])
-        table = class_table(data["classes"])
-        path = reader(_folder(name), sequence, table, data["cameras"]).poses_path()
+        path = _recording(name, sequence).poses_path()
         if not path.exists():
             raise WorkflowError(
                 f"{path}: the poses of sequence {sequence} are missing, and labels of a place are carried by them. Copy the"
@@ -322,6 +314,15 @@ def _dataset_of(wildcards):
     if hasattr(wildcards, "experiment"):
         return of(wildcards.experiment)["dataset"]
     return wildcards.dataset
+
+
+def _recording(name, sequence):
+    """Returns the recording of a sequence of data set `name`."""
+    data = dataset(name)
+    table = class_table(data["classes"])
+    return open_recording(
+        _folder(name), sequence, data["format"], table, data["cameras"]
+    )
 
 
 def _folder(name):

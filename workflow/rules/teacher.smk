@@ -135,7 +135,8 @@ rule aggregate_targets:
     """Carry a teacher's soft labels by the poses to every point of a place that was seen, also behind the vehicle."""
     input:
         sequence=ancient(sequence_place),
-        frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
+        # Only the labels that students use: the log compares soft labels with them.
+        frames="cache/{dataset}/labelled/{sequence}.parquet",
         poses=poses_file,
         projection=of_sequence("cache/{root}/projection/{sequence}.zarr"),
         targets="cache/{dataset}/{teacher}/targets/{sequence}.zarr",
