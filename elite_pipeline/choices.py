@@ -7,10 +7,29 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+
+@dataclass(frozen=True)
+class Format:
+    """A format of recorded drives that `datasets.<name>.format` can name."""
+
+    recording: str
+    """The class that implements `datasets.Recording`."""
+    tables: bool = False
+    """Whether tables over all sequences say where the files are. `read_tables` reads them once and writes one file per
+    sequence; the class has `read_tables` and `records`, see `datasets.Tables`."""
+    splits: str | None = None
+    """Official split -> names of its sequences; None: the format has none."""
+
+
 FORMATS = {
-    "semantickitti": "elite_pipeline.datasets.semantickitti:SemanticKitti",
+    "semantickitti": Format("elite_pipeline.datasets.semantickitti:SemanticKitti"),
+    "nuscenes": Format(
+        "elite_pipeline.datasets.nuscenes:NuScenes",
+        tables=True,
+        splits="elite_pipeline.datasets.nuscenes_splits:SPLITS",
+    ),
 }
-"""`datasets.<name>.format` -> the class that implements `datasets.Recording`."""
+"""`datasets.<name>.format` -> its `Format`."""
 
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
@@ -79,7 +98,7 @@ STAGES = 4
 """The number of stages of every encoder that are distilled: one for each scale of ELiTe's student."""
 
 TABLES = {
-    "FORMATS": FORMATS,
+    "FORMATS": {name: known.recording for name, known in FORMATS.items()},
     "STUDENTS": STUDENTS,
     "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
 }

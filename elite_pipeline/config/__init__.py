@@ -19,6 +19,7 @@ from elite_pipeline.config.data import (
     PaperLabeller,
     ProjectPoints,
     ProjectSequence,
+    ReadTables,
     RegionsLabeller,
     SelectLabels,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "Pretraining",
     "ProjectPoints",
     "ProjectSequence",
+    "ReadTables",
     "RegionsLabeller",
     "SPVCNNSettings",
     "Schedule",

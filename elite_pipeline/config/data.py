@@ -1,10 +1,10 @@
 """Settings of data sets: files, simulation, checks, projection, and the labelling of images."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from elite_pipeline.choices import FORMATS
+from elite_pipeline.choices import FORMATS, load
 from elite_pipeline.config.places import AggregateTargets, CarryLabels
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
@@ -12,6 +12,22 @@ from elite_pipeline.config.values import Camera, Count, Finite, Fraction, Frame,
 from elite_pipeline.config.worlds import SimulateDrive, SimulateImages
 from elite_pipeline.datasets.classes import ClassTable, class_table
 from elite_pipeline.errors import InputError
+
+
+def _official(split: Any, info: ValidationInfo) -> Any:
+    """Returns the sequences of an official split of the data set's format, if `split` is its name; else `split`."""
+    if not isinstance(split, str):
+        return split
+    known = FORMATS.get(info.data.get("format", ""))
+    splits = load(known.splits) if known and known.splits else {}
+    if split not in splits:
+        choice = f"one of its official splits: {', '.join(splits)}" if splits else "it has no official splits"
+        raise ValueError(f"{split!r} is no list of sequences. Give a list, or, if the format has it, {choice}")
+    return list(splits[split])
+
+
+Sequences = Annotated[list[Sequence], BeforeValidator(_official)]
+"""Sequences, or the name of an official split of the format."""
 
 Poses = Literal["recorded", "estimated", "none"]
 """Where a data set's poses come from: its files, `estimate_poses`, or nowhere."""
@@ -27,6 +43,14 @@ class IndexFrames(Section):
     poses: Poses = "recorded"
     labels: StrictBool
     images: StrictBool
+
+
+class ReadTables(Section):
+    """Settings of `read_tables`: the format, the cameras that are wanted, and the sequences that are used."""
+
+    format: str
+    cameras: dict[str, str]
+    sequences: list[str]
 
 
 class ProjectPoints(Section):
@@ -165,9 +189,9 @@ class Dataset(Section):
     missing_images: StrictBool = False
     missing_labels: StrictBool = False
     poses: Poses = "recorded"
-    train: list[Sequence] = Field(min_length=1)
-    val: list[Sequence] = Field(min_length=1)
-    test: list[Sequence] = Field(default=[])
+    train: Annotated[Sequences, Field(min_length=1)]
+    val: Annotated[Sequences, Field(min_length=1)]
+    test: Sequences = Field(default=[])
     labelled: Fraction | dict[Sequence, list[Frame]] = 1.0
     select_labels: SelectLabels = SelectLabels()
     aggregate_targets: AggregateTargets | None = None

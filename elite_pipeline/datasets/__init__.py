@@ -1,10 +1,10 @@
 """Data sets: one module per format, all behind the protocol `Recording`, and class tables (`classes.py`)."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from elite_pipeline.datasets.classes import ClassTable
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """Regular expression of the names of sequences, frames and cameras, in every format."""
+
+Records = Mapping[str, Mapping[str, Any]]
+"""Frame -> what the tables of a data set say of it, as JSON values: its files, its calibration, its pose."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,20 @@ class Recording(Protocol):
     classes: ClassTable
     cameras: Mapping[str, str]
     """Camera -> the name of its calibration in the format."""
+    nearest: float
+    """Points within this distance of the LiDAR, metres, are the vehicle itself, or invalid. They are not projected into
+    images and do not teach a student; 0: there are none. Predictions and scores are of all points."""
 
-    def __init__(self, root: Path, sequence: str, classes: ClassTable, cameras: Mapping[str, str]) -> None: ...
+    def __init__(
+        self,
+        root: Path,
+        sequence: str,
+        classes: ClassTable,
+        cameras: Mapping[str, str],
+        records: Records | None = None,
+    ) -> None:
+        """records: of a format with tables (`choices.Format.tables`), else None."""
+        ...
 
     @staticmethod
     def place(root: Path, sequence: str) -> Path:
@@ -51,7 +66,11 @@ class Recording(Protocol):
         ...
 
     def frames(self) -> list[str]:
-        """Returns the frame names, sorted."""
+        """Returns the frame names, sorted. Their order is that of time."""
+        ...
+
+    def record(self, frame: str) -> Mapping[str, Any] | None:
+        """Returns the entry of `frame` in `records`; None in a format without tables."""
         ...
 
     def scan_path(self, frame: str) -> Path:
@@ -122,8 +141,33 @@ class Recording(Protocol):
         ...
 
 
+class Tables(Protocol):
+    """What the class of a format with tables offers besides `Recording`."""
+
+    @staticmethod
+    def read_tables(root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path) -> None:
+        """Read the tables in folder `root` once, and write one file for each of `sequences` into the folder `out`.
+
+        cameras: as in `Recording`. Raises `InputError` with all faults of the tables.
+        """
+        ...
+
+    @staticmethod
+    def records(path: Path) -> Records:
+        """Returns the records in a file that `read_tables` wrote, in the order of time."""
+        ...
+
+
 def open_recording(
-    root: Path, sequence: str, format: str, classes: ClassTable, cameras: Mapping[str, str]
+    root: Path,
+    sequence: str,
+    format: str,
+    classes: ClassTable,
+    cameras: Mapping[str, str],
+    records: Records | None = None,
 ) -> Recording:
-    """Returns sequence `sequence` of the data set in folder `root`. format: one of `choices.FORMATS`."""
-    return load(FORMATS[format])(Path(root), sequence, classes, cameras)
+    """Returns sequence `sequence` of the data set in folder `root`.
+
+    format: one of `choices.FORMATS`. records: of the frames, in a format with tables.
+    """
+    return load(FORMATS[format].recording)(Path(root), sequence, classes, cameras, records)

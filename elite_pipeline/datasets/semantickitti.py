@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from elite_pipeline.datasets import Camera
+from elite_pipeline.datasets import Camera, Records
 from elite_pipeline.datasets.classes import UNKNOWN, ClassTable
 from elite_pipeline.errors import InputError
 
@@ -21,7 +21,16 @@ BENCHMARK = [str(number) for number in range(11, 22)]
 class SemanticKitti:
     """One sequence in this layout. See `datasets.Recording`. Methods raise `InputError` for a damaged file."""
 
-    def __init__(self, root: Path, sequence: str, classes: ClassTable, cameras: Mapping[str, str]) -> None:
+    nearest = 0.0
+
+    def __init__(
+        self,
+        root: Path,
+        sequence: str,
+        classes: ClassTable,
+        cameras: Mapping[str, str],
+        records: Records | None = None,
+    ) -> None:
         self.folder = self.place(root, sequence)
         self.sequence, self.classes, self.cameras = sequence, classes, cameras
 
@@ -39,6 +48,9 @@ class SemanticKitti:
 
     def frames(self) -> list[str]:
         return sorted(path.stem for path in (self.folder / "velodyne").glob("*.bin"))
+
+    def record(self, frame: str) -> None:
+        return None
 
     def scan_path(self, frame: str) -> Path:
         """Returns the file of the points of `frame`."""

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from elite_pipeline.datasets import Recording, open_recording
+from elite_pipeline.datasets import Recording, Records, open_recording
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.recordings.poses import recorded_poses, recorded_times
 
-FORMAT, FORMAT_VERSION = "elite_pipeline.index", 2
+FORMAT, FORMAT_VERSION = "elite_pipeline.index", 3
 ABOUT = b"elite_pipeline"
 """Key in the metadata of the Parquet file. Its value holds the format version and the `Source`."""
 
@@ -41,10 +41,12 @@ class Source:
     classes: ClassTable
     cameras: dict[str, str]
     """Camera -> name of its calibration in the format."""
+    records: Records | None = None
+    """What the tables of the data set say of each frame; None in a format without tables."""
 
     def open(self, root: Path) -> Recording:
         """The recording. `root`: folder of the data set."""
-        return open_recording(root, self.sequence, self.format, self.classes, self.cameras)
+        return open_recording(root, self.sequence, self.format, self.classes, self.cameras, self.records)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def check(
     for f, row in enumerate(rows):
         row["world_from_lidar"] = None if found is None else found[f].ravel().tolist()
         row["time"] = None if times is None else float(times[f])
+        record = recording.record(row["frame"])
+        row["record"] = None if record is None else json.dumps(record)
     # A fault of the whole sequence, for example in its calibration, was found in every frame. Report it once.
     return rows, list(dict.fromkeys([*faults, *_wrong_sizes(recording, rows)]))
 
@@ -184,10 +188,10 @@ def write(path: Path, rows: list[Row], source: Source) -> None:
             "cameras": source.cameras,
         },
     }
-    names = ("world_from_lidar", "time")
+    names = ("world_from_lidar", "time", "record")
     table = pa.Table.from_pylist([{key: value for key, value in row.items() if key not in names} for row in rows])
     # With explicit types, because a column of nulls would get none.
-    for name, kind in zip(names, (pa.list_(pa.float64(), 16), pa.float64()), strict=True):
+    for name, kind in zip(names, (pa.list_(pa.float64(), 16), pa.float64(), pa.string()), strict=True):
         table = table.append_column(name, pa.array([row.get(name) for row in rows], kind))
     table = table.replace_schema_metadata({ABOUT: json.dumps(about)})
     partial = path.with_name(path.name + ".partial")
@@ -250,7 +254,10 @@ def _table(path: Path) -> tuple[pa.Table, Source]:
     if (about.get("format"), about.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise InputError(f"{path} was written by another version of elite_pipeline. {again}")
     source = about["source"]
-    return table, Source(**{**source, "classes": ClassTable.from_json(source["classes"], path)})
+    classes, texts = ClassTable.from_json(source["classes"], path), table["record"].to_pylist()
+    frames = zip(table["frame"].to_pylist(), texts, strict=True)
+    records = {frame: json.loads(text) for frame, text in frames} if all(texts) else None
+    return table, Source(**{**source, "classes": classes, "records": records})
 
 
 def _collect(faults: list[str], function: Callable[..., Value], *arguments: Any) -> Value | None:

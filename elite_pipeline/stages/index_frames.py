@@ -12,14 +12,20 @@ def main(argv: list[str] | None = None) -> None:
     stage = parser(__doc__)
     add_data(stage)
     stage.add_argument("--sequence", required=True, help="name of the sequence")
+    stage.add_argument("--tables", type=Path, nargs="?", help="folder from read_tables")
     stage.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     args, settings = parse(stage, IndexFrames, argv)
 
+    from elite_pipeline.choices import FORMATS, load
     from elite_pipeline.datasets.classes import class_table
     from elite_pipeline.recordings import index
 
     classes = class_table(settings.classes)
-    source = index.Source(settings.format, args.sequence, classes, dict(sorted(settings.cameras.items())))
+    cameras = dict(sorted(settings.cameras.items()))
+    records = None
+    if args.tables:
+        records = load(FORMATS[settings.format].recording).records(args.tables / f"{args.sequence}.parquet")
+    source = index.Source(settings.format, args.sequence, classes, cameras, records)
     rows, faults = index.check(
         source.open(args.data),
         labels=settings.labels,

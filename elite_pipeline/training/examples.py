@@ -202,6 +202,9 @@ class Examples:
             found = recorded.carried_labels(f)
             labels = {"carried_label": found.label, "carried_weight": found.confidence}
             example = replace(example, carried=found.point, **labels)
+        if recorded.recording.nearest:
+            outside = torch.linalg.vector_norm(example.points[:, :3], dim=1) >= recorded.recording.nearest
+            example = example.kept(outside.nonzero()[:, 0])
         return example
 
     @cached_property

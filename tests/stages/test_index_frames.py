@@ -88,7 +88,7 @@ def test_faults_of_poses_and_times_are_in_the_report_with_the_others(drive, tmp_
 def test_an_index_of_the_version_before_is_refused(drive, tmp_path):
     run(drive, tmp_path / "00.parquet")
     table = index.pq.read_table(tmp_path / "00.parquet")
-    about = table.schema.metadata[index.ABOUT].replace(b'"format_version": 2', b'"format_version": 1')
+    about = table.schema.metadata[index.ABOUT].replace(b'"format_version": 3', b'"format_version": 2')
     index.pq.write_table(table.replace_schema_metadata({index.ABOUT: about}), tmp_path / "old.parquet")
     with pytest.raises(InputError, match=r"old\.parquet was written by another version .* Delete it and run"):
         index.read(tmp_path / "old.parquet")

@@ -63,10 +63,42 @@ rule simulate_images:
         " 2>&1 | tee {log:q}"
 
 
+rule read_tables:
+    """Read the tables of a data set once (nuScenes: over a gigabyte) and write a file per sequence. No later job opens them."""
+    input:
+        table_files,
+        code=stage("read_tables"),
+    output:
+        directory("cache/{dataset}/tables"),
+    log:
+        "logs/read_tables/{dataset}.log",
+    benchmark:
+        "logs/jobs/read_tables/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(
+            n for n, d in config["datasets"].items() if FORMATS[d["format"]].tables
+        )
+        or "none",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        data=data,
+        settings=together(data_set("format"), data_set("cameras"), all_sequences),
+        listing=table_listing,
+    shell:
+        "python -m elite_pipeline.stages.read_tables {params.data:q} --out {output:q} {params.settings:q}"
+        " 2>&1 | tee {log:q}"
+
+
 rule index_frames:
     """Check every file of a sequence once and report all faults together."""
     input:
         recorded_files,
+        tables=tables,
         classes=class_file,
         code=stage("index_frames"),
     output:
@@ -96,8 +128,8 @@ rule index_frames:
         ),
         listing=recorded_listing,
     shell:
-        "python -m elite_pipeline.stages.index_frames {params.data:q} --sequence {wildcards.sequence} --out {output:q}"
-        " {params.settings:q} 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.index_frames {params.data:q} --sequence {wildcards.sequence} --tables {input.tables:q}"
+        " --out {output:q} {params.settings:q} 2>&1 | tee {log:q}"
 
 
 rule estimate_poses:

@@ -48,7 +48,9 @@ def _refuse_unscorable_test(name):
     if data["simulate_drive"]:
         return  # simulated drives are labelled
     for sequence in data["test"]:
-        place = load_choice(FORMATS[data["format"]]).place(_folder(name), sequence)
+        place = load_choice(FORMATS[data["format"]].recording).place(
+            _folder(name), sequence
+        )
         recording = _recording(name, sequence)
         frames = recording.frames()
         if frames and not any(map(recording.has_labels, frames)):
@@ -256,10 +258,37 @@ def recorded_files(wildcards):
     data = dataset(wildcards.dataset)
     if data["simulate_drive"]:
         return place
-    parts = load_choice(FORMATS[data["format"]]).parts
+    parts = load_choice(FORMATS[data["format"]].recording).parts
     return list(
         map(str, parts(_folder(wildcards.dataset), wildcards.sequence, data["cameras"]))
     )
+
+
+def tables(wildcards):
+    """Input function: what `read_tables` wrote, if the format of the job's data set has tables, else nothing."""
+    has_tables = FORMATS[dataset(wildcards.dataset)["format"]].tables
+    return f"cache/{wildcards.dataset}/tables" if has_tables else []
+
+
+def table_files(wildcards):
+    """Input function: the tables of the job's data set. Those of a simulated one are made by `simulate_tables`."""
+    folder = _folder(wildcards.dataset)
+    if dataset(wildcards.dataset)["simulate_drive"]:
+        return f"{folder}/v1.0-mini"
+    found = sorted(map(str, folder.glob("v1.0-*")))
+    if not found:
+        raise WorkflowError(
+            f"{folder}: has no tables (v1.0-trainval, v1.0-test or v1.0-mini). Link the folder that has them:\n"
+            f"    mkdir -p data && ln -sfn /path/to/nuscenes {folder}"
+        )
+    return found
+
+
+def table_listing(wildcards):
+    """Param: digest of the listing of `table_files`, as in `recorded_listing`."""
+    if dataset(wildcards.dataset)["simulate_drive"]:
+        return ""
+    return listing_digest(table_files(wildcards))
 
 
 def recorded_listing(wildcards):
@@ -332,7 +361,7 @@ def _folder(name):
 
 def _present(name, sequence):
     data, folder = dataset(name), _folder(name)
-    place = load_choice(FORMATS[data["format"]]).place(folder, sequence)
+    place = load_choice(FORMATS[data["format"]].recording).place(folder, sequence)
     if not data["simulate_drive"] and not place.exists():
         have = (
             "the sequence is missing in the data folder"

@@ -93,6 +93,15 @@ def cameras(wildcards):
     )
 
 
+def all_sequences(wildcards):
+    """Param: the sequences of all splits of the job's data set, and of its variants."""
+    entries = [
+        d for name, d in config["datasets"].items() if root(name) == wildcards.dataset
+    ]
+    named = {s for d in entries for s in d["train"] + d["val"] + d["test"]}
+    return f"sequences={json.dumps(sorted(named))}"
+
+
 def needs_labels(wildcards):
     """Param: whether every scan must be labelled."""
     known = dataset(wildcards.dataset)
