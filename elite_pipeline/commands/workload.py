@@ -192,6 +192,7 @@ _RULES: dict[str, Callable[[Workloads, Words], Workload]] = {
     "simulate_images": Workloads._simulate_images,
     "index_frames": lambda self, words: self._frames(words, [words["sequence"]]),
     "select_labels": lambda self, words: Workload(1, "job"),
+    "keep_labels": lambda self, words: Workload(1, "job"),
     "project_points": lambda self, words: self._images(words, by_points=True),
     "segment_images": lambda self, words: self._images(words),
     "label_images": Workloads._label_images,

@@ -1,7 +1,10 @@
 """Few labels: selects the training scans that keep their labels, and of those the ones that no teacher is tuned on."""
 
+import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +49,27 @@ def select(indices: dict[str, Index], settings: LabelsToSelect) -> dict[str, set
         sequence, f = scans[k]
         result[sequence].add(indices[sequence].frames[f])
     return result
+
+
+def write_selection(path: Path, chosen: Mapping[str, set[str]]) -> None:
+    """Write the result of `select` to the JSON file `path`: first to a partial file, which is then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({sequence: sorted(chosen[sequence]) for sequence in sorted(chosen)}, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def read_selection(path: Path, sequence: str) -> set[str]:
+    """Returns the frames of `sequence` whose labels are used, from a file of `write_selection`.
+
+    Raises `InputError` where the file is unreadable, or lacks the sequence.
+    """
+    try:
+        return set(json.loads(path.read_text())[sequence])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: does not list the labels of sequence {sequence} ({error!r}). Delete it and run snakemake again."
+        ) from None
 
 
 def _count(share: float, of: int) -> int:

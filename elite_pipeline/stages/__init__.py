@@ -10,8 +10,8 @@ from pathlib import Path
 from elite_pipeline.config.validation import Model, unflatten, validate
 
 STORES = {
-    "frames": "index (Parquet), from index_frames or select_labels",
-    "selected": "index that marks as labelled only the scans whose labels students use (Parquet), from select_labels",
+    "frames": "index (Parquet), from index_frames or keep_labels",
+    "selected": "index that marks as labelled only the scans whose labels students use (Parquet), from keep_labels",
     "projection": "projection store (Zarr), from project_points",
     "pseudo-labels": "pseudo-label store (Zarr), from label_images",
     "targets": "targets store (Zarr), from cache_teacher",

@@ -1,4 +1,4 @@
-"""Write an index of one training sequence that marks only the chosen scans as labelled."""
+"""Choose the training scans that keep their labels, among those of all training sequences, and list them."""
 
 from pathlib import Path
 
@@ -8,22 +8,20 @@ from elite_pipeline.stages import parse, parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, read, choose scans among all sequences, write one index."""
+    """Parse, read, choose, write."""
     stage = parser(__doc__)
-    stage.add_argument("--sequence", required=True, help="the sequence whose index is written")
     stage.add_argument("--frames", type=Path, nargs="+", required=True, help="indices of all training sequences")
-    stage.add_argument("--out", type=Path, required=True, help="index to write")
+    stage.add_argument("--out", type=Path, required=True, help="JSON file to write: sequence -> frames")
     arguments, settings = parse(stage, LabelsToSelect, argv)
 
     from elite_pipeline.recordings import index
-    from elite_pipeline.recordings.label_selection import select
+    from elite_pipeline.recordings.label_selection import select, write_selection
 
     indices = {known.sequence: known for known in index.read_all(arguments.frames)}
     chosen = select(indices, settings)
-    mine, total = chosen[arguments.sequence], sum(map(len, chosen.values()))
-    path = arguments.frames[list(indices).index(arguments.sequence)]
-    index.with_labels_of(path, mine, arguments.out)
-    print(f"{arguments.out}: labels of {len(mine)} scans ({total} in all sequences): {' '.join(sorted(mine))}")
+    write_selection(arguments.out, chosen)
+    drives = sum(map(bool, chosen.values()))
+    print(f"{arguments.out}: {sum(map(len, chosen.values()))} scans of {drives} sequences keep their labels")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""select_labels: an index of one sequence that marks only the scans chosen among all sequences as labelled."""
+"""select_labels and keep_labels: scans chosen among all sequences, and an index in which only they are labelled."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
-from elite_pipeline.stages import select_labels
+from elite_pipeline.stages import keep_labels, select_labels
 
 
 @pytest.fixture
@@ -21,16 +21,23 @@ def frames(recorded, tmp_path):
     return paths
 
 
+def choose(frames, out, *settings):
+    select_labels.main(["--frames", *map(str, frames), "--out", str(out), 'by="interval"', "seed=0", *settings])
+
+
 def run(frames, sequence, out, *settings):
-    words = ["--sequence", sequence, "--frames", *map(str, frames), "--out", str(out)]
-    select_labels.main([*words, 'by="interval"', "seed=0", *settings])
+    selection, path = out.with_name("selection.json"), frames[int(sequence)]
+    choose(frames, selection, *settings)
+    keep_labels.main(["--frames", str(path), "--selection", str(selection), "--out", str(out)])
     return index.read(out)
 
 
 def test_each_sequence_gets_its_part_of_one_selection(frames, tmp_path, capsys):
     found = [run(frames, f"{k:02d}", tmp_path / f"few_{k}.parquet", "labelled=0.3") for k in range(3)]
     assert [one.labelled.tolist() for one in found] == [[True, False, False], [False, True, False], [False] * 3]
-    assert "labels of 1 scans (2 in all sequences): 000001" in capsys.readouterr().out.splitlines()[1]
+    output = capsys.readouterr().out
+    assert "2 scans of 2 sequences keep their labels" in output
+    assert "few_1.parquet: labels of 1 scans: 000001" in output
     whole = index.read(frames[1])
     assert whole.class_points[1, 9] == 500
     for k, one in enumerate(found):
@@ -56,12 +63,22 @@ def test_all_labels_change_nothing(frames, tmp_path):
     assert pq.read_table(tmp_path / "all.parquet").equals(pq.read_table(frames[0]))
 
 
-def test_faults_leave_no_index(frames, tmp_path):
+def test_faults_leave_no_file(frames, tmp_path):
+    out = tmp_path / "few.json"
     with pytest.raises(InputError, match="sequence 01 has no labelled scans 000002"):
-        run(frames, "01", tmp_path / "few.parquet", 'labelled={"01": ["000002"]}')
+        choose(frames, out, 'labelled={"01": ["000002"]}')
     frames[2].write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"02\.parquet is not a readable index"):
-        run(frames, "01", tmp_path / "few.parquet", "labelled=0.5")
+        choose(frames, out, "labelled=0.5")
     with pytest.raises(InputError, match="labelled"):
-        run(frames[:2], "01", tmp_path / "few.parquet", "labelled=-0.5")
-    assert not list(tmp_path.glob("few.parquet*"))
+        choose(frames[:2], out, "labelled=-0.5")
+    assert not list(tmp_path.glob("few.json*"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"00": []}', '{"01": 3}'])
+def test_a_damaged_selection_is_refused(frames, tmp_path, content):
+    (tmp_path / "selection.json").write_text(content)
+    words = ["--frames", frames[1], "--selection", tmp_path / "selection.json", "--out", tmp_path / "few.parquet"]
+    with pytest.raises(InputError, match=r"selection\.json: does not list the labels of sequence 01 .* Delete it"):
+        keep_labels.main([*map(str, words)])
+    assert not (tmp_path / "few.parquet").exists()

@@ -79,7 +79,7 @@ def test_nothing_to_do_when_finished(finished, dry_run, snakemake, targets):
         (
             "datasets.demo.labelled",
             0.5,
-            {"select_labels", "label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
+            {"select_labels", "keep_labels", "label_images", "plot_labels", "tune_teacher", *AFTER_TEACHER},
             "labelled=0.5",
         ),
         ("evaluate_pseudo_labels.frames", 3, AFTER_COMPARISON, "frames=3"),
@@ -103,7 +103,7 @@ def test_change_of_one_key(finished, dry_run, config, path, value, expected, rea
     [
         ("udakd", "pretrainings.udakd_demo.contrast.temperature", 0.1, {"pretrain_student", *AFTER_FSKD}),
         ("udakd", "students.minkunet_demo.train_student.backbone_learning_rate", 0.0, AFTER_FSKD),
-        ("udakd", "datasets.demo_10.labelled", 0.2, {"select_labels", *AFTER_FSKD}),
+        ("udakd", "datasets.demo_10.labelled", 0.2, {"select_labels", "keep_labels", *AFTER_FSKD}),
         ("udakd", "segment_images.segments", 99, set()),
         ("fskd", "students.fskd_demo.losses.features", 0.5, AFTER_FSKD),
         ("fskd", "image_sets.worlds.held_out", 0.2, {"tune_image_teacher", "cache_teacher", *AFTER_FSKD}),

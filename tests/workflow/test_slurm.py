@@ -118,6 +118,7 @@ def test_profile_on_a_cluster(tmp_path, cluster):
         "rule_simulate_drive": ("COMPLETED", "1", "2000M", "01:00:00", None),
         "rule_index_frames": ("COMPLETED", "1", "2000M", "02:00:00", None),
         "rule_select_labels": ("COMPLETED", "1", "1000M", "00:10:00", None),
+        "rule_keep_labels": ("COMPLETED", "1", "1000M", "00:10:00", None),
         "rule_project_points": ("COMPLETED", "2", "4000M", "02:00:00", None),
         "rule_label_images": ("COMPLETED", "1", "8000M", "1-00:00:00", "gres:gpu:1"),
     }

@@ -161,16 +161,16 @@ rule estimate_poses:
 
 
 rule select_labels:
-    """Select the training scans that keep their labels (`labelled:` of the data set)."""
+    """Choose the training scans that keep their labels (`labelled:` of the data set)."""
     input:
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "train"),
         code=stage("select_labels"),
     output:
-        "cache/{dataset}/labelled/{sequence}.parquet",
+        "cache/{dataset}/selection.json",
     log:
-        "logs/select_labels/{dataset}/{sequence}.log",
+        "logs/select_labels/{dataset}.log",
     benchmark:
-        "logs/jobs/select_labels/{dataset}/{sequence}.tsv"
+        "logs/jobs/select_labels/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 1
@@ -182,8 +182,30 @@ rule select_labels:
         selecting("by"),
         selecting("seed"),
     shell:
-        "python -m elite_pipeline.stages.select_labels --sequence {wildcards.sequence} --frames {input.frames:q}"
-        " --out {output:q} {params:q} 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.select_labels --frames {input.frames:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
+
+
+rule keep_labels:
+    """Write the index of a training sequence in which only the chosen scans have labels."""
+    input:
+        frames=of_sequence("cache/{root}/frames/{sequence}.parquet"),
+        selection="cache/{dataset}/selection.json",
+        code=stage("keep_labels"),
+    output:
+        "cache/{dataset}/labelled/{sequence}.parquet",
+    log:
+        "logs/keep_labels/{dataset}/{sequence}.log",
+    benchmark:
+        "logs/jobs/keep_labels/{dataset}/{sequence}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.keep_labels --frames {input.frames:q} --selection {input.selection:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule carry_labels:
