@@ -46,9 +46,10 @@ class IndexFrames(Section):
 
 
 class ReadTables(Section):
-    """Settings of `read_tables`: the format, the cameras that are wanted, and the sequences that are used."""
+    """Settings of `read_tables`: the format, the class table, the wanted cameras, and the sequences that are used."""
 
     format: str
+    classes: str | None = None
     cameras: dict[str, str]
     sequences: list[str]
 

@@ -145,10 +145,13 @@ class Tables(Protocol):
     """What the class of a format with tables offers besides `Recording`."""
 
     @staticmethod
-    def read_tables(root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path) -> None:
+    def read_tables(
+        root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path, classes: ClassTable | None = None
+    ) -> None:
         """Read the tables in folder `root` once, and write one file for each of `sequences` into the folder `out`.
 
-        cameras: as in `Recording`. Raises `InputError` with all faults of the tables.
+        cameras: as in `Recording`. classes: its `raw_names` must be those of the tables. Raises `InputError` with all
+        faults of the tables.
         """
         ...
 

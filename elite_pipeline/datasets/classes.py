@@ -5,7 +5,7 @@ A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitt
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class ClassTable:
     """RGB colour by training id, 0 to 255."""
     things: tuple[int, ...]
     """Training ids of the classes of countable objects (things, as opposed to stuff)."""
+    raw_names: Mapping[int, str] = field(default_factory=dict)
+    """Raw id -> its name in a format whose files name the raw ids, such as nuScenes' `category.json`."""
     moving: tuple[int, ...] = ()
     """Raw ids of things that move while they are recorded, where the files distinguish them."""
 
@@ -89,6 +91,7 @@ class ClassTable:
             "names": list(self.names),
             "raw_ids": list(self.raw_ids),
             "training_ids": {str(raw): training for raw, training in sorted(self.training_ids.items())},
+            "raw_names": {str(raw): name for raw, name in sorted(self.raw_names.items())},
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.colours],
             "things": list(self.things),
             "moving": list(self.moving),
@@ -104,6 +107,7 @@ class ClassTable:
                 names=tuple(map(str, values["names"])),
                 raw_ids=tuple(map(int, values["raw_ids"])),
                 training_ids={int(raw): int(training) for raw, training in values["training_ids"].items()},
+                raw_names={int(raw): str(name) for raw, name in values.get("raw_names", {}).items()},
                 colours=tuple((red, green, blue) for red, green, blue in colours),
                 things=tuple(map(int, values["things"])),
                 moving=tuple(map(int, values["moving"])),
@@ -218,6 +222,11 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         if not isinstance(bgr, list) or len(bgr) != 3 or any(type(c) is not int or not 0 <= c < 256 for c in bgr):
             raise refuse("color_map", f"raw id {inverse[k]} needs [blue, green, red], 0 to 255 each, but has {bgr}")
         colours.append((bgr[2], bgr[1], bgr[0]))
+    raw_names = _section(content, "raw_names", path) if content.get("raw_names") else {}
+    if strange := [raw for raw in raw_names if raw not in training_ids]:
+        raise refuse("raw_names", f"names raw id {strange[0]}, which learning_map lacks")
+    if strange := [name for name in raw_names.values() if type(name) is not str]:
+        raise refuse("raw_names", f"{strange[0]!r} is not a name")
     things = content.get("things") or []
     if not isinstance(things, list):
         raise refuse("things", f"{things!r} is not a list of classes")
@@ -233,6 +242,7 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         names=names,
         raw_ids=tuple(inverse[k] for k in range(count)),
         training_ids=training_ids,
+        raw_names=raw_names,
         colours=tuple(colours),
         things=tuple(names.index(thing) for thing in things),
         moving=tuple(moving),

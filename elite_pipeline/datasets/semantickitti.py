@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from elite_pipeline.datasets import Camera, Records
-from elite_pipeline.datasets.classes import UNKNOWN, ClassTable
+from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.datasets.raw_files import known_labels, read_bytes, read_rgb, read_truth
 from elite_pipeline.errors import InputError
 
 BENCHMARK = [str(number) for number in range(11, 22)]
@@ -74,7 +75,7 @@ class SemanticKitti:
 
     def points(self, frame: str) -> np.ndarray:
         path = self.scan_path(frame)
-        values = np.frombuffer(_read(path, 4), np.float32)
+        values = np.frombuffer(read_bytes(path, 4), np.float32)
         if values.size == 0 or values.size % 4:
             raise InputError(
                 f"{path}: {values.nbytes} bytes are not a positive multiple of 16 (x, y, z, remission as float32)."
@@ -85,7 +86,7 @@ class SemanticKitti:
     def raw_labels(self, frame: str, points: int) -> np.ndarray:
         """Returns (N,) uint32 as stored: the semantic id in the low 16 bits, the instance id in the high 16 bits."""
         path = self.label_path(frame)
-        raw = np.frombuffer(_read(path, 4), np.uint32)
+        raw = np.frombuffer(read_bytes(path, 4), np.uint32)
         if len(raw) != points:
             raise InputError(
                 f"{path}: {len(raw)} labels for the {points} points of {self.scan_path(frame)}."
@@ -94,18 +95,7 @@ class SemanticKitti:
         return raw
 
     def labels(self, frame: str, points: int) -> np.ndarray:
-        return self._known(self.raw_labels(frame, points) & 0xFFFF, self.label_path(frame))
-
-    def _known(self, raw: np.ndarray, path: Path) -> np.ndarray:
-        """Returns the training ids of the raw ids in the file `path`."""
-        labels = self.classes.of_raw(raw)
-        if (labels == UNKNOWN).any():
-            unknown = sorted(set(raw[labels == UNKNOWN].tolist()))
-            raise InputError(
-                f"{path}: raw label ids {unknown[:10]} are not in the class table"
-                f" {self.classes.name}. Add them to your own table, or correct the file."
-            )
-        return labels
+        return known_labels(self.raw_labels(frame, points) & 0xFFFF, self.classes, self.label_path(frame))
 
     def moving(self, frame: str, points: int) -> np.ndarray:
         return np.isin(self.raw_labels(frame, points) & 0xFFFF, self.classes.moving)
@@ -114,29 +104,10 @@ class SemanticKitti:
         return (self.raw_labels(frame, points) >> 16).astype(np.uint16)
 
     def image(self, frame: str, camera: str) -> np.ndarray:
-        from PIL import Image
-
-        path = self.image_path(frame, camera)
-        try:
-            with Image.open(path) as image:
-                return np.array(image.convert("RGB"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: missing. Copy the image, or set missing_images: true.") from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{path}: unreadable image ({error}). Copy it again.") from None
+        return read_rgb(self.image_path(frame, camera), "missing. Copy the image, or set missing_images: true.")
 
     def truth(self, frame: str, camera: str) -> np.ndarray | None:
-        from PIL import Image
-
-        path = self.folder / "truth" / camera / "semantic" / f"{frame}.png"
-        if not path.exists():
-            return None
-        try:
-            with Image.open(path) as image:
-                raw = np.asarray(image).astype(np.uint16)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{path}: unreadable image ({error}). Simulate the drive again.") from None
-        return self._known(raw, path)
+        return read_truth(self.folder / "truth" / camera / "semantic" / f"{frame}.png", self.classes)
 
     def has_image(self, frame: str, camera: str) -> bool:
         return self.image_path(frame, camera).exists()
@@ -238,14 +209,3 @@ def _numbers(path: Path, line: int, words: list[str], count: int, name: str = "t
     if not np.isfinite(values).all():
         raise InputError(f"{path}, line {line}: {name} has non-finite numbers. Restore the original file.")
     return values
-
-
-def _read(path: Path, item_bytes: int) -> bytes:
-    """Returns the bytes of a file. Raises `InputError` where it is unreadable, or no multiple of `item_bytes` long."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: unreadable ({error.strerror}). Copy the file, or make it readable.") from None
-    if len(data) % item_bytes:
-        raise InputError(f"{path}: {len(data)} bytes are not a multiple of {item_bytes}: truncated. Copy it again.")
-    return data

@@ -134,9 +134,9 @@ def _check_frame(
             )
         if recording.has_labels(frame):
             found = _collect(faults, recording.labels, frame, len(points))
+            instances = _collect(faults, recording.instances, frame, len(points))
             row["labelled"] = found is not None
-            if found is not None:
-                instances = recording.instances(frame, len(points))
+            if found is not None and instances is not None:
                 row["labels_crc32"] = zlib.crc32(instances.data, zlib.crc32(found.data))
                 row["class_points"] = np.bincount(found, minlength=len(recording.classes)).tolist()
         elif labels:

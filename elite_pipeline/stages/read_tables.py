@@ -15,8 +15,11 @@ def main(argv: list[str] | None = None) -> None:
     args, settings = parse(stage, ReadTables, argv)
 
     from elite_pipeline.choices import FORMATS, load
+    from elite_pipeline.datasets.classes import class_table
 
-    load(FORMATS[settings.format].recording).read_tables(args.data, settings.sequences, settings.cameras, args.out)
+    classes, tables = settings.classes and class_table(settings.classes), load(FORMATS[settings.format].recording)
+    tables.read_tables(args.data, settings.sequences, settings.cameras, args.out, classes)
+    print(f"{args.out}: records of {len(set(settings.sequences))} sequences")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ("datasets.demo.train", ["a/b"], "datasets.demo.train.0: 'a/b' is not a valid name; use letters, digits"),
         ("datasets.demo.train", [".."], "datasets.demo.train.0: '..' is not a valid name"),
         ("datasets.demo.format", "waymo", "datasets.demo.format: unknown format 'waymo'; choose .*semantickitti"),
-        ("datasets.demo.classes", "nuscenes", "datasets.demo.classes: .*nuscenes: there is no such class table"),
+        ("datasets.demo.classes", "waymo", "datasets.demo.classes: .*waymo: there is no such class table"),
         ("datasets.demo.val", ["00"], "datasets.demo: .*both train and val"),
         ("datasets.city.simulate_drive.apart", 1.0, "datasets.city.simulate_drive: .*Set surround: true"),
         (

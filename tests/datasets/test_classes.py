@@ -12,7 +12,7 @@ from elite_pipeline.errors import InputError
 
 
 def test_the_packaged_table_equals_semantic_kitti_apis(classes):
-    assert packaged() == ["semantickitti"]
+    assert packaged() == ["nuscenes", "semantickitti"]
     assert (len(classes), classes.name, IGNORE) == (20, "semantickitti", 0)
     assert len(classes.training_ids) == 34  # as many as the official learning_map
     assert classes.names[:3] == ("unlabeled", "car", "bicycle")
@@ -239,7 +239,7 @@ def test_ids_must_be_whole_numbers(content, write, key):
 
 
 def test_missing_files_and_files_that_are_not_yaml_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no such class table \(No such file.* one of semantickitti, or the path"):
+    with pytest.raises(InputError, match=r"no such class table \(No such file.* one of nuscenes, semantickitti, or the path"):
         class_table(str(tmp_path / "depot.yaml"))
     with pytest.raises(InputError, match=r"semantickity: there is no such class table"):
         class_table("semantickity")

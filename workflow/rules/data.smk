@@ -67,6 +67,7 @@ rule read_tables:
     """Read the tables of a data set once (nuScenes: over a gigabyte) and write a file per sequence. No later job opens them."""
     input:
         table_files,
+        classes=class_file,
         code=stage("read_tables"),
     output:
         directory("cache/{dataset}/tables"),
@@ -87,7 +88,9 @@ rule read_tables:
         runtime="1h",
     params:
         data=data,
-        settings=together(data_set("format"), data_set("cameras"), all_sequences),
+        settings=together(
+            data_set("format"), data_set("classes"), data_set("cameras"), all_sequences
+        ),
         listing=table_listing,
     shell:
         "python -m elite_pipeline.stages.read_tables {params.data:q} --out {output:q} {params.settings:q}"
