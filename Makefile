@@ -18,6 +18,7 @@ sample: $(SET_UP)  ## the same on a few real frames: ln -s <folder with sequence
 # test-all: also the tests that take a minute or more each.
 test: CHOICE := -m "not slow"
 test test-all: $(SET_UP)
+	@$(MAKE) --no-print-directory .venv-judge/set-up || echo "nuscenes-devkit cannot be installed: its tests are skipped."
 	.venv/bin/python -m pytest -n 2 --dist worksteal $(CHOICE)
 	@if nvidia-smi > /dev/null 2>&1; then \
 	    set -x; .venv/bin/python -m pytest -m gpu; \
@@ -45,6 +46,12 @@ envs: $(SET_UP)  ## envs/*.yaml from uv.lock
 docs: .venv-docs/set-up  ## docs/ as a site that works from the disk
 	@.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs site -d .venv-docs/doctrees
 	@echo "open $(CURDIR)/site/index.html"
+
+# nuscenes-devkit judges our predictions (tests/judge). It needs numpy < 2, so it has an environment of its own (450 MB).
+.venv-judge/set-up: tests/judge/requirements.txt | $(UV)
+	$(UV) venv --quiet --clear --python ">=3.11,<3.13" .venv-judge
+	$(UV) pip install --quiet --python .venv-judge --requirement $<
+	@touch $@
 
 # An activated virtual environment may have no pip; the system's Python then has.
 $(UV):

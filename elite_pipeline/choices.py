@@ -31,6 +31,12 @@ FORMATS = {
 }
 """`datasets.<name>.format` -> its `Format`."""
 
+LABEL_FILES = {
+    "semantickitti": "elite_pipeline.deploy.semantickitti:FILES",
+    "nuscenes": "elite_pipeline.deploy.nuscenes:FILES",
+}
+"""`datasets.<name>.format` -> its `deploy.formats.LabelFiles`. Other formats use those of SemanticKITTI."""
+
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
     "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
@@ -99,6 +105,7 @@ STAGES = 4
 
 TABLES = {
     "FORMATS": {name: known.recording for name, known in FORMATS.items()},
+    "LABEL_FILES": LABEL_FILES,
     "STUDENTS": STUDENTS,
     "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
 }

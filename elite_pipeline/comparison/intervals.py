@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from elite_pipeline.datasets.classes import Absent
 from elite_pipeline.evaluation.metrics import accuracy, mean_iou
 
 LEVEL = 0.95
@@ -47,18 +48,26 @@ def resamples(places: int, number: int = RESAMPLES, seed: int = 0) -> np.ndarray
     return np.random.default_rng(seed).multinomial(places, np.full(places, 1 / places), size=number)
 
 
-def resampled(seeds: Sequence[Places], draws: np.ndarray, frequent: Sequence[int] = ()) -> dict[str, np.ndarray]:
+def resampled(
+    seeds: Sequence[Places],
+    draws: np.ndarray,
+    frequent: Sequence[int] = (),
+    absent: Absent = "counts as zero",
+) -> dict[str, np.ndarray]:
     """Returns {`miou`, `accuracy`, `miou_frequent`}: (R,) float64, scores of each draw, averaged over the seeds.
 
     seeds: the places of the student of each seed, in the same order of the same places. draws: `resamples`. frequent:
-    ids of the classes of `miou_frequent`, which is left out without any.
+    ids of the classes of `miou_frequent`, which is left out without any. absent: `ClassTable.absent`.
     The confusion matrices of the drawn places are summed before the score is computed, as the official score does. A
-    class that no drawn place shows counts as 0, as it does there.
+    class that no drawn place shows counts as 0 or is left out, as it is there. NaN where no class is left.
     """
     stacked = np.stack([np.stack(list(places.values())) for places in seeds])  # (S, P, K, K)
-    scores: dict[str, Callable[[np.ndarray], float]] = {"miou": mean_iou, "accuracy": accuracy}
+    scores: dict[str, Callable[[np.ndarray], float]] = {
+        "miou": lambda counts: mean_iou(counts, absent=absent),
+        "accuracy": accuracy,
+    }
     if frequent:
-        scores["miou_frequent"] = lambda counts: mean_iou(counts, frequent)
+        scores["miou_frequent"] = lambda counts: mean_iou(counts, frequent, absent)
     sums = [np.tensordot(draws, of_seed, axes=1) for of_seed in stacked]
     return {
         name: np.mean([[score(one) for one in of_seed] for of_seed in sums], axis=0) for name, score in scores.items()
@@ -66,9 +75,12 @@ def resampled(seeds: Sequence[Places], draws: np.ndarray, frequent: Sequence[int
 
 
 def over_places(a: np.ndarray, b: np.ndarray) -> Interval:
-    """Returns the percentile interval of the difference a - b. a, b: (R,) scores of the same draws (`resampled`)."""
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(a - b, [tail, 100 - tail])
+    """Returns the percentile interval of the difference a - b. a, b: (R,) scores of the same draws (`resampled`).
+
+    Draws without a score are left out.
+    """
+    tail, differences = 100 * (1 - LEVEL) / 2, a - b
+    low, high = np.percentile(differences[~np.isnan(differences)], [tail, 100 - tail])
     return float(low), float(high)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from elite_pipeline.comparison import intervals
 from elite_pipeline.comparison.checked_runs import evaluated_points, read_runs, read_teachers, student_settings
 from elite_pipeline.errors import InputError
+from elite_pipeline.evaluation.metrics import absent_of
 
 if TYPE_CHECKING:
     from elite_pipeline.stages.compare_experiments import ComparedExperiment, CompareExperiments
@@ -49,6 +50,7 @@ def compare(
     _add_intervals_over_places(differences, settings.differences, of_results)
     return {
         "comparison": settings.comparison,
+        "absent": absent_of(any_result),
         "figure": settings.figure,
         "experiments": experiments,
         "differences": differences,
@@ -67,14 +69,15 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     The first keys are of mIoU: `mean`, `sd` and `seeds` of the paired differences, `over_seeds` (interval, or None with
     one seed) and `over_places` (None here: `compare` computes it from confusion matrices). `accuracy` and
     `miou_frequent` hold the same of these scores; None where an older version wrote the experiments. `iou`: class ->
-    difference of the means.
+    difference of the means; None for a class that is left out of the mean IoU.
     """
     scores = {
         name: _difference(a[name], b[name]) if a.get(name) and b.get(name) else None
         for name in SCORES
         if name != "miou"
     }
-    iou = {name: value - b["iou"][name] for name, value in a["iou"].items()}
+    pairs = {name: (value, b["iou"][name]) for name, value in a["iou"].items()}
+    iou = {name: None if None in pair else pair[0] - pair[1] for name, pair in pairs.items()}
     return _difference(a["miou"], b["miou"]) | scores | {"iou": iou}
 
 
@@ -101,7 +104,7 @@ def _add_intervals_over_places(
         matrices = [{place: np.array(one["places"][place]) for place in places} for one in results[label]]
         names = list(results[label][0]["iou"])
         frequent = [names.index(name) + 1 for name in results[label][0]["frequent_classes"]]
-        drawn[label] = intervals.resampled(matrices, draws, frequent)
+        drawn[label] = intervals.resampled(matrices, draws, frequent, absent_of(results[label][0]))
     for a, b in pairs:
         for score in SCORES:
             found = differences[f"{a} - {b}"]
@@ -197,12 +200,19 @@ def _summary(
         "sd": spread(miou),
         "accuracy": [result["accuracy"] for result in results],
         **{key: _by_seed(results, key) for key in ("miou_frequent", "miou_seen", "miou_unseen", "presentations")},
-        "iou": {name: mean(result["iou"][name] for result in results) for name in first["iou"]},
+        "iou": {name: _mean([result["iou"][name] for result in results]) for name in first["iou"]},
+        "miou_known": [result.get("miou_known") for result in results],
         "known_classes": first.get("known_classes", list(first["iou"])),
         "steps": steps,
         "teacher_points": teacher_points,
         "commits": sorted({str(result["commit"]) for result in results}),
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean over the seeds whose students have an IoU of a class; None where it is left out of all."""
+    found = [value for value in values if value is not None]
+    return mean(found) if found else None
 
 
 def _by_seed(results: Sequence[Mapping[str, Any]], key: str) -> list[Any] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from elite_pipeline.comparison.intervals import side
 from elite_pipeline.comparison.runs import pretraining
-from elite_pipeline.evaluation.metrics import is_oracle
+from elite_pipeline.evaluation.metrics import PROTOCOLS, absent_of, is_oracle
 
 SPLITS = {"val": "validation", "test": "test"}
 
@@ -20,7 +20,8 @@ def table(result: Mapping[str, Any]) -> str:
         f"# {result['comparison']}: {len(experiments)} experiments, {_count(len(seeds), 'seed')} each",
         "",
         f"{_count(points['scans'], 'whole scan')} of {sequences}:",
-        f"{points['points']:,} points. Official SemanticKITTI protocol, single pass. {_steps(experiments)}",
+        f"{points['points']:,} points. {PROTOCOLS[absent_of(result)]}",
+        _steps(experiments),
         _presentations(experiments),
         "",
         f"| # | experiment | labelled scans | teacher at points: mIoU (accuracy) | mIoU, {_named(seeds)} | mean ± sd |"
@@ -171,15 +172,18 @@ def _known(experiments: Mapping[str, Any]) -> list[str]:
     fewer = {k: e for k, e in enumerate(experiments.values(), 1) if len(e["known_classes"]) < len(e["iou"])}
     if not fewer:
         return []
-    means = [
-        f"#{k} {100 * mean(e['iou'][name] for name in e['known_classes']):.1f} over {len(e['known_classes'])}"
-        for k, e in fewer.items()
-    ]
+    means = [f"#{k} {100 * mean(_of_known(e)):.1f} over {len(e['known_classes'])}" for k, e in fewer.items()]
     return [
         "",
         "**Some students know only the classes that their teacher knows.** The means above are over all classes, and a",
         f"class that is never predicted counts as 0. The means over the known classes are: {', '.join(means)}.",
     ]
+
+
+def _of_known(experiment: Mapping[str, Any]) -> list[float]:
+    """Returns the scores whose mean is that over the known classes: one per seed; of older results, one per class."""
+    by_seed = experiment.get("miou_known") or [None]
+    return [experiment["iou"][name] for name in experiment["known_classes"]] if None in by_seed else by_seed
 
 
 def _class(name: str, points: int, experiments: Mapping[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """Class tables: the classes of a data set, their ids in files, and their colours.
 
 A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, with colours in BGR. The keys
-`things` and `moving` are ours. The folder `classes/` has the tables that ship with the package.
+`things`, `moving` and `absent` are ours. The folder `classes/` has the tables that ship with the package.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -25,6 +25,9 @@ MOST = 254
 
 RAW_IDS = 1 << 16
 """The number of possible raw ids, which have 16 bits."""
+
+Absent = Literal["counts as zero", "left out"]
+"""How the official mean IoU treats a class with neither truth nor prediction; see `evaluation.metrics`."""
 
 FOLDER = Path(__file__).parent / "classes"
 
@@ -49,6 +52,7 @@ class ClassTable:
     """Raw id -> its name in a format whose files name the raw ids, such as nuScenes' `category.json`."""
     moving: tuple[int, ...] = ()
     """Raw ids of things that move while they are recorded, where the files distinguish them."""
+    absent: Absent = "counts as zero"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,6 +99,7 @@ class ClassTable:
             "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.colours],
             "things": list(self.things),
             "moving": list(self.moving),
+            "absent": self.absent,
         }
 
     @classmethod
@@ -111,6 +116,8 @@ class ClassTable:
                 colours=tuple((red, green, blue) for red, green, blue in colours),
                 things=tuple(map(int, values["things"])),
                 moving=tuple(map(int, values["moving"])),
+                # Every table that an older version wrote counts as zero.
+                absent=_absent(values.get("absent", "counts as zero")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -119,7 +126,9 @@ class ClassTable:
             ) from None
 
     def check_same(self, other: "ClassTable", mine: object, others: object) -> None:
-        """Raise `InputError` where a training id or raw id means another class in `other`. Colours may differ.
+        """Raise `InputError` where a training id or raw id means another class in `other`.
+
+        Colours may differ, and `absent` too.
 
         mine, others: the owners of the two tables, for the error message.
         """
@@ -237,6 +246,10 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         raise refuse("moving", f"{moving!r} is not a list of raw ids")
     if strange := [raw for raw in moving if raw not in training_ids]:
         raise refuse("moving", f"{strange[0]!r} is not a raw id in learning_map")
+    try:
+        absent = _absent(content.get("absent", "counts as zero"))
+    except ValueError as error:
+        raise refuse("absent", str(error)) from None
     return ClassTable(
         name=name,
         names=names,
@@ -246,7 +259,15 @@ def _table(name: str, content: Any, path: Path) -> ClassTable:
         colours=tuple(colours),
         things=tuple(names.index(thing) for thing in things),
         moving=tuple(moving),
+        absent=absent,
     )
+
+
+def _absent(value: Any) -> Absent:
+    """Returns `value`. Raises `ValueError` where it is no `Absent`."""
+    if value not in get_args(Absent):
+        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, get_args(Absent)))}")
+    return value
 
 
 def _section(content: Any, key: str, path: Path) -> dict[int, Any]:

@@ -8,7 +8,15 @@ import yaml
 
 from elite_pipeline.choices import STUDENTS, load
 from elite_pipeline.errors import InputError
-from elite_pipeline.evaluation.metrics import class_rows, is_oracle, teacher_lines, unknown_classes
+from elite_pipeline.evaluation.metrics import (
+    PROTOCOLS,
+    absent_of,
+    class_rows,
+    is_oracle,
+    percent,
+    teacher_lines,
+    unknown_classes,
+)
 from elite_pipeline.student.model import WEIGHTS, weights_sha256
 from elite_pipeline.student.network import StudentNetwork
 from elite_pipeline.student.voxels import AXES
@@ -79,7 +87,7 @@ def _header(config: dict[str, Any], miou: dict[str, Any]) -> str:
         "dataset": {"type": miou["dataset"], "name": miou["dataset"], "split": miou["split"]},
         "metrics": [{"type": "mean_iou", "name": "mIoU, single pass", "value": round(miou["miou"], 4)}],
     }
-    if unknown_classes(miou):
+    if unknown_classes(miou) and miou["miou_known"] is not None:
         name = f"mIoU over the {len(miou['known_classes'])} classes that its teacher knows, single pass"
         measured["metrics"].append({"type": "mean_iou", "name": name, "value": round(miou["miou_known"], 4)})
     front = {
@@ -204,7 +212,7 @@ def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
     total, score = latency["phases"]["total"], f"**{100 * miou['miou']:.1f} % mIoU**"
     if unknown_classes(miou):
         known = f"over the {len(miou['known_classes'])} that its teacher knows"
-        score += f" over all {len(miou['iou'])} classes, **{100 * miou['miou_known']:.1f} %** {known},"
+        score += f" over all {len(miou['iou'])} classes, **{percent(miou['miou_known'])} %** {known},"
     scored = (
         f"{miou['scans']:,} whole scans of {miou['dataset']} ({miou['split']} sequences {', '.join(miou['sequences'])})"
     )
@@ -215,8 +223,8 @@ def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
 
 {score} on {scored}.
 
-The score follows SemanticKITTI's official protocol: every labelled point counts. It is a single pass, without test-time
-augmentation. A class without points has an IoU of 0.
+{PROTOCOLS[absent_of(miou)]}
+Every labelled point counts. There is no test-time augmentation.
 
 | class | IoU, % | points |
 |---|---:|---:|

@@ -1,8 +1,12 @@
-"""The official SemanticKITTI score, as defined by `np_ioueval` of semantic-kitti-api.
+"""The official scores of SemanticKITTI and nuScenes-lidarseg. The key `absent` of the class table chooses between them.
 
-Ground truth `IGNORE` is left out, but a *prediction* of `IGNORE` is a miss. (The metric of 2DPASS and ELiTe does not
-count it as a miss and is higher: on one scan 1.0000 instead of 0.9551.) An absent class counts as 0, so a score on a
-few scans cannot be compared with the benchmark. The confusion matrix is first summed over all scans.
+Ground truth `IGNORE` is left out of both. The confusion matrix is first summed over all scans. They differ in two ways:
+
+- `counts as zero`: SemanticKITTI, as `np_ioueval` of semantic-kitti-api defines it. A *prediction* of `IGNORE` is a
+  miss. (The metric of 2DPASS and ELiTe does not count it as a miss and is higher: on one scan 1.0000, not 0.9551.)
+  An absent class counts as 0, so a score on a few scans cannot be compared with the benchmark.
+- `left out`: nuScenes-lidarseg, as `LidarSegEval` of nuscenes-devkit computes it. A point that is predicted as `IGNORE`
+  does not count. A class with neither truth nor prediction is left out of the mean; one with predictions only is 0.
 
 Beside it stand numbers that the benchmark does not have. All are computed from confusion matrices, rows are the truth:
 the accuracy, the mean without the rarest classes, and the scores of the points that the cameras see and of the others.
@@ -13,32 +17,53 @@ from typing import Any
 
 import numpy as np
 
-from elite_pipeline.datasets.classes import IGNORE
+from elite_pipeline.datasets.classes import IGNORE, Absent
 
 RAREST = 3
 """Number of classes that the mean over the frequent classes leaves out."""
 
 
-def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of each class: (K,) float64 in 0..1; 0 for an absent class.
+PROTOCOLS: dict[str, str] = {
+    "counts as zero": "Official SemanticKITTI protocol, single pass. A class without points has an IoU of 0.",
+    "left out": "Official nuScenes-lidarseg protocol, single pass. A class with neither points nor predictions is left"
+    " out of the mean.",
+}
+"""`ClassTable.absent` -> what is said of the scores."""
 
-    confusion: `Confusion.counts`.
+
+def class_iou(confusion: np.ndarray, absent: Absent = "counts as zero") -> np.ndarray:
+    """Return the intersection over union of each class: (K,) float64 in 0..1; NaN for a class that is left out.
+
+    confusion: `Confusion.counts`. absent: `ClassTable.absent`.
     """
     counts = np.array(confusion, dtype=np.float64)
     counts[IGNORE] = 0
+    if absent == "left out":
+        counts[:, IGNORE] = 0
     correct = np.diag(counts)
-    # The official tool uses the same guard against 0 / 0.
-    return correct / (counts.sum(axis=0) + counts.sum(axis=1) - correct + 1e-15)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - correct
+    if absent == "left out":
+        return np.divide(correct, union, out=np.full(len(union), np.nan), where=union > 0)
+    # SemanticKITTI's tool uses the same guard against 0 / 0.
+    return correct / (union + 1e-15)
 
 
-def mean_iou(confusion: np.ndarray, known: Sequence[int] | np.ndarray | None = None) -> float:
-    """Return the mean of `class_iou` over the ids `known`, present or not; by default over all classes but `IGNORE`.
+def mean_iou(
+    confusion: np.ndarray, known: Sequence[int] | np.ndarray | None = None, absent: Absent = "counts as zero"
+) -> float:
+    """Return the mean of `class_iou` over the ids `known`; by default over all classes but `IGNORE`.
+
+    NaN where all of these classes are left out.
 
     Points of unknown classes are still evaluated. Their classes count as 0 in the mean over all classes. Where such
     points are predicted as a known class, they count against that class, in both means.
     """
-    iou = class_iou(confusion)
-    return float((np.delete(iou, IGNORE) if known is None else iou[known]).mean())
+    iou = class_iou(confusion, absent)
+    of_mean = np.delete(iou, IGNORE) if known is None else iou[known]
+    if absent == "left out":
+        of_mean = of_mean[~np.isnan(of_mean)]
+        return float(of_mean.mean()) if len(of_mean) else float("nan")
+    return float(of_mean.mean())
 
 
 def accuracy(confusion: np.ndarray) -> float:
@@ -68,16 +93,18 @@ def frequent_classes(confusion: np.ndarray) -> list[int]:
     return sorted(by_points[:-RAREST])
 
 
-def frequent_miou(confusion: np.ndarray) -> float | None:
+def frequent_miou(confusion: np.ndarray, absent: Absent = "counts as zero") -> float | None:
     """Return the mean IoU over `frequent_classes`; None where there are none.
 
     A few points of a rare class can move the mean over all classes more than everything else does.
     """
     frequent = frequent_classes(confusion)
-    return mean_iou(confusion, frequent) if frequent else None
+    return mean_iou(confusion, frequent, absent) if frequent else None
 
 
-def seen_scores(counts: np.ndarray, seen: np.ndarray | None, names: Sequence[str]) -> dict[str, Any]:
+def seen_scores(
+    counts: np.ndarray, seen: np.ndarray | None, names: Sequence[str], absent: Absent = "counts as zero"
+) -> dict[str, Any]:
     """Return the scores of the points that the cameras see, and of the others. JSON values; all None without `seen`.
 
     counts: `Confusion.counts` of all points. seen: of those that the cameras see; None where that is not known.
@@ -92,7 +119,7 @@ def seen_scores(counts: np.ndarray, seen: np.ndarray | None, names: Sequence[str
     unseen = np.subtract(counts, seen)
     both = [k for k in present_classes(seen) if np.sum(unseen[k])]
     share = np.sum(seen[IGNORE + 1 :]) / max(np.sum(counts[IGNORE + 1 :]), 1)
-    means = (mean_iou(group, both) if both else None for group in (seen, unseen))
+    means = (mean_iou(group, both, absent) if both else None for group in (seen, unseen))
     right = (accuracy(group) if present_classes(group) else None for group in (seen, unseen))
     return dict(zip(keys, (float(share), [names[k - 1] for k in both], *means, *right), strict=True))
 
@@ -109,8 +136,9 @@ def class_rows(result: Mapping[str, Any]) -> list[str]:
     The last lines are means: over all classes, over the known ones if some are unknown, and without the rarest ones.
     """
     points = dict(zip(result["iou"], np.sum(result["confusion"], axis=1)[1:].tolist(), strict=True))
-    rows = [f"| {name} | {100 * value:.1f} | {points[name]:,} |" for name, value in result["iou"].items()]
-    means = [(f"mean of {len(points)}", result["miou"], points)]
+    rows = [f"| {name} | {percent(value)} | {points[name]:,} |" for name, value in result["iou"].items()]
+    counted = [name for name, value in result["iou"].items() if value is not None]
+    means = [(f"mean of {len(counted)}", result["miou"], points)]
     if unknown_classes(result):
         known = result["known_classes"]
         means.append((f"mean of the {len(known)} known", result["miou_known"], known))
@@ -119,7 +147,7 @@ def class_rows(result: Mapping[str, Any]) -> list[str]:
         rare = [name for name, number in points.items() if number and name not in frequent]
         means.append((f"mean without the rarest: {', '.join(rare)}", result["miou_frequent"], frequent))
     for name, value, over in means:
-        rows.append(f"| **{name}** | **{100 * value:.1f}** | {sum(points[one] for one in over):,} |")
+        rows.append(f"| **{name}** | **{percent(value)}** | {sum(points[one] for one in over):,} |")
     return rows
 
 
@@ -128,7 +156,7 @@ def table(result: Mapping[str, Any]) -> str:
     score, origin = f"{100 * result['miou']:.1f} % mIoU", f"{result['labelled_scans']} labelled scans"
     if unknown := unknown_classes(result):
         score = (
-            f"{score} over all {len(result['iou'])} classes, {100 * result['miou_known']:.1f} % over the"
+            f"{score} over all {len(result['iou'])} classes, {percent(result['miou_known'])} % over the"
             f" {len(result['known_classes'])} that its teacher knows"
         )
     if result.get("zero_shot"):
@@ -141,7 +169,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 Sequences {", ".join(result["sequences"])} of {result["dataset"]} ({result["split"]}), {result["scans"]} whole scans,
 {result["points"]:,} points, {np.sum(result["confusion"], axis=1)[1:].sum():,} of them evaluated.
-Official SemanticKITTI protocol, single pass. A class without points has an IoU of 0.
+{PROTOCOLS[absent_of(result)]}
 Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(result["trained_on"])}
 ({origin}).
 {_sight(result)}{_unknown(unknown)}
@@ -149,6 +177,16 @@ Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(
 |---|---:|---:|
 {chr(10).join(class_rows(result))}
 """
+
+
+def absent_of(result: Mapping[str, Any]) -> Absent:
+    """Return `ClassTable.absent` of a result of evaluate_miou or compare_experiments. Older ones count as zero."""
+    return result.get("absent", "counts as zero")
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent for a table; `-` where there is none."""
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _sight(result: Mapping[str, Any]) -> str:

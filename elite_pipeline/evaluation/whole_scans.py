@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from elite_pipeline.config import ProjectPoints
-from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
+from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation import metrics, tta
 from elite_pipeline.evaluation.camera_sight import sights
 from elite_pipeline.evaluation.confusion import Confusion
@@ -53,20 +54,33 @@ def count(
 
 
 def scores(counted: Counted, classes: ClassTable, known: Sequence[str]) -> dict[str, Any]:
-    """Returns the scores of evaluate_miou's result, as JSON values. known: the classes that the student can know."""
-    counts = np.sum(list(counted.places.values()), axis=0)
+    """Returns the scores of evaluate_miou's result, as JSON values; null where a score is the mean of no class.
+
+    known: the classes that the student can know. Raises `InputError` where there is no point to score.
+    """
+    counts, absent = np.sum(list(counted.places.values()), axis=0), classes.absent
+    miou, of_known = (
+        _value(metrics.mean_iou(counts, ids, absent)) for ids in (None, np.flatnonzero(classes.known(known)))
+    )
+    if miou is None:
+        raise InputError(f"all points are labelled {classes.names[IGNORE]!r}, so none can be scored: give other scans")
     return {
-        "miou": metrics.mean_iou(counts),
+        "absent": absent,
+        "miou": miou,
         "accuracy": metrics.accuracy(counts),
-        "miou_frequent": metrics.frequent_miou(counts),
+        "miou_frequent": metrics.frequent_miou(counts, absent),
         "frequent_classes": [classes.names[k] for k in metrics.frequent_classes(counts)],
-        **metrics.seen_scores(counts, counted.seen, classes.evaluated),
+        **metrics.seen_scores(counts, counted.seen, classes.evaluated, absent),
         "known_classes": known,
-        "miou_known": metrics.mean_iou(counts, np.flatnonzero(classes.known(known))),
-        "iou": dict(zip(classes.evaluated, metrics.class_iou(counts)[1:].tolist(), strict=True)),
+        "miou_known": of_known,
+        "iou": dict(zip(classes.evaluated, map(_value, metrics.class_iou(counts, absent)[1:].tolist()), strict=True)),
         "confusion": counts.tolist(),
         "places": {name: matrix.tolist() for name, matrix in counted.places.items()},
         "colours": dict(zip(classes.evaluated, classes.to_json()["colours"][1:], strict=True)),
         "points": int(counts.sum()),
         "scans": counted.scans,
     }
+
+
+def _value(score: float) -> float | None:
+    return None if np.isnan(score) else score

@@ -14,7 +14,7 @@ def plot_miou(path: Path, result: dict[str, Any]) -> None:
     confusion = np.array(result["confusion"], dtype=float)[1:]
     present = confusion.sum(axis=1)
     figure, (bars, matrix) = plt.subplots(1, 2, figsize=(14.5, 6.2), width_ratios=[1, 1.25], layout="constrained")
-    values = [100 * result["iou"][name] for name in classes]
+    values = [100 * (result["iou"][name] or 0) for name in classes]
     bars.barh(classes, values, color=[result["colours"][name] for name in classes], edgecolor="#666666", linewidth=0.5)
     for row, (value, points) in enumerate(zip(values, present, strict=True)):
         bars.text(value + 1, row, f"{value:.1f}" if points else "no points", va="center", fontsize=8, color=INK)

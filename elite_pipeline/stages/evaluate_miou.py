@@ -1,9 +1,10 @@
-"""Score a student by the official SemanticKITTI protocol: whole scans, every labelled point, a single pass.
+"""Score a student by its data set's official protocol: whole scans, every labelled point, a single pass.
 
-`miou` is the mean IoU over all classes, `accuracy` the share of the points that is predicted right; a prediction of
-"unlabelled" is a miss in both. `miou_frequent` leaves out the three rarest classes. `miou_seen` and `miou_unseen` are
-of the points that the cameras see in their frame (as in project_points, with a z-buffer) and of the others, both over
-the classes that have points in both groups; null without images or calibration. `places`: confusion matrix of each
+`miou` is the mean IoU over all classes, `accuracy` the share of the points that is predicted right. `absent`, from the
+class table, says which protocol: SemanticKITTI's, where an absent class counts as zero, or nuScenes', where it is left
+out of the mean and its IoU is null. `miou_frequent` leaves out the three rarest classes. `miou_seen` and `miou_unseen`
+are of the points that the cameras see in their frame (as in project_points, with a z-buffer) and of the others, both
+over the classes that have points in both groups; null without images or calibration. `places`: confusion matrix of each
 sequence. `miou_known` is the mean over the classes that the student can know: without labels it knows only the classes
 of its teacher, which may be fewer. It equals `miou` where the student knows all.
 split="test" says that the sequences are test sequences, by which nothing was chosen. With votes=12 the score uses
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         "labels_seed": settings.labels_seed,
         "split": settings.split,
         "sequences": [recorded.index.sequence for recorded in recordings],
-        **scores(counted, predict.classes, trained["known_classes"]),
+        **scores(counted, recordings[0].index.classes, trained["known_classes"]),
         "tta": settings.votes is not None,
         "votes": settings.votes or 1,
         "trained_on": trained["trained_on"],

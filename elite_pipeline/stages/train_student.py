@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     config = {
         "experiment": arguments.out.name,
         "classes": examples.classes.to_json(),
+        "scan_format": examples.sequences[0].index.source.format,
         "network": settings.network.model_dump(mode="json"),
         "trained_on": [recorded.index.sequence for recorded in examples.sequences],
         "scans": len(examples),

@@ -1,4 +1,6 @@
-"""Label every scan of the test sequences and write the zip for SemanticKITTI's benchmark (single-scan task)."""
+"""Label every scan of the test sequences and write the zip that the benchmark of their format takes.
+
+SemanticKITTI: the single-scan task. nuScenes: the lidarseg challenge, of the official split that the sequences are."""
 
 from pathlib import Path
 
@@ -17,30 +19,21 @@ def main(argv: list[str] | None = None) -> None:
     if not args.frames:
         raise InputError("no sequence to submit: list unlabelled sequences under test: of the data set in config.yaml")
 
-    from elite_pipeline.datasets.semantickitti import BENCHMARK
     from elite_pipeline.deploy import submission
-    from elite_pipeline.progress import progress
+    from elite_pipeline.deploy.predict import predicted, recorded_layout
     from elite_pipeline.recordings.sequence import open_recorded
     from elite_pipeline.student.model import Predictor
 
     predict = Predictor.load(args.model)
     recordings = open_recorded(args.data, args.frames)
-    for path, recorded in zip(args.frames, recordings, strict=True):
-        predict.classes.check_same(recorded.index.classes, args.model, path)
-    points = {r.index.sequence: dict(zip(r.index.frames, r.index.points.tolist(), strict=True)) for r in recordings}
-    scans = [(r, f) for r in recordings for f in range(len(r.index.frames))]
-    predictions = (
-        (r.index.sequence, r.index.frames[f], predict.classes.to_raw(predict(r.points(f))))
-        for r, f in progress(scans, label="write_submission", unit="scan")
-    )
-    submission.write(args.out, points, predictions)
+    layout = recorded_layout(predict, recordings, args.model, args.frames)
+    submission.write(args.out, layout, predicted(predict, recordings, layout, "write_submission"))
     megabytes = args.out.stat().st_size / 1e6
-    print(f"{args.out}: {len(scans)} scans of {len(points)} sequences, {megabytes:.1f} MB, every entry checked")
-    if sorted(points) != BENCHMARK:
-        print(
-            f"warning: SemanticKITTI's benchmark requires exactly the sequences {', '.join(BENCHMARK)}."
-            f" This file has {', '.join(sorted(points))}, so the benchmark would reject it"
-        )
+    print(
+        f"{args.out}: {len(layout.names)} scans of {len(recordings)} sequences, {megabytes:.1f} MB, every entry checked"
+    )
+    if layout.warning:
+        print(f"warning: {layout.warning}")
 
 
 if __name__ == "__main__":

@@ -163,6 +163,8 @@ class Predictor:
         self.config = config
         self.classes = ClassTable.from_json(config["classes"], CONFIG)
         """The class table of the predictions."""
+        self.scan_format: str = config.get("scan_format", "semantickitti")
+        """The format of the scans that it was trained on, one of `choices.FORMATS`. Older ones say none."""
         self.device = torch.device(device)
 
     @classmethod

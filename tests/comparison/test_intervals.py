@@ -53,6 +53,17 @@ def test_scores_of_a_draw_are_those_of_its_summed_matrices_averaged_over_seeds()
     assert set(resampled(seeds, draws)) == {"miou", "accuracy"}
 
 
+def test_a_class_that_no_drawn_place_shows_is_left_out_where_the_protocol_says_so():
+    """Class 2 is only at place b, and at place c there is nothing to score."""
+    places = {name: np.zeros((3, 3), int) for name in "abc"}
+    places["a"][1, 1], places["a"][0, 2] = 5, 3
+    places["b"][2, 2], places["b"][2, 1] = 1, 1
+    found = resampled([places], np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3]]), absent="left out")["miou"]
+    np.testing.assert_allclose(found, [1, 1 / 4, np.nan])
+    assert resampled([places], np.array([[3, 0, 0]]))["miou"] == pytest.approx([0.5])
+    assert over_places(found, np.zeros(3)) == pytest.approx((1 / 4, 1), abs=0.02)
+
+
 def test_two_places_by_hand():
     """Place `good` is all right in a and all wrong in b; place `bad` the other way round, with three times the points.
 

@@ -86,6 +86,11 @@ def test_a_difference_of_older_experiments_has_no_accuracy():
     assert found["over_seeds"] == pytest.approx(over_seeds([0.1, 0.11]))
 
 
+def test_a_class_that_is_left_out_has_no_difference():
+    a, b = ({"miou": [0.4], "iou": {"car": car, "bus": bus}} for car, bus in ((0.5, None), (0.25, 0.0)))
+    assert difference(a, b)["iou"] == {"car": 0.25, "bus": None}
+
+
 def test_baseline_has_as_many_labels_and_the_same_data_set_and_student():
     found = baselines(
         {

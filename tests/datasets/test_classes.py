@@ -72,7 +72,7 @@ def test_a_table_survives_json(classes):
     np.testing.assert_array_equal(again.palette, classes.palette)
 
 
-@pytest.mark.parametrize("values", [None, [], ["car"], {}, "names", {"colours": ["#12345"]}, {"colours": [3]}])
+@pytest.mark.parametrize("values", [None, [], ["car"], {}, "names", {"colours": ["#12345"]}, {"absent": None}])
 def test_json_without_a_valid_table_is_refused(values, classes):
     whole = classes.to_json()
     values = whole | values if isinstance(values, dict) and values else values
@@ -86,6 +86,15 @@ def test_json_that_lacks_a_key_is_refused(key, classes):
     del values[key]
     with pytest.raises(InputError, match=f"x: holds no class table .*{key}"):
         ClassTable.from_json(values, "x")
+
+
+def test_tables_of_older_versions_count_an_absent_class_as_zero(classes):
+    values = classes.to_json()
+    assert values.pop("absent") == classes.absent == "counts as zero"
+    assert ClassTable.from_json(values, "x") == classes
+    left_out = ClassTable.from_json(values | {"absent": "left out"}, "x")
+    assert ClassTable.from_json(left_out.to_json(), "x").absent == "left out"
+    left_out.check_same(classes, "a model", "a data set")
 
 
 @pytest.fixture
@@ -128,6 +137,7 @@ def test_a_users_own_table(content, write, tmp_path):
     assert table.of_raw(np.array([300, 9, 8])).tolist() == [2, 2, UNKNOWN]
     assert class_table(write({key: content[key] for key in content if key != "things"})).things == ()
     assert class_table(write(content | {"things": []})).things == ()
+    assert class_table(write(content | {"absent": "left out"})).absent == "left out"
 
 
 def without(mapping, key):
@@ -193,6 +203,10 @@ FAULTS = {
         "things: 'moving tram' is not a class; the classes are rails, tram",
     ),
     "ignored class as a thing": (lambda c: {"things": ["nothing"]}, "things: 'nothing' is not a class"),
+    "unknown rule": (
+        lambda c: {"absent": ["left out"]},
+        "absent: ['left out'] is not one of 'counts as zero', 'left out'",
+    ),
     "17 bits, labels": (
         lambda c: {"labels": c["labels"] | {65536: "x"}},
         "labels: raw id 65536 does not fit into 16 bits",

@@ -12,10 +12,21 @@ import pytest
 
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.deploy import submission
+from elite_pipeline.deploy.formats import Scan
+from elite_pipeline.deploy.semantickitti import FILES
 from elite_pipeline.errors import InputError
 
 CLASSES = class_table("semantickitti")
 POINTS = {"11": {"000000": 3, "000001": 5}, "12": {"000000": 1}}
+
+
+def layout(points):
+    """The layout of {sequence: {frame: number of points}}."""
+    scans = [Scan(sequence, frame, count) for sequence, frames in points.items() for frame, count in frames.items()]
+    return FILES.layout(scans, CLASSES, {})
+
+
+LAYOUT = layout(POINTS)
 GOOD = {
     "sequences/": b"",
     "sequences/11/": b"",
@@ -33,7 +44,7 @@ def predictions():
     """Yield raw ids for every scan of `POINTS`, in order; the ids differ from point to point."""
     for sequence, frames in POINTS.items():
         for frame, count in frames.items():
-            yield sequence, frame, CLASSES.to_raw(np.arange(count, dtype=np.uint8) * 4 + 3)
+            yield LAYOUT.names[sequence, frame], CLASSES.to_raw(np.arange(count, dtype=np.uint8) * 4 + 3)
 
 
 def pack(path, entries):
@@ -54,7 +65,7 @@ def test_raw_ids_are_little_endian_uint32_and_map_back():
 
 def test_zip_holds_every_directory_and_every_scan_in_order(tmp_path):
     path = tmp_path / "new" / "demo_submission.zip"
-    submission.write(path, POINTS, predictions())
+    submission.write(path, LAYOUT, predictions())
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == list(GOOD)
         assert archive.testzip() is None
@@ -68,9 +79,9 @@ def test_zip_holds_every_directory_and_every_scan_in_order(tmp_path):
 
 
 def test_same_predictions_make_the_same_bytes(tmp_path, monkeypatch):
-    submission.write(tmp_path / "a.zip", POINTS, predictions())
+    submission.write(tmp_path / "a.zip", LAYOUT, predictions())
     monkeypatch.setattr("time.time", lambda: 2e9)
-    submission.write(tmp_path / "b.zip", POINTS, predictions())
+    submission.write(tmp_path / "b.zip", LAYOUT, predictions())
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
@@ -81,12 +92,12 @@ def test_predictions_are_taken_one_at_a_time(tmp_path):
 
     def one_by_one():
         for item in predictions():
-            alive.append(weakref.ref(item[2]))
+            alive.append(weakref.ref(item[1]))
             yield item
             del item
             assert sum(reference() is not None for reference in alive) <= 1
 
-    submission.write(tmp_path / "a.zip", POINTS, one_by_one())
+    submission.write(tmp_path / "a.zip", LAYOUT, one_by_one())
     assert len(alive) == 3
 
 
@@ -94,7 +105,7 @@ def test_predictions_are_taken_one_at_a_time(tmp_path):
 def test_missing_directory_entry(missing, tmp_path):
     path = pack(tmp_path / "a.zip", {name: content for name, content in GOOD.items() if name != missing})
     with pytest.raises(InputError, match=f"no entry for the directory {missing},"):
-        submission.validate(path, POINTS)
+        submission.validate(path, LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +113,11 @@ def test_missing_directory_entry(missing, tmp_path):
     [
         (
             {"sequences/11/predictions/000001.label": bytes(16)},
-            "000001.label has 16 bytes, but the 5 points .* need 20",
+            "000001.label has 16 bytes, but its scan needs 20",
         ),
         (
             {"sequences/11/predictions/000001.label": bytes(24)},
-            "000001.label has 24 bytes, but the 5 points .* need 20",
+            "000001.label has 24 bytes, but its scan needs 20",
         ),
         ({"sequences/11/predictions/000001.label": bytes(10)}, "000001.label has 10 bytes"),  # uint16
         ({"sequences/11/predictions/000000.label": bytes(24)}, "000000.label has 24 bytes"),  # int64
@@ -116,16 +127,16 @@ def test_missing_directory_entry(missing, tmp_path):
 )
 def test_wrong_sizes_and_unknown_files(change, fault, tmp_path):
     with pytest.raises(InputError, match=fault):
-        submission.validate(pack(tmp_path / "a.zip", GOOD | change), POINTS)
+        submission.validate(pack(tmp_path / "a.zip", GOOD | change), LAYOUT)
 
 
 def test_missing_scan_and_missing_sequence(tmp_path):
     path = pack(tmp_path / "a.zip", GOOD)
-    submission.validate(path, POINTS)
+    submission.validate(path, LAYOUT)
     with pytest.raises(InputError, match=r"sequences/12/predictions/000007\.label is missing"):
-        submission.validate(path, {**POINTS, "12": {"000000": 1, "000007": 1}})
+        submission.validate(path, layout({**POINTS, "12": {"000000": 1, "000007": 1}}))
     with pytest.raises(InputError, match="no entry for the directory sequences/13/"):
-        submission.validate(path, {**POINTS, "13": {"000000": 1}})
+        submission.validate(path, layout({**POINTS, "13": {"000000": 1}}))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -134,15 +145,15 @@ def test_file_that_occurs_twice(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("sequences/12/predictions/000000.label", bytes(4))
     with pytest.raises(InputError, match="twice"):
-        submission.validate(path, POINTS)
+        submission.validate(path, LAYOUT)
 
 
 def test_name_and_content_of_the_file(tmp_path):
     with pytest.raises(InputError, match=r"must end in \.zip"):
-        submission.validate(pack(tmp_path / "a.tar", GOOD), POINTS)
+        submission.validate(pack(tmp_path / "a.tar", GOOD), LAYOUT)
     (tmp_path / "b.zip").write_bytes((tmp_path / "a.tar").read_bytes()[:-30])
     with pytest.raises(InputError, match=r"b\.zip: not a readable zip"):
-        submission.validate(tmp_path / "b.zip", POINTS)
+        submission.validate(tmp_path / "b.zip", LAYOUT)
 
 
 @pytest.mark.parametrize("fault", ["too few", "too many points", "interrupted"])
@@ -151,17 +162,17 @@ def test_a_failed_write_keeps_the_earlier_zip(fault, tmp_path):
     path.write_bytes(b"earlier")
 
     def faulty():
-        for sequence, frame, ids in predictions():
-            if (sequence, frame) == ("11", "000001"):
+        for name, ids in predictions():
+            if name == LAYOUT.names["11", "000001"]:
                 if fault == "interrupted":
                     raise KeyboardInterrupt
                 if fault == "too few":
                     continue
                 ids = np.append(ids, ids[:1])
-            yield sequence, frame, ids
+            yield name, ids
 
     with pytest.raises(KeyboardInterrupt if fault == "interrupted" else InputError, match=r"^$|000001\.label"):
-        submission.write(path, POINTS, faulty())
+        submission.write(path, LAYOUT, faulty())
     assert os.listdir(tmp_path) == ["a.zip"]
     assert path.read_bytes() == b"earlier"
 
@@ -170,7 +181,7 @@ def test_a_failed_write_keeps_the_earlier_zip(fault, tmp_path):
 def test_full_disk(tmp_path):
     (tmp_path / "a.partial.zip").symlink_to(FULL)
     with pytest.raises(InputError, match=r"a\.zip: cannot be written \(No space left on device\)"):
-        submission.write(tmp_path / "a.zip", POINTS, predictions())
+        submission.write(tmp_path / "a.zip", LAYOUT, predictions())
     (tmp_path / "x.partial").symlink_to(FULL)
     with pytest.raises(InputError, match=r"x\.label: cannot be written \(No space left on device\)"):
         submission.write_labels(tmp_path / "x.label", np.zeros(4000, np.uint32))
@@ -182,13 +193,15 @@ def test_path_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         submission.write_labels(tmp_path / "file" / "x.label", np.zeros(4, np.uint32))
     with pytest.raises(InputError, match="cannot be written"):
-        submission.write(tmp_path / "file" / "a.zip", POINTS, predictions())
+        submission.write(tmp_path / "file" / "a.zip", LAYOUT, predictions())
 
 
 KILLED_BEFORE_THE_NAME = """
 import os, signal, sys
 import numpy as np
 from elite_pipeline.deploy import submission
+from elite_pipeline.deploy.formats import Scan
+from elite_pipeline.deploy.semantickitti import FILES
 
 os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 submission.write_labels(sys.argv[1], np.full(5, 40, np.uint32))
@@ -205,63 +218,3 @@ def test_killed_while_a_label_file_is_written(tmp_path, warm_python):
     assert [name for name in os.listdir(tmp_path) if ".label" in name] == ["000000.label"]
     submission.write_labels(path, np.full(5, 40, np.uint32))
     assert os.listdir(tmp_path) == ["000000.label"]
-
-
-def touch(*paths):
-    """Create empty files and their folders."""
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def test_where_label_files_go(tmp_path):
-    touch(tmp_path / "one.v2.bin", tmp_path / "runs/b/0.bin", tmp_path / "runs/a/0.bin", tmp_path / "runs/a/notes.txt")
-    touch(tmp_path / "08/velodyne/000001.bin", tmp_path / "08/other.bin")
-    found = submission.label_files([tmp_path / n for n in ("one.v2.bin", "runs", "08")], tmp_path / "out")
-    assert [(str(p.relative_to(tmp_path / "out")), str(s.relative_to(tmp_path))) for p, s in found.items()] == [
-        ("one.v2.label", "one.v2.bin"),
-        ("a/0.label", "runs/a/0.bin"),
-        ("b/0.label", "runs/b/0.bin"),
-        ("sequences/08/predictions/000001.label", "08/velodyne/000001.bin"),
-    ]
-
-
-def test_sequence_is_named_by_its_folder_however_it_is_spelt(tmp_path, monkeypatch):
-    touch(tmp_path / "recorded/velodyne/000000.bin")
-    (tmp_path / "08").symlink_to(tmp_path / "recorded")
-    assert list(submission.label_files([tmp_path / "08"], Path("o"))) == [
-        Path("o/sequences/08/predictions/000000.label")
-    ]
-    monkeypatch.chdir(tmp_path / "recorded")
-    for here in (".", "../recorded", "velodyne/.."):
-        assert list(submission.label_files([Path(here)], Path("o"))) == [
-            Path("o/sequences/recorded/predictions/000000.label")
-        ]
-
-
-def test_one_label_file_for_two_scans(tmp_path):
-    touch(tmp_path / "a/0.bin", tmp_path / "b/0.bin")
-    with pytest.raises(InputError, match=r"a/0\.bin and .*b/0\.bin would both be written to .*out/0\.label"):
-        submission.label_files([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    twice = submission.label_files([tmp_path / "a", tmp_path / "a/0.bin"], tmp_path / "out")
-    assert list(twice.values()) == [tmp_path / "a/0.bin"]
-
-
-def test_inputs_that_are_not_scans(tmp_path):
-    touch(tmp_path / "x.pcd", tmp_path / "empty/x.txt", tmp_path / "08/image_2/0.png")
-    (tmp_path / "08/velodyne").mkdir()
-    (tmp_path / "empty/folder.bin").mkdir()
-    for name, fault in (
-        ("x.pcd", r"x\.pcd: neither a folder nor a \.bin file"),
-        ("gone.bin", r"gone\.bin: neither a folder nor a \.bin file"),
-        ("empty", r"empty: no \.bin file in this folder or below"),
-        ("08", r"08/velodyne: no \.bin file in this folder"),
-    ):
-        with pytest.raises(InputError, match=fault):
-            submission.label_files([tmp_path / name], tmp_path / "out")
-
-
-def test_labels_of_a_recorded_sequence_are_not_replaced(tmp_path):
-    touch(tmp_path / "08/velodyne/000000.bin", tmp_path / "08/labels/000000.label")
-    with pytest.raises(InputError, match=r"holds the labels of the recorded sequence .*08\."):
-        submission.label_files([tmp_path / "08/velodyne"], tmp_path / "08/labels")

@@ -1,9 +1,13 @@
 """The official score, derived again from its definition, and the differences that make other metrics too high."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from elite_pipeline.datasets.classes import class_table
+from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation.confusion import Confusion
 from elite_pipeline.evaluation.metrics import (
     accuracy,
@@ -15,6 +19,7 @@ from elite_pipeline.evaluation.metrics import (
     table,
     unknown_classes,
 )
+from elite_pipeline.evaluation.whole_scans import Counted, scores
 
 CLASSES = 20
 
@@ -75,6 +80,40 @@ def test_an_absent_class_counts_as_zero():
     truth = np.arange(1, 11)
     assert mean_iou(confusion(truth, truth)) == pytest.approx(10 / 19)
     assert mean_iou(np.zeros((CLASSES, CLASSES), dtype=np.int64)) == 0
+
+
+LEFT_OUT = "left out"
+
+
+def test_nuscenes_leaves_out_a_class_without_truth_and_prediction():
+    """Class 3 is predicted only, and counts as 0. A point predicted as 0 does not count, nor one labelled 0."""
+    counts = confusion(np.array([1, 1, 1, 2, 2, 0, 0]), np.array([1, 1, 3, 2, 0, 1, 5]))
+    iou = class_iou(counts, LEFT_OUT)
+    assert iou[1:4].tolist() == [2 / 3, 1, 0]
+    assert np.isnan(np.delete(iou, [1, 2, 3])).all()
+    assert mean_iou(counts, absent=LEFT_OUT) == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert mean_iou(counts, [1, 4], LEFT_OUT) == pytest.approx(2 / 3)
+    assert np.isnan(mean_iou(counts, [4, 5], LEFT_OUT))
+    assert mean_iou(counts) == pytest.approx((2 / 3 + 1 / 2) / 19), "SemanticKITTI: the 0 is a miss, absent ones are 0"
+
+
+def test_both_protocols_agree_where_every_class_occurs():
+    counts = np.random.default_rng(2).integers(1, 1000, (CLASSES, CLASSES))
+    counts[:, 0] = 0
+    np.testing.assert_allclose(class_iou(counts, LEFT_OUT)[1:], class_iou(counts)[1:], rtol=1e-15)
+    assert frequent_miou(counts, LEFT_OUT) == pytest.approx(frequent_miou(counts), rel=1e-15)
+
+
+def test_scores_of_the_class_table_that_leaves_absent_classes_out():
+    classes = replace(class_table("semantickitti"), absent=LEFT_OUT)
+    counted = Counted({"a": confusion(np.array([1, 1, 0]), np.array([1, 2, 3]))}, None, 1)
+    found = scores(counted, classes, ["car", "bus"])
+    assert (found["absent"], found["miou"], found["miou_known"], found["miou_seen"]) == (LEFT_OUT, 0.25, 0.5, None)
+    assert {name: value for name, value in found["iou"].items() if value is not None} == {"car": 0.5, "bicycle": 0}
+    assert scores(counted, classes, ["road"])["miou_known"] is None
+    json.dumps(found, allow_nan=False)
+    with pytest.raises(InputError, match="all points are labelled 'unlabeled'"):
+        scores(Counted({"a": confusion(np.array([0, 0]), np.array([3, 1]))}, None, 1), classes, ["car"])
 
 
 def test_real_labels_score_as_the_official_definition_says(sample, open_drive):
@@ -161,6 +200,15 @@ def test_table_has_every_class(result):
     assert "on sequences 00\n(3 labelled scans).\n\n| class" in text
     assert "| **mean of 19** | **50.0** | 19 |" in text
     assert "know" not in text
+
+
+def test_table_of_a_protocol_that_leaves_classes_out(result):
+    result["iou"] |= {"class 7": None, "class 9": 0.0}
+    text = table(result | {"absent": LEFT_OUT})
+    assert "Official nuScenes-lidarseg protocol, single pass. A class with neither" in text
+    assert "| class 7 | - | 1 |\n" in text
+    assert "| **mean of 18** | **50.0** |" in text
+    assert "Official SemanticKITTI protocol, single pass. A class without points has an IoU of 0.\n" in table(result)
 
 
 def test_table_names_the_classes_that_a_student_cannot_know(result):

@@ -14,14 +14,14 @@ CLASSES = class_table("semantickitti").evaluated
 DATASET = {"labelled": 0.5, "select_labels": {"by": "interval", "seed": 0}}
 LABELS = {"0.5 of all: plain": None, "taught, sam": "sam"}
 KEYS = [
-    *("comparison", "figure", "experiments", "differences", "evaluated", "intervals", "config", "teachers", "datasets"),
-    *("device", "versions", "commit", "seconds"),
+    *("comparison", "absent", "figure", "experiments", "differences", "evaluated", "intervals", "config", "teachers"),
+    *("datasets", "device", "versions", "commit", "seconds"),
 ]
 OF_EXPERIMENT = [
     *("experiment", "student", "pretraining", "teacher", "oracle", "arm", "setting", "dataset", "labelled"),
     *("labelled_scans", "distilled"),
     *("labeller", "seeds", "miou", "mean", "sd", "accuracy", "miou_frequent", "miou_seen", "miou_unseen"),
-    *("presentations", "iou", "known_classes", "steps", "teacher_points", "commits"),
+    *("presentations", "iou", "miou_known", "known_classes", "steps", "teacher_points", "commits"),
 ]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from elite_pipeline.deploy import submission
+from elite_pipeline.deploy.formats import Scan
+from elite_pipeline.deploy.semantickitti import FILES
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
 from elite_pipeline.stages import index_frames, write_submission
@@ -77,8 +79,9 @@ def write(sequences, model, out):
 def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_path, capsys):
     out = tmp_path / "results" / "demo_submission.zip"
     write(unlabelled, model, out)
-    submission.validate(out, {"11": {"000000": 500, "000001": 17}, "12": {"000000": 3}})
     predict = Predictor.load(model)
+    scans = [Scan("11", "000000", 500), Scan("11", "000001", 17), Scan("12", "000000", 3)]
+    submission.validate(out, FILES.layout(scans, predict.classes, {}))
     with zipfile.ZipFile(out) as archive:
         for folder, _ in unlabelled:
             for scan in sorted((folder / "velodyne").iterdir()):

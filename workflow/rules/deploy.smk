@@ -1,4 +1,4 @@
-"""Files for use outside the pipeline: model card, predicted label files, submission to SemanticKITTI's benchmark, labels.
+"""Files for use outside the pipeline: model card, predicted label files, submission to a benchmark, labels.
 
 models/<experiment> -> models/<experiment>/README.md, results/<experiment>_predictions/, ..._submission.zip
 cache/<dataset>/carried_labels, cache/<dataset>/<teacher>/aggregated -> export/<dataset>/<labels>/sequences/<sequence>/
@@ -9,7 +9,6 @@ rule predict_scans:
     """Write label files of the validation scans, as the official evaluation reads them (own scans: call the stage)."""
     input:
         sequences=ancient(sequence_places("val")),
-        # The stage itself needs no index. As an input, the index ensures that the scans are checked and tracks changes.
         frames=per_sequence("cache/{root}/frames/{sequence}.parquet", "val"),
         weights="models/{experiment}/student.safetensors",
         config="models/{experiment}/config.json",
@@ -27,13 +26,15 @@ rule predict_scans:
         gpu=1,
         mem_mb=8000,
         runtime="2h",
+    params:
+        data,
     shell:
-        "python -m elite_pipeline.stages.predict_scans --model models/{wildcards.experiment} {input.sequences:q}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+        "python -m elite_pipeline.stages.predict_scans --model models/{wildcards.experiment}"
+        " --frames {input.frames:q} --out {output:q} {params:q} 2>&1 | tee {log:q}"
 
 
 rule write_submission:
-    """Write predictions of the test sequences as the zip file that SemanticKITTI's benchmark accepts."""
+    """Write predictions of the test sequences as the zip file that the benchmark of their format accepts."""
     input:
         sequences=ancient(refused_if_none(sequence_places("test"))),
         frames=refused_if_none(
