@@ -37,6 +37,37 @@ LABEL_FILES = {
 }
 """`datasets.<name>.format` -> its `deploy.formats.LabelFiles`. Other formats use those of SemanticKITTI."""
 
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A format of labelled images that `image_sets.<name>.format` can name."""
+
+    images: str
+    """Function of (folder, classes) that returns a `datasets.labelled_images.LabelledSet`."""
+    parts: str
+    """Function of the folder: the files and folders in it that tell whether labels have changed."""
+    categories: str | None = None
+    """Category -> raw id, of all categories that the format can label; None: it can label every class."""
+
+
+IMAGE_FORMATS = {
+    "folder": ImageFormat(
+        "elite_pipeline.datasets.labelled_images:open_images", "elite_pipeline.datasets.labelled_images:parts"
+    ),
+    "nuimages": ImageFormat(
+        "elite_pipeline.datasets.nuimages:open_nuimages",
+        "elite_pipeline.datasets.nuimages_tables:parts",
+        categories="elite_pipeline.datasets.nuimages_tables:CATEGORIES",
+    ),
+}
+"""`image_sets.<name>.format` -> its `ImageFormat`."""
+
+IMAGE_FILES = {
+    "folder": "elite_pipeline.simulation.image_files:FolderFiles",
+    "nuimages": "elite_pipeline.simulation.nuimages_files:NuImagesFiles",
+}
+"""`image_sets.<name>.format` -> the class that writes simulated images, see `simulation.image_files.ImageFiles`."""
+
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
     "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
@@ -106,6 +137,8 @@ STAGES = 4
 TABLES = {
     "FORMATS": {name: known.recording for name, known in FORMATS.items()},
     "LABEL_FILES": LABEL_FILES,
+    "IMAGE_FORMATS": {name: known.images for name, known in IMAGE_FORMATS.items()},
+    "IMAGE_FILES": IMAGE_FILES,
     "STUDENTS": STUDENTS,
     "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
 }

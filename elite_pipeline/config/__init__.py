@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from elite_pipeline.config import checks, variants
 from elite_pipeline.config.data import (
     Dataset,
+    ImageFormatName,
     ImageSet,
     IndexFrames,
     LabelImages,
@@ -135,6 +136,7 @@ __all__ = [
     "EvaluateMiou",
     "EvaluatePseudoLabels",
     "Experiment",
+    "ImageFormatName",
     "ImageSet",
     "IndexFrames",
     "LabelImages",

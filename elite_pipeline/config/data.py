@@ -2,9 +2,17 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from elite_pipeline.choices import FORMATS, load
+from elite_pipeline.choices import FORMATS, IMAGE_FORMATS, load
 from elite_pipeline.config.places import AggregateTargets, CarryLabels
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
@@ -154,13 +162,44 @@ Classes = Annotated[str, AfterValidator(_checked_table)]
 """The name of a packaged class table, or the path of a YAML file."""
 
 
-class ImageSet(Section):
-    """Images with dense labels and without LiDAR, for training a segmentation network."""
+def _checked_image_format(name: str) -> str:
+    """Returns `name`. Raises `ValueError` where it is not in `choices.IMAGE_FORMATS`."""
+    if name not in IMAGE_FORMATS:
+        raise ValueError(f"unknown format {name!r}; choose one of {', '.join(IMAGE_FORMATS)}")
+    return name
 
+
+ImageFormatName = Annotated[str, AfterValidator(_checked_image_format)]
+"""The name of a format of labelled images."""
+
+
+class ImageSet(Section):
+    """Images with dense labels and without LiDAR, for training a segmentation network.
+
+    unknown: classes that the images do not label. A format that cannot label all classes adds those itself.
+    """
+
+    format: ImageFormatName = "folder"
     classes: Classes = "semantickitti"
     simulate_images: SimulateImages | None = None
-    unknown: list[str] = Field(default=[])
+    unknown: list[str] = Field(default=[], validate_default=True)
     held_out: Annotated[Finite, Field(gt=0, lt=1)] = 0.1
+
+    @field_validator("unknown", mode="after")
+    @classmethod
+    def _with_unlabelled_classes(cls, unknown: list[str], info: ValidationInfo) -> list[str]:
+        known = IMAGE_FORMATS.get(info.data.get("format", ""))
+        if known is None or known.categories is None or "classes" not in info.data:
+            return unknown
+        raw_ids, table = sorted(load(known.categories).values()), class_table(info.data["classes"])
+        if strange := sorted(set(raw_ids) - table.training_ids.keys()):
+            raise ValueError(
+                f"the class table {table.name} lacks the raw ids {strange}, which format {info.data['format']} labels."
+                " Write classes: nuscenes, or a table of your own with these raw ids"
+            )
+        labelled = {table.training_ids[raw] for raw in raw_ids}
+        never = [name for k, name in enumerate(table.names) if k and k not in labelled]
+        return [*never, *(name for name in unknown if name not in never)]
 
     @property
     def class_table(self) -> ClassTable:

@@ -31,6 +31,7 @@ class RenderedView:
     height: (H, W) float32, metres above the nearest point of the centreline.
     extent: (H, W, 2) float32, metres, of the visible part of the pixel's region: the height of its highest point above
     the road, and its length along the ground.
+    camera, world_from_camera ((4, 4) float64, metres): what took the image, and from where.
     """
 
     rgb: np.ndarray
@@ -41,6 +42,8 @@ class RenderedView:
     height: np.ndarray
     extent: np.ndarray
     semantic: np.ndarray
+    camera: Pinhole
+    world_from_camera: np.ndarray
 
 
 def random_view(seed: int, width: int, height: int) -> RenderedView:
@@ -117,6 +120,8 @@ def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, r
         height=height,
         extent=_extent(region, points[..., :2], height),
         semantic=picture.semantic,
+        camera=camera,
+        world_from_camera=world_from_camera,
     )
 
 

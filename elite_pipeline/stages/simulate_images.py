@@ -7,10 +7,11 @@ A killed run resumes after its last complete world.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from elite_pipeline.config import SimulateImages
+from elite_pipeline.config import ImageFormatName, SimulateImages
 from elite_pipeline.errors import InputError, run
 from elite_pipeline.stages import parse, parser
 
@@ -18,17 +19,20 @@ from elite_pipeline.stages import parse, parser
 class ImagesToSimulate(SimulateImages):
     """The settings of this stage.
 
-    classes: the class table of the labels. unknown: names of classes that are left unlabelled.
+    classes: the class table of the labels. unknown: names of classes that are left unlabelled. format: of the files.
+    held_out: share of the worlds that are in nuImages' val.
     """
 
     classes: str
     unknown: list[str] = Field(default=[])
+    format: ImageFormatName = "folder"
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the images. The folder `--out` appears only when it is complete."""
     stage = parser(__doc__)
-    stage.add_argument("--out", required=True, type=Path, help="data/<image_set>, gets images/ and labels/")
+    stage.add_argument("--out", required=True, type=Path, help="data/<image_set>, the folder to write")
     stage.add_argument("--processes", type=int, default=1, help="number of processes that render worlds")
     arguments, settings = parse(stage, ImagesToSimulate, argv)
 
@@ -38,8 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     classes = class_table(settings.classes)
     if strange := sorted(set(settings.unknown) - set(classes.evaluated)):
         raise InputError(f"unknown: {strange} are not classes. Choose from {', '.join(classes.evaluated)}")
-    images = SimulateImages(**settings.model_dump(exclude={"unknown", "classes"}))
-    write_images(arguments.out, images, settings.unknown, classes, processes=arguments.processes)
+    images = SimulateImages(**settings.model_dump(exclude={"unknown", "classes", "format", "held_out"}))
+    of_format = {"format": settings.format, "held_out": settings.held_out}
+    write_images(arguments.out, images, settings.unknown, classes, **of_format, processes=arguments.processes)
     print(f"{arguments.out}: {images.worlds * images.views_per_world} images of {images.worlds} places")
 
 

@@ -18,7 +18,7 @@ from elite_pipeline.teacher.heads import Standardised, calibrate, sample
 from elite_pipeline.teacher.tuning_images import LabelledImages, draw_positions
 
 if TYPE_CHECKING:
-    from elite_pipeline.datasets.labelled_images import ImageFolder
+    from elite_pipeline.datasets.labelled_images import LabelledSet
 
 SILENT = -1e4
 """Logit of a class that is never predicted. Its probability is 0, and float16 can represent the value."""
@@ -41,7 +41,7 @@ trained on images with dense labels, without any LiDAR data.
 - Classes that do not occur in its training images, and that it never predicts: {unknown}
 
 The accuracy and the mIoU below are measured at random labelled pixels of {held_out} held-out images. The images are
-sorted by name: the last {held_out} are held out, and the {trained_on} before them were used for training. The mIoU is
+{order}: the last {held_out} are held out, and the {trained_on} before them were used for training. The mIoU is
 the mean over the classes that occur in the held-out images.
 
 | accuracy | mIoU |
@@ -179,12 +179,12 @@ class SegmentationTeacher(nn.Module):
 
 
 class Pictures(LabelledImages):
-    """A selection of the images of a folder, with the interface that `tuning` reads."""
+    """A selection of the images of a set, with the interface that `tuning` reads."""
 
     items: list[int]  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Indices of the images in the folder."""
+    """Indices of the images in the set."""
 
-    def __init__(self, folder: "ImageFolder", items: Iterable[int]) -> None:
+    def __init__(self, folder: "LabelledSet", items: Iterable[int]) -> None:
         self.folder, self.items, self.classes = folder, list(items), folder.classes
 
     def image(self, item: int) -> np.ndarray:
@@ -217,6 +217,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         known=", ".join(known),
         unknown=", ".join(name for name in description["classes"]["names"][1:] if name not in known) or "none",
         trained_on=description["images"],
+        order=description["order"],
         held_out=measured["images"],
         accuracy=measured["accuracy"],
         miou=measured["miou"],

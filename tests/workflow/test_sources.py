@@ -16,9 +16,9 @@ STAGES = sorted(file.stem for file in ROOT.glob("elite_pipeline/stages/[!_]*.py"
 CHOSEN = {
     "demo": {"semantickitti", "sam_tiny", "spvcnn"},
     "udakd": {"semantickitti", "sam_tiny", "minkunet"},
-    "fskd": {"semantickitti", "sam_tiny", "minkunet"},
+    "fskd": {"semantickitti", "sam_tiny", "minkunet", "folder"},
 }
-"""Experiment -> the format, encoder and student that config.yaml selects for it."""
+"""Experiment -> the formats, encoder and student that config.yaml selects for it."""
 
 
 def is_plumbing(file):

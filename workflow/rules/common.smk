@@ -10,7 +10,7 @@ from shutil import which
 sys.path.insert(0, str(workflow.basedir))
 
 from elite_pipeline.checkpoints import PACKAGED, where_from
-from elite_pipeline.choices import ENCODERS, FORMATS
+from elite_pipeline.choices import ENCODERS, FORMATS, IMAGE_FORMATS
 from elite_pipeline.choices import load as load_choice
 from elite_pipeline.config import Config, LabelImages
 from elite_pipeline.config import seeds
@@ -108,6 +108,9 @@ def chosen(wildcards):
         found |= {data["format"], (data["label_images"]["sam"] or {}).get("encoder")}
     if names.get("teacher") in config["teachers"]:
         found.add(config["teachers"][names["teacher"]]["encoder"])
+        names["images"] = config["teachers"][names["teacher"]]["images"]
+    if names.get("images"):
+        found.add(config["image_sets"][names["images"]]["format"])
     if names.get("student"):
         found.add(config["students"][names["student"]]["network"]["kind"])
     return found

@@ -57,7 +57,9 @@ rule simulate_images:
     params:
         *slices("image_sets", lambda w: w.images, lambda i: i["simulate_images"]),
         image_classes,
+        image_format,
         unknown_classes,
+        held_out_worlds,
     shell:
         "python -m elite_pipeline.stages.simulate_images --out {output:q} --processes {threads} {params:q}"
         " 2>&1 | tee {log:q}"

@@ -182,15 +182,16 @@ def not_edited(pattern):
 
 
 def image_set(wildcards):
-    """Input function: the folder of labelled images of the job's teacher. Refuses a missing folder."""
+    """Input function: the folders of the labelled images of the job's teacher that tell a change. Refuses missing ones."""
     name = config["teachers"][wildcards.teacher]["images"]
-    folder = f"data/{name}"
-    if not config["image_sets"][name]["simulate_images"] and not Path(folder).is_dir():
-        raise WorkflowError(
-            f"{folder}: the labelled images are missing. Link the folder that contains images/ and labels/:\n"
-            f"    mkdir -p data && ln -sfn /path/to/that/folder {folder}"
-        )
-    return folder
+    entry = config["image_sets"][name]
+    if entry["simulate_images"]:
+        return f"data/{name}"
+    parts = load_choice(IMAGE_FORMATS[entry["format"]].parts)
+    try:
+        return list(map(str, parts(Path("data", name))))
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def of_teaching(pattern):
@@ -303,7 +304,7 @@ def image_listing(wildcards):
     name = config["teachers"][wildcards.teacher]["images"]
     if config["image_sets"][name]["simulate_images"]:
         return ""
-    return listing_digest([f"data/{name}/images", f"data/{name}/labels"])
+    return listing_digest(image_set(wildcards))
 
 
 def sequence_place(wildcards):
@@ -328,11 +329,7 @@ def class_file(wildcards):
 
 def image_class_file(wildcards):
     """Input function: the file of the class table of the job's image set, or of its teacher's image set."""
-    if hasattr(wildcards, "teacher"):
-        name = config["teachers"][wildcards.teacher]["images"]
-    else:
-        name = wildcards.images
-    return _class_file(config["image_sets"][name]["classes"])
+    return _class_file(config["image_sets"][image_set_name(wildcards)]["classes"])
 
 
 def _class_file(name):

@@ -77,13 +77,37 @@ def data_set(key):
     return lambda wildcards: f"{key}={json.dumps(dataset(wildcards.dataset)[key])}"
 
 
-def image_classes(wildcards):
-    """Param: the class table of the job's image set, or of its teacher's image set."""
+def image_set_name(wildcards):
+    """Returns the name of the job's image set, or of its teacher's image set."""
     if hasattr(wildcards, "teacher"):
-        name = config["teachers"][wildcards.teacher]["images"]
-    else:
-        name = wildcards.images
-    return f"classes={json.dumps(config['image_sets'][name]['classes'])}"
+        return config["teachers"][wildcards.teacher]["images"]
+    return wildcards.images
+
+
+def image_folder(wildcards):
+    """Param: the `--images` option with the folder of the job's image set."""
+    return f"--images=data/{image_set_name(wildcards)}"
+
+
+def image_classes(wildcards):
+    """Param: the class table of the job's image set."""
+    return f"classes={json.dumps(config['image_sets'][image_set_name(wildcards)]['classes'])}"
+
+
+def image_format(wildcards):
+    """Param: the format of the job's image set; nothing for a folder, the stages' default."""
+    name = config["image_sets"][image_set_name(wildcards)]["format"]
+    return "" if name == "folder" else f"format={json.dumps(name)}"
+
+
+def held_out_worlds(wildcards):
+    """Param: the share of simulated worlds that are held out; nothing for a folder, whose images do not depend on it."""
+    entry = config["image_sets"][wildcards.images]
+    return (
+        ""
+        if entry["format"] == "folder"
+        else f"held_out={json.dumps(entry['held_out'])}"
+    )
 
 
 def cameras(wildcards):

@@ -92,11 +92,15 @@ rule tune_image_teacher:
         runtime="24h",
     params:
         settings=together(
-            *of_teacher("cache_teacher", "images"), held_out, image_classes
+            *of_teacher("cache_teacher", "images"),
+            held_out,
+            image_classes,
+            image_format,
         ),
+        images=image_folder,
         listing=image_listing,
     shell:
-        "python -m elite_pipeline.stages.tune_image_teacher --images {input.images:q} --out {output:q} {params.settings:q}"
+        "python -m elite_pipeline.stages.tune_image_teacher {params.images:q} --out {output:q} {params.settings:q}"
         " 2>&1 | tee {log:q}"
 
 
