@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import made_up_nuscenes
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,6 +80,33 @@ def classes():
     from elite_pipeline.datasets.classes import class_table
 
     return class_table("semantickitti")
+
+
+@pytest.fixture(scope="session")
+def nuscenes_classes():
+    """nuScenes' class table."""
+    from elite_pipeline.datasets.classes import class_table
+
+    return class_table("nuscenes")
+
+
+@pytest.fixture
+def nuscenes(tmp_path, nuscenes_classes):
+    """The folder of a made-up data set in nuScenes' layout: two scenes of three keyframes."""
+    root, made = tmp_path / "nuscenes", made_up_nuscenes.tables(categories=nuscenes_classes.raw_names)
+    made_up_nuscenes.write_tables(root / "v1.0-mini", made)
+    made_up_nuscenes.write_files(root, made)
+    return root
+
+
+@pytest.fixture(scope="session")
+def nuscenes_keyframe():
+    """The folder with one real keyframe of nuScenes; it is not part of the repository."""
+    known = (ROOT / "data/nuscenes_keyframe", ROOT.parent / "shared/data/nuscenes_keyframe")
+    for place in filter(None, (os.environ.get("ELITE_NUSCENES_KEYFRAME"), *known)):
+        if (Path(place) / "calibration.json").exists():
+            return Path(place)
+    pytest.skip("no real keyframe: link a folder with calibration.json and its files as data/nuscenes_keyframe")
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,10 @@ def read_tables(
     if strange := [path.name for path in out.glob("[!.]*") if path.suffix != ".parquet"]:
         raise InputError(f"{out}: has {strange[0]}, so read_tables did not write this folder. Name another.")
     channels, raw_names = sorted(set(cameras.values())), classes.raw_names if classes else {}
+    placed = _placed(root, sequences, faults)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for folder, scenes, all_scenes in _placed(root, sequences, faults):
+    for folder, scenes, all_scenes in placed:
         version = VersionTables(folder, scenes, all_scenes, faults)
         if not version.read(channels, raw_names):
             continue

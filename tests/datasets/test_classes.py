@@ -239,7 +239,9 @@ def test_ids_must_be_whole_numbers(content, write, key):
 
 
 def test_missing_files_and_files_that_are_not_yaml_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no such class table \(No such file.* one of nuscenes, semantickitti, or the path"):
+    with pytest.raises(
+        InputError, match=r"no such class table \(No such file.* one of nuscenes, semantickitti, or the path"
+    ):
         class_table(str(tmp_path / "depot.yaml"))
     with pytest.raises(InputError, match=r"semantickity: there is no such class table"):
         class_table("semantickity")
