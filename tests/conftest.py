@@ -102,11 +102,24 @@ def nuscenes(tmp_path, nuscenes_classes):
 @pytest.fixture(scope="session")
 def nuscenes_keyframe():
     """The folder with one real keyframe of nuScenes; it is not part of the repository."""
-    known = (ROOT / "data/nuscenes_keyframe", ROOT.parent / "shared/data/nuscenes_keyframe")
-    for place in filter(None, (os.environ.get("ELITE_NUSCENES_KEYFRAME"), *known)):
-        if (Path(place) / "calibration.json").exists():
-            return Path(place)
-    pytest.skip("no real keyframe: link a folder with calibration.json and its files as data/nuscenes_keyframe")
+    return real_nuscenes("nuscenes_keyframe")
+
+
+@pytest.fixture(scope="session")
+def nuscenes_pair():
+    """The folder with 40 points of a real scan of nuScenes and their labels; it is not part of the repository."""
+    return real_nuscenes("nuscenes_pair")
+
+
+def real_nuscenes(name):
+    """Returns the folder `name` with real files of nuScenes. Skips the test where there is none."""
+    known = (ROOT / "data", ROOT.parent / "shared/data")
+    for place in filter(None, (os.environ.get("ELITE_NUSCENES"), *known)):
+        if Path(place, name).exists():
+            return Path(place, name)
+    pytest.skip(
+        f"no real files: link the folder {name} as data/{name}, or set ELITE_NUSCENES to the folder that has it"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -122,8 +122,9 @@ def _record(version: VersionTables, rows: Mapping[str, Keyframe], others: Mappin
     calibrated_sensor in the scene.
     """
     lidar = rows[LIDAR]
-    world_from_ego = version.poses[lidar.pose]
-    world_from_lidar = world_from_ego @ version.mounted(lidar.mounted).ego_from_sensor @ FILE_FROM_OURS  # pyright: ignore[reportOptionalMemberAccess]
+    world_from_ego, scanner = version.poses[lidar.pose], version.mounted(lidar.mounted)
+    assert scanner is not None
+    world_from_lidar = world_from_ego @ scanner.ego_from_sensor @ FILE_FROM_OURS
     intrinsics, camera_from_lidar = {}, {}
     for channel, other in others.items():
         row = rows.get(channel)

@@ -128,6 +128,12 @@ def test_a_users_own_table(content, write, tmp_path):
     assert table.of_raw(np.array([300, 9, 8])).tolist() == [2, 2, UNKNOWN]
     assert class_table(write({key: content[key] for key in content if key != "things"})).things == ()
     assert class_table(write(content | {"things": []})).things == ()
+    named = class_table(write(content | {"raw_names": {9: "vehicle.tram"}}))
+    assert named.raw_names == {9: "vehicle.tram"}
+    assert ClassTable.from_json(json.loads(json.dumps(named.to_json())), "x") == named
+    values = table.to_json()
+    assert values.pop("raw_names") == {}
+    assert ClassTable.from_json(values, "x") == table  # tables of older versions name none
 
 
 def without(mapping, key):
@@ -188,6 +194,12 @@ FAULTS = {
         lambda c: {"labels": c["labels"] | {7: "tram"}},
         "labels: several training ids have the name 'tram'",
     ),
+    "name of an unknown raw id": (
+        lambda c: {"raw_names": {9: "tram", 10: "bus"}},
+        "raw_names: names raw id 10, which learning_map lacks",
+    ),
+    "number as a raw name": (lambda c: {"raw_names": {9: 9}}, "raw_names: 9 is not a name"),
+    "list of raw names": (lambda c: {"raw_names": ["tram"]}, "raw_names: missing, or not a mapping with ids as keys"),
     "unknown thing": (
         lambda c: {"things": ["tram", "moving tram"]},
         "things: 'moving tram' is not a class; the classes are rails, tram",

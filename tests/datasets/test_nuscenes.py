@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 
 import made_up_nuscenes
 import numpy as np
@@ -235,3 +236,17 @@ def test_dense_truth_of_simulated_scenes(nuscenes, tmp_path, nuscenes_classes):
     assert read is not None
     assert read.tolist() == np.array(OFFICIAL)[raw].tolist()
     assert recording.image(FRAME, "back").shape == (90, 160, 3)
+
+
+def test_real_labels_of_a_real_scan(nuscenes_pair, nuscenes_classes):
+    (scan,), (labels,) = nuscenes_pair.glob("*.pcd.bin"), nuscenes_pair.glob("*_lidarseg.bin")
+    records = {FRAME: {"scan": scan.name, "labels": labels.name, "panoptic": None, "images": {}}}
+    recording = NuScenes(nuscenes_pair, "scene", nuscenes_classes, {}, records)
+    points = recording.points(FRAME)
+    found, raw = recording.labels(FRAME, 40), np.fromfile(labels, np.uint8)
+    assert points.shape == (40, 4)
+    assert found.tolist() == [OFFICIAL[k] for k in raw]
+    assert dict(Counter(found.tolist())) == {4: 2, 11: 15, 14: 1, 15: 12, 16: 1, 0: 9}
+    near = np.linalg.norm(points[:, :3], axis=1) < recording.nearest
+    assert near.sum() == 7
+    assert set(raw[near]) == {31}

@@ -172,9 +172,10 @@ def test_the_real_keyframe(nuscenes_keyframe, tmp_path, projection_settings):
         ours_from_file = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
         expected = np.array(known["cameras"][name]["lidar2cam"])
         np.testing.assert_allclose(camera.camera_from_lidar @ ours_from_file, expected, atol=1e-5)
-        point, _, _ = projection.project(points, camera, (900, 1600), 1.0)
+        point, pixel, _ = projection.project(points, camera, (900, 1600), 1.0)
         seen[point] = True
-        assert abs(len(point) / SEEN[name] - 1) < 0.03, name
+        # The devkit leaves out a border of one pixel.
+        assert abs(((pixel > 1) & (pixel < (1599, 899))).all(axis=1).sum() - SEEN[name]) <= 2, name
     assert abs(seen[far].mean() - 0.76) < 0.01
     words = ["--data", str(root), "--frames", str(tmp_path / "index.parquet"), "--out", str(tmp_path / "p.zarr")]
     project_points.main([*words, *projection_settings])
