@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import made_up_nuscenes
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,6 +80,46 @@ def classes():
     from elite_pipeline.datasets.classes import class_table
 
     return class_table("semantickitti")
+
+
+@pytest.fixture(scope="session")
+def nuscenes_classes():
+    """nuScenes' class table."""
+    from elite_pipeline.datasets.classes import class_table
+
+    return class_table("nuscenes")
+
+
+@pytest.fixture
+def nuscenes(tmp_path, nuscenes_classes):
+    """The folder of a made-up data set in nuScenes' layout: two scenes of three keyframes."""
+    root, made = tmp_path / "nuscenes", made_up_nuscenes.tables(categories=nuscenes_classes.raw_names)
+    made_up_nuscenes.write_tables(root / "v1.0-mini", made)
+    made_up_nuscenes.write_files(root, made)
+    return root
+
+
+@pytest.fixture(scope="session")
+def nuscenes_keyframe():
+    """The folder with one real keyframe of nuScenes; it is not part of the repository."""
+    return real_nuscenes("nuscenes_keyframe")
+
+
+@pytest.fixture(scope="session")
+def nuscenes_pair():
+    """The folder with 40 points of a real scan of nuScenes and their labels; it is not part of the repository."""
+    return real_nuscenes("nuscenes_pair")
+
+
+def real_nuscenes(name):
+    """Returns the folder `name` with real files of nuScenes. Skips the test where there is none."""
+    known = (ROOT / "data", ROOT.parent / "shared/data")
+    for place in filter(None, (os.environ.get("ELITE_NUSCENES"), *known)):
+        if Path(place, name).exists():
+            return Path(place, name)
+    pytest.skip(
+        f"no real files: link the folder {name} as data/{name}, or set ELITE_NUSCENES to the folder that has it"
+    )
 
 
 @pytest.fixture(scope="session")

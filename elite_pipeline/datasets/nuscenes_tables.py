@@ -38,9 +38,10 @@ def read_tables(
     if strange := [path.name for path in out.glob("[!.]*") if path.suffix != ".parquet"]:
         raise InputError(f"{out}: has {strange[0]}, so read_tables did not write this folder. Name another.")
     channels, raw_names = sorted(set(cameras.values())), classes.raw_names if classes else {}
+    placed = _placed(root, sequences, faults)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for folder, scenes, all_scenes in _placed(root, sequences, faults):
+    for folder, scenes, all_scenes in placed:
         version = VersionTables(folder, scenes, all_scenes, faults)
         if not version.read(channels, raw_names):
             continue
@@ -121,8 +122,9 @@ def _record(version: VersionTables, rows: Mapping[str, Keyframe], others: Mappin
     calibrated_sensor in the scene.
     """
     lidar = rows[LIDAR]
-    world_from_ego = version.poses[lidar.pose]
-    world_from_lidar = world_from_ego @ version.mounted(lidar.mounted).ego_from_sensor @ FILE_FROM_OURS  # pyright: ignore[reportOptionalMemberAccess]
+    world_from_ego, scanner = version.poses[lidar.pose], version.mounted(lidar.mounted)
+    assert scanner is not None
+    world_from_lidar = world_from_ego @ scanner.ego_from_sensor @ FILE_FROM_OURS
     intrinsics, camera_from_lidar = {}, {}
     for channel, other in others.items():
         row = rows.get(channel)

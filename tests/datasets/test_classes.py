@@ -72,7 +72,7 @@ def test_a_table_survives_json(classes):
     np.testing.assert_array_equal(again.palette, classes.palette)
 
 
-@pytest.mark.parametrize("values", [None, [], ["car"], {}, "names", {"colours": ["#12345"]}, {"absent": None}])
+@pytest.mark.parametrize("values", [None, [], ["car"], {}, "names", {"colours": ["#12345"]}, {"colours": [3]}])
 def test_json_without_a_valid_table_is_refused(values, classes):
     whole = classes.to_json()
     values = whole | values if isinstance(values, dict) and values else values
@@ -86,15 +86,6 @@ def test_json_that_lacks_a_key_is_refused(key, classes):
     del values[key]
     with pytest.raises(InputError, match=f"x: holds no class table .*{key}"):
         ClassTable.from_json(values, "x")
-
-
-def test_tables_of_older_versions_count_an_absent_class_as_zero(classes):
-    values = classes.to_json()
-    assert values.pop("absent") == classes.absent == "counts as zero"
-    assert ClassTable.from_json(values, "x") == classes
-    left_out = ClassTable.from_json(values | {"absent": "left out"}, "x")
-    assert ClassTable.from_json(left_out.to_json(), "x").absent == "left out"
-    left_out.check_same(classes, "a model", "a data set")
 
 
 @pytest.fixture
@@ -137,7 +128,12 @@ def test_a_users_own_table(content, write, tmp_path):
     assert table.of_raw(np.array([300, 9, 8])).tolist() == [2, 2, UNKNOWN]
     assert class_table(write({key: content[key] for key in content if key != "things"})).things == ()
     assert class_table(write(content | {"things": []})).things == ()
-    assert class_table(write(content | {"absent": "left out"})).absent == "left out"
+    named = class_table(write(content | {"raw_names": {9: "vehicle.tram"}}))
+    assert named.raw_names == {9: "vehicle.tram"}
+    assert ClassTable.from_json(json.loads(json.dumps(named.to_json())), "x") == named
+    values = table.to_json()
+    assert values.pop("raw_names") == {}
+    assert ClassTable.from_json(values, "x") == table  # tables of older versions name none
 
 
 def without(mapping, key):
@@ -198,15 +194,17 @@ FAULTS = {
         lambda c: {"labels": c["labels"] | {7: "tram"}},
         "labels: several training ids have the name 'tram'",
     ),
+    "name of an unknown raw id": (
+        lambda c: {"raw_names": {9: "tram", 10: "bus"}},
+        "raw_names: names raw id 10, which learning_map lacks",
+    ),
+    "number as a raw name": (lambda c: {"raw_names": {9: 9}}, "raw_names: 9 is not a name"),
+    "list of raw names": (lambda c: {"raw_names": ["tram"]}, "raw_names: missing, or not a mapping with ids as keys"),
     "unknown thing": (
         lambda c: {"things": ["tram", "moving tram"]},
         "things: 'moving tram' is not a class; the classes are rails, tram",
     ),
     "ignored class as a thing": (lambda c: {"things": ["nothing"]}, "things: 'nothing' is not a class"),
-    "unknown rule": (
-        lambda c: {"absent": ["left out"]},
-        "absent: ['left out'] is not one of 'counts as zero', 'left out'",
-    ),
     "17 bits, labels": (
         lambda c: {"labels": c["labels"] | {65536: "x"}},
         "labels: raw id 65536 does not fit into 16 bits",
@@ -253,8 +251,9 @@ def test_ids_must_be_whole_numbers(content, write, key):
 
 
 def test_missing_files_and_files_that_are_not_yaml_are_refused(tmp_path):
-    known = r"no such class table \(No such file.* one of nuscenes, semantickitti, or the path"
-    with pytest.raises(InputError, match=known):
+    with pytest.raises(
+        InputError, match=r"no such class table \(No such file.* one of nuscenes, semantickitti, or the path"
+    ):
         class_table(str(tmp_path / "depot.yaml"))
     with pytest.raises(InputError, match=r"semantickity: there is no such class table"):
         class_table("semantickity")
