@@ -31,6 +31,12 @@ FORMATS = {
 }
 """`datasets.<name>.format` -> its `Format`."""
 
+DRIVES = {
+    "semantickitti": "elite_pipeline.simulation.drive:write_drive",
+    "nuscenes": "elite_pipeline.simulation.nuscenes_drive:write_nuscenes_drive",
+}
+"""`datasets.<name>.format` -> the function of (folder, sequence, settings) that writes a simulated drive in this format."""
+
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
     "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
@@ -99,6 +105,7 @@ STAGES = 4
 
 TABLES = {
     "FORMATS": {name: known.recording for name, known in FORMATS.items()},
+    "DRIVES": DRIVES,
     "STUDENTS": STUDENTS,
     "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
 }
