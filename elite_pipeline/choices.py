@@ -68,6 +68,12 @@ IMAGE_FILES = {
 }
 """`image_sets.<name>.format` -> the class that writes simulated images, see `simulation.image_files.ImageFiles`."""
 
+DRIVES = {
+    "semantickitti": "elite_pipeline.simulation.drive:write_drive",
+    "nuscenes": "elite_pipeline.simulation.nuscenes_drive:write_nuscenes_drive",
+}
+"""`datasets.<name>.format` -> the function of (folder, sequence, settings) that writes a simulated drive in this format."""
+
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",
     "minkunet": "elite_pipeline.student.minkunet:MinkUNet",
@@ -139,6 +145,7 @@ TABLES = {
     "LABEL_FILES": LABEL_FILES,
     "IMAGE_FORMATS": {name: known.images for name, known in IMAGE_FORMATS.items()},
     "IMAGE_FILES": IMAGE_FILES,
+    "DRIVES": DRIVES,
     "STUDENTS": STUDENTS,
     "ENCODERS": {name: encoder.build for name, encoder in ENCODERS.items()},
 }

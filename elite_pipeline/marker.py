@@ -5,7 +5,11 @@ starts. Therefore the checks are made before any job runs. Simulating stages wri
 """
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from elite_pipeline.errors import InputError
 from elite_pipeline.provenance import listing_digest
@@ -35,6 +39,31 @@ def refuse_recordings(folder: Path, stage: str, root: Path = Path("data")) -> No
             f"{folder} was not made by {stage} (it has no {MARKER}), and {stage} would replace it. If these are"
             f" recordings, remove {stage}: from their section of config.yaml. If not, delete or move the folder."
         )
+
+
+def refuse_tables(root: Path, stage: str) -> None:
+    """Raise `InputError` where folder `root` of a data set may be that of recorded nuScenes: see `refuse_recordings`."""
+    for pattern in ("v1.0-*", "lidarseg/v1.0-*", "panoptic/v1.0-*"):
+        for folder in sorted(root.glob(pattern)):
+            refuse_recordings(folder, stage)
+
+
+@contextmanager
+def replacing(folder: Path, stage: str, about: dict[str, Any]) -> Iterator[Path]:
+    """Yield `<folder>.partial`, which has only `MARKER` with the content `about`. Then it becomes `folder`.
+
+    After an exception, `folder` is as it was. Raises `InputError` where one of the two folders may hold recordings
+    (see `refuse_recordings`).
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    for place in (folder, partial):
+        refuse_recordings(place, stage)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / MARKER).write_text(json.dumps(about, indent=2) + "\n")
+    yield partial
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def refuse_edited(folder: Path) -> None:

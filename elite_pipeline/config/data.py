@@ -17,7 +17,7 @@ from elite_pipeline.config.places import AggregateTargets, CarryLabels
 from elite_pipeline.config.teacher import Sam
 from elite_pipeline.config.validation import Section
 from elite_pipeline.config.values import Camera, Count, Finite, Fraction, Frame, Name, Natural, Positive, Sequence
-from elite_pipeline.config.worlds import SimulateDrive, SimulateImages
+from elite_pipeline.config.worlds import SimulateDrive, SimulateImages, refuse_other_rigs
 from elite_pipeline.datasets.classes import ClassTable, class_table
 from elite_pipeline.errors import InputError
 
@@ -252,6 +252,12 @@ class Dataset(Section):
                 raise ValueError(f"{split} lists a sequence twice. Remove one")
         if isinstance(self.labelled, dict) and (strange := sorted(set(self.labelled) - set(self.train))):
             raise ValueError(f"labelled lists sequences {strange}, which are not in train. Add or remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _simulated_rig_is_known(self) -> Self:
+        if self.simulate_drive is not None and self.format == "nuscenes":
+            refuse_other_rigs(self.simulate_drive, self.cameras.values())
         return self
 
     @property

@@ -1,5 +1,6 @@
 """Settings of simulated drives and of simulated images."""
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import StrictBool, model_validator
@@ -69,6 +70,40 @@ class SimulateDrive(Section):
                 "apart is the distance between cameras, and there is only one. Set surround: true, or apart: 0.0"
             )
         return self
+
+
+NUSCENES_CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK_RIGHT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_FRONT_LEFT",
+)
+"""The channels of nuScenes' cameras."""
+
+
+def refuse_other_rigs(drive: SimulateDrive, channels: Iterable[str]) -> None:
+    """Raise `ValueError` with all faults where a simulated nuScenes is to have another rig than nuScenes.
+
+    channels: of the cameras that the data set names.
+    """
+    faults = []
+    if drive.beams != 32:
+        faults.append(f"nuScenes' LiDAR has 32 beams. Set simulate_drive.beams: 32, not {drive.beams}")
+    if 9 * drive.image_width != 16 * drive.image_height:
+        faults.append(
+            f"nuScenes' images are 16:9, and simulate_drive's {drive.image_width} x {drive.image_height} are not. Set 1600"
+            " x 900, or 400 x 225"
+        )
+    if not drive.surround:
+        faults.append("nuScenes' cameras look all around. Set simulate_drive.surround: true")
+    if drive.apart:
+        faults.append("the places of nuScenes' cameras are fixed. Remove simulate_drive.apart")
+    if strange := sorted(set(channels) - set(NUSCENES_CAMERAS)):
+        faults.append(f"cameras names channels {strange}. Those of nuScenes are {', '.join(NUSCENES_CAMERAS)}")
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 class SimulateImages(Section):

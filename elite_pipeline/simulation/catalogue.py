@@ -1,6 +1,7 @@
 """The things of one world. Each kind has a few variants, which are made once and placed many times."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Catalogue:
         """A mesh made by `maker`, new or reused, in its own frame."""
         variants = self._variants.setdefault(maker, [])
         if len(variants) < _VARIANTS.get(maker, 5):
-            variants.append(maker(self.rng, self.palette))
+            variants.append(replace(maker(self.rng, self.palette), kind=maker.__name__))
             return variants[-1]
         return variants[self.rng.integers(len(variants))]
 

@@ -1,17 +1,16 @@
 """Writes a simulated sequence in SemanticKITTI's layout, plus dense truth that no real data set has."""
 
-import json
 import re
-import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from elite_pipeline.config import SensorNoise, SimulateDrive
-from elite_pipeline.marker import MARKER, refuse_recordings
+from elite_pipeline.marker import replacing
 from elite_pipeline.progress import progress
 from elite_pipeline.simulation.calibration import (
     SENSOR_HEIGHT,
@@ -21,7 +20,7 @@ from elite_pipeline.simulation.calibration import (
     surround_calibration,
 )
 from elite_pipeline.simulation.camera import Photograph, photograph, pinhole
-from elite_pipeline.simulation.lidar import Lidar, Scan, column_times, scan, scan_over_time
+from elite_pipeline.simulation.lidar import Lidar, Scan, column_poses, column_times, scan, scan_over_time
 from elite_pipeline.simulation.noise import misjudged_calibration, misjudged_labels, misjudged_poses
 from elite_pipeline.simulation.ranges import WORLDS
 from elite_pipeline.simulation.scene import Scene
@@ -41,13 +40,13 @@ A point still counts as visible if the camera's ray ends this much before it.
 
 def drive_world(sequence: str, settings: SimulateDrive) -> tuple[World, np.random.Generator]:
     """The world of (seed, sequence), and the random generator of the sensors."""
-    seeds = _seeds(sequence, settings)
+    seeds = drive_seeds(sequence, settings)
     rng, length = np.random.default_rng(seeds[0]), settings.frames * settings.spacing
     world = build_world(rng, WORLDS[settings.world], length, length / EGO_SPEED, settings.appearance)
     return world, np.random.default_rng(seeds[1])
 
 
-def _seeds(sequence: str, settings: SimulateDrive) -> list[np.random.SeedSequence]:
+def drive_seeds(sequence: str, settings: SimulateDrive) -> list[np.random.SeedSequence]:
     """Seeds of a drive: of its world, its sensors, and the errors that the pipeline does not know of."""
     # A two-digit sequence is its own number. Any other name gets a number of 100 or more from its checksum.
     number = int(sequence) if re.fullmatch("[0-9]{2}", sequence) else 100 + zlib.crc32(sequence.encode())
@@ -63,13 +62,16 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
     With `settings.noise`, `calib.txt`, `poses.txt` and `labels/` hold wrong values. The right ones are in `truth/`.
     `truth/<images>/times.txt` holds the times of the camera's shutter. Dense truth and visibility are always right.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    for place in (folder, partial):
-        refuse_recordings(place, "simulate_drive")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    about = {"sequence": sequence, "settings": settings.model_dump(mode="json")}
-    (partial / MARKER).write_text(json.dumps(about, indent=2) + "\n")
+    with replacing(folder, "simulate_drive", about(sequence, settings)) as partial:
+        _write_files(partial, sequence, settings)
+
+
+def about(sequence: str, settings: SimulateDrive) -> dict[str, Any]:
+    """The content of a drive's marker file: what determines the drive."""
+    return {"sequence": sequence, "settings": settings.model_dump(mode="json")}
+
+
+def _write_files(partial: Path, sequence: str, settings: SimulateDrive) -> None:
     cameras = SURROUND if settings.surround else AHEAD
     kinds = ("semantic", "instance", "visible")
     truth = [f"truth/{images}/{kind}" for images in cameras for kind in kinds]
@@ -78,7 +80,7 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
 
     noise = settings.noise or SensorNoise()
     # One generator for each kind of error, so that one kind can be switched on without changing another.
-    errors = [np.random.default_rng(seed) for seed in _seeds(sequence, settings)[2].spawn(4)]
+    errors = [np.random.default_rng(seed) for seed in drive_seeds(sequence, settings)[2].spawn(4)]
     world, rng = drive_world(sequence, settings)
     scene = Scene(world)
     calibration = rig(settings)
@@ -107,8 +109,6 @@ def write_drive(folder: Path, sequence: str, settings: SimulateDrive) -> None:
         for number, images in enumerate(cameras):
             lines = "".join(f"{time:.6e}\n" for time in shutters[:, number])
             (partial / "truth" / images / "times.txt").write_text(lines)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def rig(settings: SimulateDrive) -> Calibration:
@@ -145,10 +145,7 @@ class Instant:
             self.scene.set_time(self.time)
             return scan(self.scene, lidar, reference, rng)
         times = column_times(lidar, self.time, settings.scan_seconds)
-        # A pose every hundredth of a second; between two of them the vehicle moves straight ahead.
-        knots = np.linspace(times.min(), times.max(), 2 + int(100 * settings.scan_seconds))
-        entries = np.stack([velodyne_pose(world, knot).ravel() for knot in knots], 1)
-        poses = np.stack([np.interp(times, knots, entry) for entry in entries], 1).reshape(-1, 4, 4)
+        poses = column_poses(lambda time: velodyne_pose(world, time), times, settings.scan_seconds)
         return scan_over_time(self.scene, lidar, poses, times, reference, rng)
 
     def visible(self, turn: Scan) -> dict[str, np.ndarray]:
@@ -185,14 +182,30 @@ def seen_by_camera(
     camera_from_velodyne = np.linalg.inv(camera0_from_camera) @ calibration.camera0_from_velodyne
     if at_shutter is not None and not np.array_equal(at_shutter, world_from_velodyne):
         camera_from_velodyne = camera_from_velodyne @ np.linalg.inv(at_shutter) @ world_from_velodyne
-    visible = np.zeros(len(turn.surface), bool)
-    measured = in_camera(turn.points[:, :3], camera_from_velodyne)
-    rows = np.flatnonzero(measured[:, 2] > 0.1)
-    pixel = (measured[rows] / measured[rows, 2:]) @ calibration.intrinsics.T
     size = (calibration.width, calibration.height)
+    return unoccluded(scene, turn, world_from_velodyne, camera_from_velodyne, calibration.intrinsics, size)
+
+
+def unoccluded(
+    scene: Scene,
+    turn: Scan,
+    world_from_lidar: np.ndarray,
+    camera_from_lidar: np.ndarray,
+    intrinsics: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """(N,) bool: whether each point projects into an image of `size` (width, height) and nothing occludes it.
+
+    world_from_lidar: (4, 4), pose of the scan. camera_from_lidar: (4, 4), from the LiDAR's frame at the scan to the
+    camera's frame at the image. intrinsics: (3, 3). The scene must be set to the time of the image.
+    """
+    visible = np.zeros(len(turn.surface), bool)
+    measured = in_camera(turn.points[:, :3], camera_from_lidar)
+    rows = np.flatnonzero(measured[:, 2] > 0.1)
+    pixel = (measured[rows] / measured[rows, 2:]) @ intrinsics.T
     rows = rows[((pixel[:, :2] >= 0) & (pixel[:, :2] < size)).all(1)]
-    world_from_camera = world_from_velodyne @ np.linalg.inv(camera_from_velodyne)
-    directions = in_camera(turn.surface[rows], camera_from_velodyne) @ world_from_camera[:3, :3].T
+    world_from_camera = world_from_lidar @ np.linalg.inv(camera_from_lidar)
+    directions = in_camera(turn.surface[rows], camera_from_lidar) @ world_from_camera[:3, :3].T
     reached = scene.distance(world_from_camera[:3, 3], directions)
     distance = np.linalg.norm(directions, axis=1)
     visible[rows] = reached * distance > 0.99 * distance - TOLERANCE

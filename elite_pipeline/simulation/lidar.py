@@ -1,5 +1,6 @@
 """A spinning LiDAR."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,10 @@ class Lidar:
         azimuth = np.arange(self.columns) * 2 * np.pi / self.columns
         x, y = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)
         return np.stack(np.broadcast_arrays(x, y, np.sin(elevation)), -1).reshape(-1, 3).astype(np.float32)
+
+    def column(self, ray: np.ndarray) -> np.ndarray:
+        """The column of each row of `directions`."""
+        return ray % self.columns
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,11 @@ def scan_over_time(
     where it was when the laser hit it. The compensation is exact, also where the recorded poses are wrong
     (`noise.poses`).
     """
-    column = np.arange(lidar.beams * lidar.columns) % lidar.columns
+    column = lidar.column(np.arange(lidar.beams * lidar.columns))
     directions = np.einsum("nij,nj->ni", poses[column, :3, :3].astype(np.float32), lidar.directions())
     hits = scene.cast_over_time(poses[column, :3, 3], directions, times[column])
     turn = _returns(scene, lidar, directions, hits, rng)
-    motion = (np.linalg.inv(reference) @ poses)[turn.ray % lidar.columns]
+    motion = (np.linalg.inv(reference) @ poses)[lidar.column(turn.ray)]
     points, surface = (
         (np.einsum("nij,nj->ni", motion[:, :3, :3], place) + motion[:, :3, 3]).astype(np.float32)
         for place in (turn.points[:, :3], turn.surface)
@@ -90,6 +95,17 @@ def column_times(lidar: Lidar, time: float, seconds: float) -> np.ndarray:
     """
     turn = np.arange(lidar.columns) / lidar.columns
     return time + seconds * ((turn + 0.5) % 1.0 - 0.5)
+
+
+def column_poses(pose_at: Callable[[float], np.ndarray], times: np.ndarray, seconds: float) -> np.ndarray:
+    """Poses (columns, 4, 4) of the sensor at `times` (columns,), seconds, in a turn of `seconds`.
+
+    pose_at: time -> world_from_lidar (4, 4).
+    """
+    # A pose every hundredth of a second; between two of them the vehicle moves straight ahead.
+    knots = np.linspace(times.min(), times.max(), 2 + int(100 * seconds))
+    entries = np.stack([pose_at(knot).ravel() for knot in knots], 1)
+    return np.stack([np.interp(times, knots, entry) for entry in entries], 1).reshape(-1, 4, 4)
 
 
 def _returns(scene: Scene, lidar: Lidar, directions: np.ndarray, hits: Surfaces, rng: np.random.Generator) -> Scan:

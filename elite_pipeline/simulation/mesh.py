@@ -19,7 +19,7 @@ class Mesh:
     vertices: (V, 3) float32, metres. triangles: (T, 3) int64, rows of `vertices`, in either winding order.
     uv: (T, 3, 2) float32, surface coordinates of each corner, metres. On walls, u is horizontal and v is vertical.
     material: (T,) uint8, index into `MATERIALS`. semantic: (T,) uint16, raw SemanticKITTI id.
-    tint: (T, 3) float32, linear base colour in [0, 1].
+    tint: (T, 3) float32, linear base colour in [0, 1]. kind: the function that made it, if the catalogue did.
     """
 
     vertices: np.ndarray
@@ -28,6 +28,7 @@ class Mesh:
     material: np.ndarray
     semantic: np.ndarray
     tint: np.ndarray
+    kind: str = ""
 
     def labelled(self, semantic: int) -> "Mesh":
         """The same mesh with one raw semantic id for all triangles."""

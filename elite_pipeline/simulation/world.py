@@ -29,7 +29,8 @@ class World:
     uv (T, 3, 2), material (T,), semantic (T,), tint (T, 3): as in `Mesh`. The LiDAR's remission depends on `tint`.
     paint: (T, 3) float32, the tints that the camera sees. ground_paint: (codes, 3) float32, the same of the ground.
     object: (T,) int32, index into the object tables `instance` and `detail`.
-    instance: (O,) uint16, 0 for stuff. detail: (O, 4) float32, see `materials.textured`.
+    instance: (O,) uint16, 0 for stuff. kind: names of O functions, see `Mesh`. detail: (O, 4) float32, see
+    `materials.textured`.
     """
 
     road: Centreline
@@ -47,6 +48,7 @@ class World:
     ground_paint: np.ndarray
     object: np.ndarray
     instance: np.ndarray
+    kind: tuple[str, ...]
     detail: np.ndarray
     lane: float
     """Position d of the ego vehicle, metres. Its s is EGO_SPEED * time."""
@@ -126,6 +128,7 @@ def _assembled(road: Centreline, ground: Ground, light: Light, site: Site, mover
         ground_paint=ground.tint,
         object=np.repeat(np.arange(len(every), dtype=np.int32), [len(m.triangles) for m in every]),
         instance=np.where(thing, np.cumsum(thing), 0).astype(np.uint16),
+        kind=tuple(m.kind for m in every),
         detail=np.stack([np.zeros(4), np.zeros(4), *site.details, *(np.zeros(4) for _ in movers)]).astype(np.float32),
         lane=-0.42 * ground.right.road,
     )

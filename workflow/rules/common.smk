@@ -19,7 +19,7 @@ from elite_pipeline.config.validation import flatten, validate
 from elite_pipeline.datasets import NAME, open_recording
 from elite_pipeline.datasets.classes import class_table, packaged, table_path
 from elite_pipeline.errors import InputError
-from elite_pipeline.marker import refuse_edited, refuse_recordings
+from elite_pipeline.marker import refuse_edited, refuse_recordings, refuse_tables
 from elite_pipeline.provenance import listing_digest
 from elite_pipeline.sources import sources
 from snakemake.exceptions import WorkflowError
@@ -62,6 +62,8 @@ try:
                 drives = Path(f"data/{entry['of'] or name}/sequences")
                 named = {*entry["train"], *entry["val"], *entry["test"]}
                 there = {drive.name for drive in drives.glob("*") if drive.is_dir()}
+                if FORMATS[entry["format"]].tables:
+                    refuse_tables(drives.parent, "simulate_drive")
                 for sequence in named | there:
                     refuse_recordings(drives / sequence, "simulate_drive")
         for name, entry in config["image_sets"].items():

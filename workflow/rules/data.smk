@@ -6,7 +6,7 @@ data/<dataset>/ -> cache/<dataset>/frames/<sequence>.parquet, .../poses/..., ...
 
 
 rule simulate_drive:
-    """Simulate one drive in SemanticKITTI's layout, with dense ground truth."""
+    """Simulate one drive in the format of its data set, with dense ground truth."""
     input:
         code=stage("simulate_drive"),
     output:
@@ -27,9 +27,40 @@ rule simulate_drive:
         runtime="1h",
     params:
         *slices("datasets", lambda w: w.dataset, lambda d: d["simulate_drive"]),
+        simulated_format,
     shell:
         "python -m elite_pipeline.stages.simulate_drive --sequence {wildcards.sequence} --out {output:q} {params:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule simulate_tables:
+    """Join the tables of simulated scenes into those of a data set, which nuScenes' devkit loads."""
+    input:
+        scenes=simulated_scenes,
+        code=stage("simulate_tables"),
+    output:
+        tables=directory("data/{dataset}/v1.0-mini"),
+        lidarseg=directory("data/{dataset}/lidarseg/v1.0-mini"),
+        panoptic=directory("data/{dataset}/panoptic/v1.0-mini"),
+    log:
+        "logs/simulate_tables/{dataset}.log",
+    benchmark:
+        "logs/jobs/simulate_tables/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(
+            n
+            for n, d in config["datasets"].items()
+            if d["simulate_drive"] and FORMATS[d["format"]].tables
+        )
+        or "none",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "python -m elite_pipeline.stages.simulate_tables --scenes {input.scenes:q} --out {output.tables:q} 2>&1 | tee {log:q}"
 
 
 rule simulate_images:

@@ -285,6 +285,14 @@ def table_files(wildcards):
     return found
 
 
+def simulated_scenes(wildcards):
+    """Input function: the folders of all simulated sequences of the job's data set and of its variants."""
+    folder = _folder(wildcards.dataset)
+    return [
+        f"{folder}/sequences/{sequence}" for sequence in sequences_of(wildcards.dataset)
+    ]
+
+
 def table_listing(wildcards):
     """Param: digest of the listing of `table_files`, as in `recorded_listing`."""
     if dataset(wildcards.dataset)["simulate_drive"]:
@@ -358,8 +366,10 @@ def _folder(name):
 
 def _present(name, sequence):
     data, folder = dataset(name), _folder(name)
+    if data["simulate_drive"]:
+        return f"{folder}/sequences/{sequence}"
     place = load_choice(FORMATS[data["format"]].recording).place(folder, sequence)
-    if not data["simulate_drive"] and not place.exists():
+    if not place.exists():
         have = (
             "the sequence is missing in the data folder"
             if folder.is_dir()

@@ -117,13 +117,21 @@ def cameras(wildcards):
     )
 
 
+def sequences_of(name):
+    """Returns the sequences of all splits of data set `name`, and of its variants."""
+    entries = [d for known, d in config["datasets"].items() if root(known) == name]
+    return sorted({s for d in entries for s in d["train"] + d["val"] + d["test"]})
+
+
 def all_sequences(wildcards):
     """Param: the sequences of all splits of the job's data set, and of its variants."""
-    entries = [
-        d for name, d in config["datasets"].items() if root(name) == wildcards.dataset
-    ]
-    named = {s for d in entries for s in d["train"] + d["val"] + d["test"]}
-    return f"sequences={json.dumps(sorted(named))}"
+    return f"sequences={json.dumps(sequences_of(wildcards.dataset))}"
+
+
+def simulated_format(wildcards):
+    """Param: the format of the simulated data set; an empty word for the first format that was simulated."""
+    name = dataset(wildcards.dataset)["format"]
+    return "" if name == "semantickitti" else f"format={json.dumps(name)}"
 
 
 def needs_labels(wildcards):
