@@ -162,6 +162,7 @@ def _pictures(tables: Path, faults: list[str]) -> tuple[list[Picture], dict[str,
             return  # of a LiDAR
         distortion = row.get("camera_distortion") or []
         known = has_known_formula(distortion)
+        calibrations[row["token"]] = (None, False)
         calibrations[row["token"]] = (lens_of(row["camera_intrinsic"], distortion) if known else None, not known)
 
     def add_sample(row: dict[str, Any]) -> None:
@@ -169,9 +170,9 @@ def _pictures(tables: Path, faults: list[str]) -> tuple[list[Picture], dict[str,
 
     def add_picture(row: dict[str, Any]) -> None:
         if row["token"] in wanted:
-            key = "calibrated_sensor_token"
+            height, width, key = int(row["height"]), int(row["width"]), "calibrated_sensor_token"
+            found[row["token"]] = Picture(row["filename"], height, width, None, False)
             lens, stays = _linked(calibrations, row[key], key, "the calibration of a camera")
-            height, width = int(row["height"]), int(row["width"])
             if lens and not is_one_to_one(lens, width, height):
                 lens, stays = None, True
             found[row["token"]] = Picture(row["filename"], height, width, lens, stays)
