@@ -46,7 +46,7 @@ def card(
             _input_and_output(config),
             _training(config, miou, teacher, points),
             _measured(miou, latency),
-            _use(config["experiment"]),
+            _use(config),
             _provenance(config, miou),
         ]
     )
@@ -153,7 +153,7 @@ def _input_and_output(config: dict[str, Any]) -> str:
     classes = ", ".join(f"{k} {name}" for k, name in enumerate(config["classes"]["names"]) if k)
     return f"""## Input and output
 
-- Input: (N, 4) float32, the points of one scan in any order, as in SemanticKITTI's `velodyne/*.bin`. The columns are
+- Input: (N, 4) float32, the points of one scan in any order, {_like(config)}. The columns are
   x, y, z in metres in the LiDAR's own frame (x forward, y left, z up, origin at the sensor), and remission (0 to 1).
 - Output: (N,) uint8, one training id per point, in the order of the input. 0 (unlabelled) is never predicted.
   `predict.classes` is the class table: names, raw ids and colours.
@@ -161,6 +161,16 @@ def _input_and_output(config: dict[str, Any]) -> str:
 - Volume: {volume}; a point outside gets the label of the nearest place inside.
 - Network: {_network(config).describe(network)}.
 """
+
+
+def _of_nuscenes(config: dict[str, Any]) -> bool:
+    return config.get("scan_format") == "nuscenes"
+
+
+def _like(config: dict[str, Any]) -> str:
+    if _of_nuscenes(config):
+        return "from nuScenes' `.pcd.bin` by `read_scan` (see Use)"
+    return "as in SemanticKITTI's `velodyne/*.bin`"
 
 
 def _training(config: dict[str, Any], miou: dict[str, Any], teacher: str | None, points: dict[str, Any] | None) -> str:
@@ -238,19 +248,24 @@ Device: {latency["device"]}; precision: {latency["precision"]}.
 """
 
 
-def _use(experiment: str) -> str:
+def _use(config: dict[str, Any]) -> str:
+    experiment, scan = config["experiment"], "scan.pcd.bin" if _of_nuscenes(config) else "scan.bin"
+    needs, points = "import numpy as np", f'np.fromfile("{scan}", np.float32).reshape(-1, 4)'
+    if _of_nuscenes(config):
+        needs = "from pathlib import Path\n    from elite_pipeline.deploy.nuscenes import read_scan"
+        points = f'read_scan(Path("{scan}"), predict.classes)'
     return f"""## Use
 
-    import numpy as np
+    {needs}
     from elite_pipeline.student.model import Predictor
 
     predict = Predictor.load("models/{experiment}")
-    points = np.fromfile("scan.bin", np.float32).reshape(-1, 4)
+    points = {points}
     training_ids = predict(points)  # (N,) uint8
 
 On the command line (this folder is all that it needs):
 
-    elite-pipeline predict --model models/{experiment} scan.bin --out labels/
+    elite-pipeline predict --model models/{experiment} {scan} --out labels/
 """
 
 

@@ -250,3 +250,12 @@ def test_unreadable_results_are_reported(tmp_path):
             read_result(path, "measure_latency")
     path.write_text(json.dumps({"hz": 1}))
     assert read_result(path, "measure_latency") == {"hz": 1}
+
+
+def test_card_of_a_student_of_nuscenes_says_how_to_read_its_scans(config, miou, speed):
+    text = card(config | {"scan_format": "nuscenes"}, miou, speed, teacher="sam_x", simulated=False)
+    assert 'points = read_scan(Path("scan.pcd.bin"), predict.classes)\n' in section(text, "Use")
+    assert "from nuScenes' `.pcd.bin` by `read_scan`" in section(text, "Input and output")
+    assert "Official nuScenes-lidarseg protocol" in section(
+        card(config, miou | {"absent": "left out"}, speed, teacher="sam_x", simulated=False), "Measured"
+    )

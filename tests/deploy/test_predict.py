@@ -77,7 +77,5 @@ def test_scans_of_nuscenes(tmp_path):
     ]
     with pytest.raises(InputError, match=r"x_lidarseg\.bin: neither a folder nor a \.pcd\.bin file"):
         label_paths([tmp_path / "a/x_lidarseg.bin"], tmp_path / "out", nuscenes.FILES)
-    with pytest.raises(
-        InputError, match=r"2\.pcd\.bin: neither a folder nor a \.bin file, which are the scans"
-    ):
+    with pytest.raises(InputError, match=r"2\.pcd\.bin: neither a folder nor a \.bin file, which are the scans"):
         label_paths([tmp_path / "a/b/2.pcd.bin"], tmp_path / "out", FILES)

@@ -20,19 +20,8 @@ SPEED = 9.0
 
 
 NAMES = (
-    *(
-        "scene",
-        "sample",
-        "sample_data",
-        "ego_pose",
-        "calibrated_sensor",
-        "sensor",
-        "log",
-        "map",
-        "category",
-        "attribute",
-    ),
-    *("visibility", "instance", "sample_annotation", "lidarseg"),
+    *("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "log", "map", "category"),
+    *("attribute", "visibility", "instance", "sample_annotation", "lidarseg"),
 )
 """nuScenes' 13 tables, and that of the labels of points."""
 
