@@ -37,6 +37,14 @@ def _official(split: Any, info: ValidationInfo) -> Any:
 Sequences = Annotated[list[Sequence], BeforeValidator(_official)]
 """Sequences, or the name of an official split of the format."""
 
+def _named(cameras: Any) -> Any:
+    """Returns a list of cameras as a mapping: each has the calibration of its own name. Other values stay as they are."""
+    return {name: name for name in cameras} if isinstance(cameras, list) else cameras
+
+
+Cameras = Annotated[dict[Camera, str], BeforeValidator(_named)]
+"""Camera -> the name of its calibration in the format. A list of cameras: the two names are the same."""
+
 Poses = Literal["recorded", "estimated", "none"]
 """Where a data set's poses come from: its files, `estimate_poses`, or nowhere."""
 
@@ -225,7 +233,7 @@ class Dataset(Section):
     format: Annotated[str, AfterValidator(_checked_format)]
     classes: Classes = "semantickitti"
     simulate_drive: SimulateDrive | None = None
-    cameras: dict[Camera, str] = Field(min_length=1)
+    cameras: Cameras = Field(min_length=1)
     missing_images: StrictBool = False
     missing_labels: StrictBool = False
     poses: Poses = "recorded"
