@@ -65,13 +65,13 @@ class NuScenes:
         folder = Path(root, "sequences", sequence)
         return folder if folder.exists() else Path(root)
 
-    @classmethod
-    def parts(cls, root: Path, sequence: str, cameras: Mapping[str, str]) -> list[Path]:
-        """Returns the existing folders that `index_frames` reads. Recorded scenes share them."""
-        samples = cls.place(root, sequence) / "samples"
-        folders = [samples / channel for channel in ("LIDAR_TOP", *sorted(set(cameras.values())))]
-        labels = [folder for kind in ("lidarseg", "panoptic") for folder in sorted(Path(root, kind).glob("v1.0-*"))]
-        return [folder for folder in (*folders, *labels) if folder.is_dir()]
+    @staticmethod
+    def parts(root: Path, sequence: str, cameras: Mapping[str, str]) -> list[Path]:
+        """Returns nothing: all scenes share folders, of 34,000 files each, which would be listed for each scene.
+
+        `index_frames` depends on the tables, which name the files.
+        """
+        return []
 
     def frames(self) -> list[str]:
         return sorted(self._records)
