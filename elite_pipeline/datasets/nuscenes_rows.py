@@ -70,12 +70,13 @@ class VersionTables:
 
     def read(self, channels: Sequence[str], raw_names: Mapping[int, str]) -> bool:
         """Read the tables. channels: the wanted cameras. raw_names: see `ClassTable`. Returns whether all were read."""
-        read = [
-            self._read_samples(),
-            self._read_sensors(channels),
-            self._read_files(raw_names),
-        ]
-        return all(read) and self._read_keyframes({LIDAR, *channels}) and self._read_poses()
+        whole = all([self._read_samples(), self._read_sensors(channels), self._read_files(raw_names)])
+        if whole and self._read_keyframes({LIDAR, *channels}):
+            return self._read_poses()
+        # What is missing is needed to understand these tables. That they are whole can still be checked.
+        for table in ("ego_pose",) if whole else ("sample_data", "ego_pose"):
+            self._check_whole(table)
+        return False
 
     def _read_samples(self) -> bool:
         self.samples: dict[str, list[str]] = {name: [] for name in self.scenes.values()}
@@ -117,36 +118,37 @@ class VersionTables:
         """Read which files have the labels and the instances of which keyframe."""
         self.label_files: dict[str, dict[str, str]] = {"lidarseg": {}, "panoptic": {}}
         """Table -> keyframe -> file."""
+        whole = True
         for table, files in self.label_files.items():
             if not (self.folder / f"{table}.json").exists():
                 continue
             rows = self.rows(table)
-            if rows is None:
-                return False
-            files |= {row["sample_data_token"]: row["filename"] for row in rows}
-        return not self.label_files["lidarseg"] or self._check_categories(raw_names)
+            whole &= rows is not None
+            files |= {row["sample_data_token"]: row["filename"] for row in rows or ()}
+        if self.label_files["lidarseg"]:
+            self._check_categories(raw_names)
+        return whole
 
-    def _check_categories(self, raw_names: Mapping[int, str]) -> bool:
+    def _check_categories(self, raw_names: Mapping[int, str]) -> None:
         rows, path = self.rows("category"), self.folder / "category.json"
         if rows is None:
-            return False
+            return
         if not all(type(row.get("index")) is int for row in rows):
             self.faults.add(
                 "category",
                 f"{path}: has no `index`, so it is that of the release without labels of points. Unpack"
                 " nuScenes-lidarseg again, after the other archives: it has the category.json that goes with it.",
             )
-            return False
-        found = {row["index"]: row["name"] for row in rows}
-        wrong = [f"{raw} is {name}" for raw, name in found.items() if raw_names and raw_names.get(raw) != name]
+            return
+        found = [(row["index"], row["name"], raw_names.get(row["index"])) for row in rows]
+        wrong = [f"{raw} is {name}, not {ours}" for raw, name, ours in found if raw_names and name != ours]
         if wrong:
-            listed = ", ".join(f"{text}, not {raw_names.get(int(text.split()[0]))}" for text in wrong[:3])
             self.faults.add(
                 "category",
-                f"{path}: {len(wrong)} names differ from `raw_names` of the class table: {listed}. Unpack the original"
-                " of nuScenes-lidarseg, or write a class table for these labels (key `classes` of the data set).",
+                f"{path}: {len(wrong)} names differ from `raw_names` of the class table: {', '.join(wrong[:3])}. Unpack"
+                " the original of nuScenes-lidarseg, or write a class table for these labels (`classes:` of the data"
+                " set).",
             )
-        return True
 
     def _read_keyframes(self, channels: set[str]) -> bool:
         self.keyframes: dict[str, dict[str, Keyframe]] = {
@@ -160,7 +162,7 @@ class VersionTables:
                     self._checked("sample_data", row)
                     self._add_keyframe(row, channels)
         except InputError as error:
-            self.faults.add("tables", str(error))
+            self.faults.add("sample_data.json", str(error))
             return False
         return True
 
@@ -203,7 +205,7 @@ class VersionTables:
                 else:
                     self.poses[row["token"]] = pose
         except InputError as error:
-            self.faults.add("tables", str(error))
+            self.faults.add("ego_pose.json", str(error))
             return False
         for rows in self.keyframes.values():
             for row in rows.values():
@@ -235,12 +237,19 @@ class VersionTables:
             self.faults.add(f"damaged rows of {table}.json", message)
             return None
 
+    def _check_whole(self, table: str) -> None:
+        try:
+            for _ in stream(self.folder / f"{table}.json"):
+                pass
+        except InputError as error:
+            self.faults.add(f"{table}.json", str(error))
+
     def rows(self, table: str) -> list[dict[str, Any]] | None:
         """Returns the rows of a small table, checked; None where the table is damaged, which is a fault."""
         try:
             return [self._checked(table, row) for row in stream(self.folder / f"{table}.json")]
         except InputError as error:
-            self.faults.add("tables", str(error))
+            self.faults.add(f"{table}.json", str(error))
             return None
 
     def _checked(self, table: str, row: dict[str, Any]) -> dict[str, Any]:

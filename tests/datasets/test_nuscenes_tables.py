@@ -286,7 +286,24 @@ def test_all_faults_are_in_one_report(made, read):
     assert f"and {KEYFRAMES * len(RIG) - 5} more: tokens that lead nowhere in ego_pose.json" in text
 
 
-NEEDED = (
+def test_every_damaged_table_is_in_the_report(made, read, tmp_path):
+    read(made)
+    for path in (tmp_path / "v1.0-mini").iterdir():
+        if path.stem != "scene":
+            path.write_text("[{")
+    with pytest.raises(InputError) as error:
+        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables")
+    for table in ("sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg", "panoptic"):
+        assert f"/{table}.json: is truncated" in str(error.value)
+    made_up_nuscenes.write_tables(tmp_path / "v1.0-mini", made)
+    for table in ("sample_data", "ego_pose"):
+        (tmp_path / f"v1.0-mini/{table}.json").unlink()
+    message = r"has 2 faults in its tables:\n.*/sample_data\.json: is missing .*\n.*/ego_pose\.json: is missing"
+    with pytest.raises(InputError, match=message):
+        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables")
+
+
+NEEDED = [
     "scene",
     "sample",
     "sample_data",
@@ -296,7 +313,7 @@ NEEDED = (
     "category",
     "lidarseg",
     "panoptic",
-)
+]
 
 
 @pytest.mark.parametrize("table", NEEDED)
