@@ -1,7 +1,7 @@
 """Class tables: the classes of a data set, their ids in files, and their colours.
 
 A table is a YAML file in the form of semantic-kitti-api's `config/semantic-kitti.yaml`, with colours in BGR. The keys
-`things`, `moving` and `absent` are ours. The folder `classes/` has the tables that ship with the package.
+`things`, `moving`, `absent` and `raw_names` are ours. The folder `classes/` has the tables that ship with the package.
 """
 
 from collections.abc import Mapping, Sequence

@@ -117,7 +117,7 @@ rule read_tables:
         "../../envs/pipeline.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=1500,
         runtime="1h",
     params:
         data=data,
