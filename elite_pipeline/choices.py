@@ -72,7 +72,7 @@ DRIVES = {
     "semantickitti": "elite_pipeline.simulation.drive:write_drive",
     "nuscenes": "elite_pipeline.simulation.nuscenes_drive:write_nuscenes_drive",
 }
-"""`datasets.<name>.format` -> the function of (folder, sequence, settings) that writes a simulated drive in this format."""
+"""`datasets.<name>.format` -> the function of (folder, sequence, settings) that writes a simulated drive in it."""
 
 STUDENTS = {
     "spvcnn": "elite_pipeline.student.spvcnn:SPVCNN",

@@ -42,7 +42,7 @@ def refuse_recordings(folder: Path, stage: str, root: Path = Path("data")) -> No
 
 
 def refuse_tables(root: Path, stage: str) -> None:
-    """Raise `InputError` where folder `root` of a data set may be that of recorded nuScenes: see `refuse_recordings`."""
+    """Raise `InputError` where folder `root` of a data set may hold recorded nuScenes: see `refuse_recordings`."""
     for pattern in ("v1.0-*", "lidarseg/v1.0-*", "panoptic/v1.0-*"):
         for folder in sorted(root.glob(pattern)):
             refuse_recordings(folder, stage)

@@ -93,8 +93,8 @@ def refuse_other_rigs(drive: SimulateDrive, channels: Iterable[str]) -> None:
         faults.append(f"nuScenes' LiDAR has 32 beams. Set simulate_drive.beams: 32, not {drive.beams}")
     if 9 * drive.image_width != 16 * drive.image_height:
         faults.append(
-            f"nuScenes' images are 16:9, and simulate_drive's {drive.image_width} x {drive.image_height} are not. Set 1600"
-            " x 900, or 400 x 225"
+            f"nuScenes' images are 16:9, and simulate_drive's {drive.image_width} x {drive.image_height} are not. Set"
+            " 1600 x 900, or 400 x 225"
         )
     if not drive.surround:
         faults.append("nuScenes' cameras look all around. Set simulate_drive.surround: true")

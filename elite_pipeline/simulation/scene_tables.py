@@ -53,7 +53,7 @@ def token(*words: object) -> str:
 
 @dataclass(frozen=True)
 class RigSensor:
-    """A sensor of a scene, as its tables say. mount: (4, 4) ego_from_sensor. intrinsics: (3, 3) of a camera, else None."""
+    """A sensor, as the tables say. mount: (4, 4) ego_from_sensor. intrinsics: (3, 3) of a camera, else None."""
 
     mount: np.ndarray
     intrinsics: np.ndarray | None

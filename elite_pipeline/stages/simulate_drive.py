@@ -1,4 +1,4 @@
-"""Simulate one drive, in SemanticKITTI's or nuScenes' layout: scans, labels, images, calibration, poses and dense truth.
+"""Simulate one drive, in SemanticKITTI's or nuScenes' layout: scans, labels, images, calibration, poses, dense truth.
 
     python -m elite_pipeline.stages.simulate_drive --sequence 00 --out data/demo/sequences/00 \
         seed=7 frames=40 spacing=6.0 beams=64 columns=1024 image_width=512 image_height=160
