@@ -81,7 +81,8 @@ def poses_file(wildcards):
     data = dataset(name)
     if data["poses"] == "estimated":
         return f"cache/{root(name)}/poses/{sequence}.parquet"
-    if not data["simulate_drive"]:
+    # Tables hold poses too, and read_tables refuses tables without them.
+    if not data["simulate_drive"] and not FORMATS[data["format"]].tables:
         path = _recording(name, sequence).poses_path()
         if not path.exists():
             raise WorkflowError(
@@ -375,8 +376,11 @@ def _present(name, sequence):
             if folder.is_dir()
             else "the data folder is missing"
         )
+        contents = (
+            "v1.0-trainval" if place == folder else str(place.relative_to(folder))
+        )
         raise WorkflowError(
-            f"{place}: {have}. Link the folder that contains {place.relative_to(folder)}:\n"
+            f"{place}: {have}. Link the folder that contains {contents}:\n"
             f"    mkdir -p data && ln -sfn /path/to/that/folder {folder}"
         )
     return str(place)
