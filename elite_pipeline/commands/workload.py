@@ -190,6 +190,7 @@ def _encoder(settings: EncoderSettings | None) -> dict[str, Any]:
 _RULES: dict[str, Callable[[Workloads, Words], Workload]] = {
     "simulate_drive": Workloads._simulate_drive,
     "simulate_images": Workloads._simulate_images,
+    "simulate_tables": lambda self, words: Workload(1, "job"),
     "index_frames": lambda self, words: self._frames(words, [words["sequence"]]),
     "select_labels": lambda self, words: Workload(1, "job"),
     "keep_labels": lambda self, words: Workload(1, "job"),

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from elite_pipeline.config import SensorNoise, SimulateDrive
+from elite_pipeline.config import Dataset, SensorNoise, SimulateDrive
+from elite_pipeline.config.validation import validate
 from elite_pipeline.config.worlds import NUSCENES_CAMERAS, Deviation, PoseNoise, refuse_other_rigs
+from elite_pipeline.errors import InputError
 from elite_pipeline.simulation.drive import drive_world
 from elite_pipeline.simulation.nuscenes_drive import write_nuscenes_drive
 from elite_pipeline.simulation.nuscenes_rig import (
@@ -329,6 +331,17 @@ def test_every_raw_id_has_a_category_and_tractors_are_no_trailers():
         "trailer": {"vehicle.trailer"},
         "truck": {"vehicle.truck"},
     }
+
+
+def test_a_data_set_with_another_rig_is_refused():
+    drive = SETTINGS.model_dump(mode="json")
+    values = {"format": "nuscenes", "simulate_drive": drive, "cameras": {"CAM_BACK": "CAM_BACK"}, "train": "mini_train"}
+    values |= {"val": "mini_val", "label_images": {"labeller": "sparse"}}
+    assert validate(Dataset, values, "x").val == ["scene-0103", "scene-0916"]
+    values["simulate_drive"] = {**drive, "beams": 64}
+    with pytest.raises(InputError, match="nuScenes' LiDAR has 32 beams"):
+        validate(Dataset, values, "x")
+    validate(Dataset, {**values, "format": "semantickitti", "train": ["00"], "val": ["01"]}, "x")
 
 
 def test_another_rig_is_refused():

@@ -27,10 +27,12 @@ if __name__ == "__main__":
     for stage, option in (("evaluate_pseudo_labels", "--gallery"), ("plot_pseudo_labels", "--worst")):
         if name == stage:
             outs.append(pathlib.Path(sys.argv[sys.argv.index(option) + 1]))
+    if name == "simulate_tables":
+        outs += [outs[0].parent / kind / outs[0].name for kind in ("lidarseg", "panoptic")]
     for out in outs:
-        if out.suffix in (".zarr", "") and not out.name == "README":
+        if out.suffix in (".zarr", ".0-mini", "") and not out.name == "README":
             out.mkdir(parents=True, exist_ok=True)
-            if name in ("simulate_drive", "simulate_images"):
+            if name in ("simulate_drive", "simulate_images", "simulate_tables"):
                 (out / "simulated.json").write_text("{}")
         else:
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,23 @@ def test_recorded_drives_behind_a_link_are_not_replaced_by_simulated_ones(run, w
     assert files(recorded) == before
 
 
+def test_recorded_nuscenes_in_the_place_of_a_simulated_one_is_kept(run):
+    folder, snakemake = run
+    sizes = {"frames": 1, "spacing": 4.0, "beams": 32, "columns": 48, "image_width": 32, "image_height": 18}
+    drive = {"format": "nuscenes", "simulate_drive": {"seed": 0, "surround": True, **sizes}}
+    splits = {"cameras": {"CAM_FRONT": "CAM_FRONT"}, "train": "mini_train", "val": "mini_val"}
+    write_config(folder, datasets__mine={**drive, **splits, "label_images": {"labeller": "sparse"}})
+    for place in ("v1.0-mini", "v1.0-trainval", "lidarseg/v1.0-mini"):
+        (folder / "data/mine" / place).mkdir(parents=True)
+        (folder / "data/mine" / place / "mine").write_text("mine")
+        before = files(folder / "data")
+        output = snakemake("data/mine/v1.0-mini")
+        assert f"data/mine/{place} was not made by simulate_drive" in output
+        assert "remove simulate_drive: from their section of config.yaml" in output
+        assert files(folder / "data") == before
+        shutil.rmtree(folder / "data/mine")
+
+
 def test_recorded_folders_in_the_place_of_simulated_ones_are_kept(run, write_drive):
     folder, snakemake = run
     write_drive(folder / "data/demo/sequences/00")
