@@ -19,7 +19,18 @@ from elite_pipeline.student.model import Predictor
 
 CLASSES = class_table("semantickitti")
 KEYS = [
-    *("experiment", "dataset", "labels_seed", "split", "sequences", "absent", "miou", "accuracy", "miou_frequent"),
+    *(
+        "experiment",
+        "dataset",
+        "labels_seed",
+        "split",
+        "sequences",
+        "coarse",
+        "absent",
+        "miou",
+        "accuracy",
+        "miou_frequent",
+    ),
     *("frequent_classes", "seen", "seen_classes", "miou_seen", "miou_unseen", "accuracy_seen", "accuracy_unseen"),
     *("known_classes", "miou_known", "iou", "confusion", "places", "colours"),
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
