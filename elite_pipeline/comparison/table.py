@@ -182,8 +182,11 @@ def _known(experiments: Mapping[str, Any]) -> list[str]:
 
 def _of_known(experiment: Mapping[str, Any]) -> list[float]:
     """Returns the scores whose mean is that over the known classes: one per seed; of older results, one per class."""
-    by_seed = experiment.get("miou_known") or [None]
-    return [experiment["iou"][name] for name in experiment["known_classes"]] if None in by_seed else by_seed
+    by_seed: list[float | None] = experiment.get("miou_known") or [None]
+    if None not in by_seed:
+        return [value for value in by_seed if value is not None]
+    values = (experiment["iou"][name] for name in experiment["known_classes"])
+    return [value for value in values if value is not None]
 
 
 def _class(name: str, points: int, experiments: Mapping[str, Any]) -> str:

@@ -31,6 +31,9 @@ Absent = Literal["counts as zero", "left out"]
 
 FOLDER = Path(__file__).parent / "classes"
 
+TRANSLATION = "_to_"
+"""Part of the names of files in `FOLDER` that are no class tables (`coarse_classes.py`)."""
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -158,7 +161,7 @@ class ClassTable:
 
 def packaged() -> list[str]:
     """Returns the names of the tables that ship with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if TRANSLATION not in path.stem)
 
 
 def table_path(name: str) -> Path:

@@ -9,11 +9,10 @@ import yaml
 from elite_pipeline.choices import STUDENTS, load
 from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation.metrics import (
-    PROTOCOLS,
-    absent_of,
     class_rows,
     is_oracle,
     percent,
+    protocol,
     teacher_lines,
     unknown_classes,
 )
@@ -233,7 +232,7 @@ def _measured(miou: dict[str, Any], latency: dict[str, Any]) -> str:
 
 {score} on {scored}.
 
-{PROTOCOLS[absent_of(miou)]}
+{protocol(miou)}
 Every labelled point counts. There is no test-time augmentation.
 
 | class | IoU, % | points |

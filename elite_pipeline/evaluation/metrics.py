@@ -169,7 +169,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 Sequences {", ".join(result["sequences"])} of {result["dataset"]} ({result["split"]}), {result["scans"]} whole scans,
 {result["points"]:,} points, {np.sum(result["confusion"], axis=1)[1:].sum():,} of them evaluated.
-{PROTOCOLS[absent_of(result)]}
+{protocol(result)}
 Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(result["trained_on"])}
 ({origin}).
 {_sight(result)}{_unknown(unknown)}
@@ -182,6 +182,16 @@ Student of {result["parameters"]:,} parameters, trained on sequences {", ".join(
 def absent_of(result: Mapping[str, Any]) -> Absent:
     """Return `ClassTable.absent` of a result of evaluate_miou or compare_experiments. Older ones count as zero."""
     return result.get("absent", "counts as zero")
+
+
+def protocol(result: Mapping[str, Any]) -> str:
+    """Return a sentence on how the scores of a result of evaluate_miou are computed."""
+    if result.get("coarse"):
+        return (
+            f"Single pass, on the coarse classes of {result['coarse']}: no official score. A class without points has"
+            " an IoU of 0."
+        )
+    return PROTOCOLS[absent_of(result)]
 
 
 def percent(share: float | None) -> str:

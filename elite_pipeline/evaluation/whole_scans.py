@@ -8,6 +8,7 @@ import numpy as np
 
 from elite_pipeline.config import ProjectPoints
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
+from elite_pipeline.datasets.coarse_classes import CoarseClasses
 from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation import metrics, tta
 from elite_pipeline.evaluation.camera_sight import sights
@@ -30,21 +31,33 @@ class Counted:
 
 
 def count(
-    predict: Predictor, recordings: Sequence[Recorded], rule: ProjectPoints | None, votes: int | None = None
+    predict: Predictor,
+    recordings: Sequence[Recorded],
+    rule: ProjectPoints | None,
+    votes: int | None = None,
+    coarse: CoarseClasses | None = None,
 ) -> Counted:
     """Predicts every labelled scan of `recordings` and compares it with its labels.
 
     rule: when a camera sees a point; None: nothing is known of seen points. votes: passes of test-time augmentation;
-    None: one pass of the scan as recorded. Raises `InputError` where a scan or a label file is damaged.
+    None: one pass of the scan as recorded. coarse: the classes to count instead of the student's.
+    Raises `InputError` where a scan or a label file is damaged.
     """
+    classes, of_truth, of_label = predict.classes, None, None
+    if coarse:
+        classes = coarse.classes
+        of_truth = coarse.of(recordings[0].index.classes, recordings[0].index.sequence)
+        of_label = coarse.of(predict.classes, "the student")
     scans = [(r, f) for r in recordings for f, labelled in enumerate(r.index.labelled) if labelled]
     cameras = rule and sights([recorded.recording for recorded in recordings], rule)
     sight_of = dict(zip((r.index.sequence for r in recordings), cameras, strict=True)) if cameras else {}
-    places = {recorded.index.sequence: Confusion(predict.classes) for recorded, _ in scans}
-    seen = Confusion(predict.classes)
+    places = {recorded.index.sequence: Confusion(classes) for recorded, _ in scans}
+    seen = Confusion(classes)
     for number, (recorded, f) in enumerate(progress(scans, label="evaluate_miou")):
         points, truth = recorded.points(f), recorded.labels(f)
         labels = tta.vote(predict, points, votes, seed=number) if votes else predict(points)
+        if of_truth is not None and of_label is not None:
+            truth, labels = of_truth[truth], of_label[labels]
         places[recorded.index.sequence].add(truth, labels)
         if sight_of:
             visible = sight_of[recorded.index.sequence].seen(recorded.index.frames[f], points)

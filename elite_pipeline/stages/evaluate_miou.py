@@ -9,6 +9,8 @@ sequence. `miou_known` is the mean over the classes that the student can know: w
 of its teacher, which may be fewer. It equals `miou` where the student knows all.
 split="test" says that the sequences are test sequences, by which nothing was chosen. With votes=12 the score uses
 test-time augmentation, the sum of the logits of 12 passes, and the result says so.
+coarse="semantickitti_to_nuscenes" scores a student of one of two class tables on drives of the other, on the coarse
+classes that this table gives both. That is no official score, and the result names the table.
 Writes --out (JSON), and a table of the classes to the same name with .md.
 """
 
@@ -28,7 +30,8 @@ class ExperimentToEvaluate(Section):
     split: the split that the sequences are of. project_points: when a camera sees a point; None: no scores of seen and
     unseen points. labels_seed: the seed that drew the labelled drives; None where none are drawn.
     teacher: name of the experiment's teacher, if any. oracle: settings of the teacher if it is an oracle. votes: number
-    of passes with test-time augmentation; None: a single pass without it.
+    of passes with test-time augmentation; None: a single pass without it. coarse: table of coarse classes
+    (`datasets/coarse_classes.py`); None: the student and the drives have the same classes.
     """
 
     split: Split = "val"
@@ -37,6 +40,7 @@ class ExperimentToEvaluate(Section):
     teacher: Name | None = None
     oracle: Oracle | None = None
     votes: Count | None = None
+    coarse: str | None = None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,8 +54,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments, settings = parse(stage, ExperimentToEvaluate, argv)
 
     import time
+    from dataclasses import replace
 
     from elite_pipeline import provenance
+    from elite_pipeline.datasets.classes import IGNORE
+    from elite_pipeline.datasets.coarse_classes import coarse_classes
     from elite_pipeline.evaluation import metrics, tta
     from elite_pipeline.evaluation.whole_scans import count, scores
     from elite_pipeline.recordings.sequence import open_recorded
@@ -65,16 +72,25 @@ def main(argv: list[str] | None = None) -> None:
     recordings = open_recorded(arguments.data, arguments.frames)
     if not any(recorded.index.labelled.any() for recorded in recordings):
         raise InputError(f"no scan of {', '.join(map(str, arguments.frames))} has labels: give sequences with labels")
-    for path, recorded in zip(arguments.frames, recordings, strict=True):
-        predict.classes.check_same(recorded.index.classes, arguments.model, path)
-    counted = count(predict, recordings, settings.project_points, settings.votes)
+    coarse = coarse_classes(settings.coarse) if settings.coarse else None
+    if coarse:
+        classes, of_student = coarse.classes, coarse.of(predict.classes, arguments.model)
+        ids = {int(k) for k in of_student[predict.classes.known(trained["known_classes"])]}
+        known = [name for k, name in enumerate(classes.names) if k in ids - {IGNORE}]
+    else:
+        for path, recorded in zip(arguments.frames, recordings, strict=True):
+            predict.classes.check_same(recorded.index.classes, arguments.model, path)
+        known = trained["known_classes"]
+        classes = replace(predict.classes, absent=recordings[0].index.classes.absent)
+    counted = count(predict, recordings, settings.project_points, settings.votes, coarse)
     result = {
         "experiment": arguments.experiment,
         "dataset": arguments.dataset,
         "labels_seed": settings.labels_seed,
         "split": settings.split,
         "sequences": [recorded.index.sequence for recorded in recordings],
-        **scores(counted, recordings[0].index.classes, trained["known_classes"]),
+        "coarse": settings.coarse,
+        **scores(counted, classes, known),
         "tta": settings.votes is not None,
         "votes": settings.votes or 1,
         "trained_on": trained["trained_on"],

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from elite_pipeline.config.validation import flatten
 from elite_pipeline.datasets.classes import class_table
+from elite_pipeline.datasets.coarse_classes import coarse_classes
 from elite_pipeline.errors import InputError
 from elite_pipeline.evaluation import metrics, tta
 from elite_pipeline.recordings import index
@@ -19,7 +20,8 @@ from elite_pipeline.student.model import Predictor
 
 CLASSES = class_table("semantickitti")
 KEYS = [
-    *("experiment", "dataset", "labels_seed", "split", "sequences", "absent", "miou", "accuracy", "miou_frequent"),
+    *("experiment", "dataset", "labels_seed", "split", "sequences", "coarse", "absent"),
+    *("miou", "accuracy", "miou_frequent"),
     *("frequent_classes", "seen", "seen_classes", "miou_seen", "miou_unseen", "accuracy_seen", "accuracy_unseen"),
     *("known_classes", "miou_known", "iou", "confusion", "places", "colours"),
     *("points", "scans", "tta", "votes", "trained_on", "training_scans", "labelled_scans", "labelled_classes"),
@@ -77,6 +79,29 @@ def test_states_the_training_data_of_the_student(taught, model, tmp_path):
     with pytest.raises(InputError, match=r"config\.json is of format .* version 1; .* version 2.*Train the student"):
         evaluate(taught, model, tmp_path / "older_miou.json")
     assert not (tmp_path / "older_miou.json").exists()
+
+
+def test_coarse_classes_of_another_class_table(taught, model, tmp_path):
+    """The same drive with nuScenes' classes: the counts are those of its own classes, joined."""
+    table = coarse_classes("semantickitti_to_nuscenes")
+    (_, of_own), (nuscenes, of_other) = table.members
+    first = {int(k): int(np.flatnonzero(of_other == k)[0]) for k in of_own}
+    training_ids = {raw: first[int(of_own[k])] for raw, k in CLASSES.training_ids.items()}
+    known, path = index.read(taught["frames"]), tmp_path / "other.parquet"
+    rows = index.pq.read_table(taught["frames"]).to_pylist()
+    rows = [row | {"class_points": [0] * len(nuscenes)} for row in rows]
+    index.write(path, rows, replace(known.source, classes=replace(nuscenes, training_ids=training_ids)))
+    own = evaluate(taught, model, tmp_path / "own_miou.json")
+    with pytest.raises(InputError, match=r"class table semantickitti and .* class table nuscenes, but they differ"):
+        evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json")
+    result = evaluate(taught | {"frames": path}, model, tmp_path / "demo_miou.json", f'coarse="{table.name}"')
+    join = np.eye(len(table.classes), dtype=int)[of_own]
+    np.testing.assert_array_equal(result["confusion"], join.T @ own["confusion"] @ join)
+    assert list(result["iou"]) == result["known_classes"] == table.classes.evaluated
+    assert result["miou"] == metrics.mean_iou(result["confusion"])
+    assert (result["coarse"], own["coarse"]) == (table.name, None)
+    text = (tmp_path / "demo_miou.md").read_text()
+    assert "on the coarse classes of semantickitti_to_nuscenes: no official score." in text
 
 
 def test_drives_of_another_class_table_are_refused(taught, model, tmp_path):

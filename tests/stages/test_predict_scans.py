@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elite_pipeline.errors import InputError
+from elite_pipeline.stages import index_frames
 from elite_pipeline.stages.predict_scans import main
 from elite_pipeline.student.model import Predictor
 
@@ -127,3 +128,18 @@ def test_wrong_input_is_one_message_without_a_traceback(drive, model, tmp_path, 
     assert done.stderr.splitlines() == [
         f"error: {drive / 'labels'}: no .bin file in this folder or below. Give the folder that contains the scans."
     ]
+
+
+def test_recorded_sequences_get_the_folder_of_their_official_tools(drive, model, tmp_path):
+    layout = ['format="semantickitti"', 'classes="semantickitti"', 'cameras={"image_2": "P2"}']
+    needs = [*layout, "missing_images=false", "labels=false", "images=false"]
+    frames, data = tmp_path / "00.parquet", str(drive.parents[1])
+    index_frames.main(["--data", data, "--sequence", drive.name, "--out", str(frames), *needs])
+    given = ["--model", str(model), "--device", "cpu", "--out", str(tmp_path / "out")]
+    main([*given, "--data", data, "--frames", str(frames)])
+    for scan in sorted((drive / "velodyne").iterdir()):
+        label = tmp_path / f"out/sequences/{drive.name}/predictions/{scan.stem}.label"
+        assert read(label) == expected(model, scan)
+    for words in ([], ["--frames", str(frames)], ["--data", data, "x.bin"], ["x.bin", "--frames", "y", "--data", "z"]):
+        with pytest.raises(SystemExit):
+            main([*given, *words])
