@@ -51,11 +51,11 @@ def transformed(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
 def join(meshes: Sequence[Mesh]) -> Mesh:
     """Join several meshes into one. The triangles keep their order."""
     first_vertex = np.cumsum([0, *(len(m.vertices) for m in meshes[:-1])])
-    return Mesh(
-        np.concatenate([m.vertices for m in meshes]),
-        np.concatenate([m.triangles + first for m, first in zip(meshes, first_vertex, strict=True)]),
-        *(np.concatenate([getattr(m, name) for m in meshes]) for name in ("uv", "material", "semantic", "tint")),
+    uv, material, semantic, tint = (
+        np.concatenate([getattr(m, name) for m in meshes]) for name in ("uv", "material", "semantic", "tint")
     )
+    triangles = np.concatenate([m.triangles + first for m, first in zip(meshes, first_vertex, strict=True)])
+    return Mesh(np.concatenate([m.vertices for m in meshes]), triangles, uv, material, semantic, tint)
 
 
 def surface(
