@@ -107,8 +107,8 @@ def test_profile_on_a_cluster(tmp_path, cluster):
     # There is no accounting database, so sacct does not work. Jobs take seconds: check after 4 s and 18 s, not 40 s.
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4"]
     output = cluster(*map(str, command), "cache/demo/pseudo_labels/00.zarr", cwd=tmp_path)
-    assert "5 of 5 steps (100%) done" in output, output
-    assert output.count("has been submitted with SLURM jobid") == 5, output
+    assert "6 of 6 steps (100%) done" in output, output
+    assert output.count("has been submitted with SLURM jobid") == 6, output
     assert list((tmp_path / "cache/demo/pseudo_labels/00.zarr").iterdir())
 
     # Ask SLURM about its jobs: CPUs, memory, time limit and GPUs must be those of the rules.
