@@ -27,7 +27,8 @@ def test_demo_that_is_not_made_yet(whole, capsys):
     assert told.count(" new\n") == len(found) == 23
     assert "measured elsewhere" in told
     # benchmarks/rates.py has not run since these stages exist.
-    assert {stage for stage, row in found.items() if "not measured" in row} <= {"aggregate_targets", "plot_aggregation"}
+    new = {"aggregate_targets", "plot_aggregation", "keep_labels"}
+    assert {stage for stage, row in found.items() if "not measured" in row} <= new
     assert re.search(
         r"^Total: 60 of 60 jobs to run, (about|at least) \d+ min on 2 cores, .*\d+ MB of disk", told, re.MULTILINE
     )
