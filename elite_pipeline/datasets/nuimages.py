@@ -55,7 +55,7 @@ class NuImages:
     """(M,) uint8 training ids, in the order of painting."""
     place: np.ndarray
     """(M, 2) int64, where the compressed counts of each mask begin and end in `masks`."""
-    masks: bytes
+    masks: bytearray
 
     def __len__(self) -> int:
         return len(self.files)
@@ -70,10 +70,12 @@ class NuImages:
     def labels(self, k: int) -> np.ndarray:
         """Returns the labels of image `k`: (H, W) uint8 training ids. Later masks are painted over earlier ones."""
         about = self.pictures[k]
-        labels = np.full((about.height, about.width), IGNORE, np.uint8)
+        labels = np.full((about.height, about.width), IGNORE, np.uint8, order="F")  # as the masks
         for mask in range(self.first[k], self.first[k + 1]):
             begin, end = self.place[mask]
-            labels[decode(self.masks[begin:end], about.height, about.width)] = self.labels_of_masks[mask]
+            shown = decode(bytes(self.masks[begin:end]), about.height, about.width)
+            np.copyto(labels, self.labels_of_masks[mask], where=shown)
+        labels = np.ascontiguousarray(labels)
         return np.array(about.lens.undistort(Image.fromarray(labels), labels=True)) if about.lens else labels
 
     def split(self, held_out: float) -> tuple[range, range]:
@@ -115,7 +117,7 @@ def open_nuimages(folder: Path, classes: ClassTable) -> NuImages:
     class_pixels[:, IGNORE] = np.maximum(sizes - class_pixels[:, IGNORE + 1 :].sum(1), 0)
     contents = [(astuple(about), size) for about, (_, size) in zip(pictures, checked, strict=True)]
     crc32 = zlib.crc32(json.dumps([contents, [place.name for place in tables]]).encode())
-    for part in (picture, raw, place, masks):
+    for part in (picture.data, raw.data, place.data, masks):
         crc32 = zlib.crc32(part, crc32)
     return NuImages(
         folder,
@@ -130,7 +132,7 @@ def open_nuimages(folder: Path, classes: ClassTable) -> NuImages:
         first=np.searchsorted(picture, np.arange(len(files) + 1)),
         labels_of_masks=labels,
         place=place,
-        masks=bytes(masks),
+        masks=masks,
     )
 
 

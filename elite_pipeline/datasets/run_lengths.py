@@ -51,15 +51,15 @@ def run_lengths(counts: bytes, pixels: int) -> np.ndarray:
 
 
 def decode(counts: bytes, height: int, width: int) -> np.ndarray:
-    """Returns the mask (height, width) bool of counts that `run_lengths` accepts."""
+    """Returns the mask (height, width) bool of counts that `run_lengths` accepts. Its columns are contiguous."""
     from pycocotools import mask
 
-    return mask.decode({"size": [height, width], "counts": counts}).astype(bool)
+    return mask.decode({"size": [height, width], "counts": counts}).view(bool)
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """Returns nuImages' `mask` of a mask (H, W) bool. `counts_of` is the inverse."""
     from pycocotools import mask as coco
 
-    counts = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    counts: Any = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
     return {"size": list(mask.shape), "counts": base64.b64encode(counts).decode()}

@@ -170,8 +170,10 @@ class NuImagesFiles:
         }
 
     def _masks(self, number: int, picture: str, view: RenderedView) -> tuple[list[Row], list[Row]]:
-        """Returns the rows of surfaces and of objects: one for each raw id of each region that is in a mask."""
-        key = np.where(self.has_mask[view.semantic], view.region.astype(np.int64) << 8 | self.raw[view.semantic], -1)
+        """Returns the rows of surfaces and of objects: one for each surface, and for each raw id of each region."""
+        raw_ids = self.raw[view.semantic]
+        region = np.where(np.isin(raw_ids, SURFACES), 0, view.region.astype(np.int64))
+        key = np.where(self.has_mask[view.semantic], region << 8 | raw_ids, -1)
         surfaces: list[Row] = []
         objects: list[Row] = []
         for value in np.unique(key[key >= 0]).tolist():

@@ -197,7 +197,7 @@ def test_all_other_faults_come_in_one_report(folder, table):
         r"v1.0-train/object_ann.json: record 6 \(lost\): sample_data_token elsewhere does not lead to the image of a",
         r"v1.0-train/sample.json: key_camera_token nowhere of sample s9 leads to no sample_data",
         r"v1.0-train/surface_ann.json: record 3 \(kindless\): category_token c77 does not lead to a category",
-        r"v1.0-train/surface_ann.json: record 4 \(swept\): sample_data_token trainp0s does not lead to the image of a sample",
+        r"v1.0-train/surface_ann.json: record 4 \(swept\): sample_data_token trainp0s does not lead to the image of a",
         r"v1.0-val/calibrated_sensor.json: record 0 \(k0\): ",
         r"v1.0-val/sample_data.json: record 1 \(valp2\): calibrated_sensor_token k1 does not lead to the calibration",
     ]

@@ -121,9 +121,11 @@ def test_a_killed_run_renders_only_what_is_missing(simulated, tmp_path, table, m
     def killed(self, folder):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(NuImagesFiles, "finish", killed)
+    finish = NuImagesFiles.finish
+    monkeypatch.setattr(NuImagesFiles, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
         write_images(tmp_path / "set", SETTINGS, UNKNOWN, table, format="nuimages", held_out=0.3)
+    monkeypatch.setattr(NuImagesFiles, "finish", finish)
     assert not (tmp_path / "set").exists()
     rows = tmp_path / "set.partial/rows"
     (rows / "000003.json").unlink()

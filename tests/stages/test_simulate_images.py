@@ -1,10 +1,15 @@
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_nuimages import UNKNOWN, write_nuscenes_table
 
+from elite_pipeline import simulation
+from elite_pipeline.datasets.classes import class_table
+from elite_pipeline.datasets.nuimages import open_nuimages
 from elite_pipeline.errors import InputError
 from elite_pipeline.simulation import random_views
 from elite_pipeline.stages import simulate_images
@@ -48,6 +53,19 @@ def test_images_of_two_worlds_and_a_killed_run(tmp_path, classes):
     assert not partial.exists()
 
 
+def test_nuimages_are_written_for_its_reader(tmp_path, monkeypatch):
+    views = list(random_views(6, 1, 64, 32))
+    monkeypatch.setattr(simulation, "random_views", lambda *_, **__: views)
+    table = write_nuscenes_table(tmp_path / "nuscenes.yaml")
+    small = [word.replace("views_per_world=2", "views_per_world=1") for word in SETTINGS[:5]]
+    settings = [*small, f'classes="{table}"', 'format="nuimages"', "held_out=0.5", f"unknown={json.dumps(UNKNOWN)}"]
+    simulate_images.main(["--out", str(tmp_path / "nuimages"), *settings])
+    images = open_nuimages(tmp_path / "nuimages", class_table(str(table)))
+    assert images.split(0.1) == (range(1), range(1, 2))
+    about = json.loads((tmp_path / "nuimages/simulated.json").read_text())
+    assert (about["format"], about["held_out"]) == ("nuimages", 0.5)
+
+
 def test_images_of_the_user_are_not_overwritten(tmp_path):
     mine = tmp_path / "worlds/images/mine.png"
     mine.parent.mkdir(parents=True)
@@ -57,7 +75,7 @@ def test_images_of_the_user_are_not_overwritten(tmp_path):
     assert mine.read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("wrong", ["worlds=0", "image_width=1.5", 'unknown=["street"]', "colour=1"])
+@pytest.mark.parametrize("wrong", ["worlds=0", "image_width=1.5", 'format="coco"', 'unknown=["street"]', "colour=1"])
 def test_wrong_settings_are_refused(tmp_path, wrong):
     with pytest.raises(InputError, match=wrong.split("=")[0]):
         simulate_images.main(["--out", str(tmp_path / "worlds"), *SETTINGS, wrong])

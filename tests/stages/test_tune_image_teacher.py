@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_nuimages import UNKNOWN, write_nuimages, write_nuscenes_table
 
 from elite_pipeline.config import EncoderSettings
 from elite_pipeline.errors import InputError
@@ -70,6 +71,21 @@ def test_folder_of_a_tuned_network(images, tmp_path, capsys, classes):
     with torch.no_grad():
         (logits,) = teacher(view.prepare(image)[None])
     assert set(logits.argmax(1).unique().tolist()) == {1, 9}
+
+
+def test_nuimages_leaves_the_classes_unknown_that_it_cannot_label(tmp_path, capsys):
+    """The held-out images are those of v1.0-val, and the folder of the teacher says so."""
+    folder = write_nuimages(tmp_path / "nuimages", distortion=(-0.2, 0.05, 0.0, 0.0, 0.0))
+    table = write_nuscenes_table(tmp_path / "nuscenes.yaml")
+    tune(folder, tmp_path / "network", f'classes="{table}"', 'format="nuimages"')
+    assert "the distortion of the lens is undone in 6 of 6 images" in capsys.readouterr().out
+    described = json.loads((tmp_path / "network/teacher.json").read_text())
+    assert described["known_classes"] == ["car", "driveable_surface"]
+    assert (described["images"], described["held_out"]["images"]) == (3, 3)
+    assert described["held_out"]["iou"].keys() == {"car", "driveable_surface"}
+    card = " ".join((tmp_path / "network/README.md").read_text().split())
+    assert "The images are those of v1.0-train, then those of v1.0-val, sorted by name: the last 3 are held out" in card
+    assert all(name in card.split("never predicts:")[1] for name in UNKNOWN)
 
 
 def test_a_killed_and_resumed_run_ends_with_the_same_weights(images, tmp_path, monkeypatch):
