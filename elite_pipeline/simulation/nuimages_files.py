@@ -12,31 +12,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from elite_pipeline.config import SimulateImages
-from elite_pipeline.datasets.classes import IGNORE, RAW_IDS, ClassTable
+from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.datasets.nuimages_tables import CATEGORIES, TRAIN, VAL
 from elite_pipeline.datasets.run_lengths import encode
 from elite_pipeline.errors import InputError
 from elite_pipeline.simulation.image_files import refuse_unknown, save
 from elite_pipeline.simulation.site import EGO_SPEED
 from elite_pipeline.simulation.views import RenderedView
-
-NUSCENES = {
-    **dict.fromkeys((10, 252), 17),
-    **dict.fromkeys((11, 31, 253), 14),
-    **dict.fromkeys((13, 16, 256, 257), 16),
-    **dict.fromkeys((15, 32, 255), 21),
-    **dict.fromkeys((18, 258), 23),
-    **dict.fromkeys((20, 259), 22),
-    **dict.fromkeys((30, 254), 2),
-    **dict.fromkeys((40, 44, 60), 24),
-    49: 25,
-    48: 26,
-    72: 27,
-    **dict.fromkeys((50, 51, 52, 80, 81), 28),
-    99: 29,
-    **dict.fromkeys((70, 71), 30),
-}
-"""The simulator's raw ids, which are SemanticKITTI's -> nuScenes' raw ids. A rider belongs to the vehicle."""
 
 CHANNEL = "CAM_FRONT"
 SURFACES = (24,)
@@ -66,18 +48,17 @@ class NuImagesFiles:
             )
         self.settings, self.classes = settings, classes
         self.training = settings.worlds - min(max(1, round(held_out * settings.worlds)), settings.worlds - 1)
-        self.raw = np.zeros(RAW_IDS, np.uint8)
-        self.raw[list(NUSCENES)] = list(NUSCENES.values())
-        self.shown = classes.of_raw(self.raw)
-        known = np.isin(self.raw, list(CATEGORIES.values())) & (self.shown != IGNORE)
+        raw_ids = np.arange(256)
+        self.shown = classes.of_raw(raw_ids)
+        known = np.isin(raw_ids, list(CATEGORIES.values())) & (self.shown != IGNORE)
         self.has_mask = known & ~np.isin(self.shown, np.flatnonzero(classes.known(unknown)))
-        """(RAW_IDS,) bool: whether pixels of this raw id of the simulator are in a mask."""
+        """(256,) bool: whether pixels of this raw id of nuScenes are in a mask."""
 
     def last(self, folder: Path, number: int) -> Path:
         return folder / "rows" / f"{number:06d}.json"
 
     def write(self, folder: Path, number: int, view: RenderedView) -> None:
-        refuse_unknown(view.semantic, self.shown, self.classes)
+        refuse_unknown(view.nuscenes, self.shown, self.classes)
         rows = self._rows(number, view)
         save(Image.fromarray(view.rgb), folder / rows["sample_data"][0]["filename"])
         partial = self.last(folder, number).with_suffix(".partial")
@@ -171,9 +152,9 @@ class NuImagesFiles:
 
     def _masks(self, number: int, picture: str, view: RenderedView) -> tuple[list[Row], list[Row]]:
         """Returns the rows of surfaces and of objects: one for each surface, and for each raw id of each region."""
-        raw_ids = self.raw[view.semantic]
+        raw_ids = view.nuscenes
         region = np.where(np.isin(raw_ids, SURFACES), 0, view.region.astype(np.int64))
-        key = np.where(self.has_mask[view.semantic], region << 8 | raw_ids, -1)
+        key = np.where(self.has_mask[raw_ids], region << 8 | raw_ids, -1)
         surfaces: list[Row] = []
         objects: list[Row] = []
         for value in np.unique(key[key >= 0]).tolist():

@@ -8,6 +8,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from elite_pipeline.simulation.camera import Photograph, Pinhole, photograph
+from elite_pipeline.simulation.nuscenes_rig import NuScenesIds
 from elite_pipeline.simulation.ranges import RANDOM_RANGES, Ranges
 from elite_pipeline.simulation.road import Centreline
 from elite_pipeline.simulation.scene import Scene
@@ -31,6 +32,7 @@ class RenderedView:
     height: (H, W) float32, metres above the nearest point of the centreline.
     extent: (H, W, 2) float32, metres, of the visible part of the pixel's region: the height of its highest point above
     the road, and its length along the ground.
+    nuscenes: (H, W) uint8, raw ids of nuScenes.
     camera, world_from_camera ((4, 4) float64, metres): what took the image, and from where.
     """
 
@@ -42,6 +44,7 @@ class RenderedView:
     height: np.ndarray
     extent: np.ndarray
     semantic: np.ndarray
+    nuscenes: np.ndarray
     camera: Pinhole
     world_from_camera: np.ndarray
 
@@ -68,13 +71,13 @@ def random_views(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
     length = 12.0 * views
     world = build_world(rng, ranges, length, length / EGO_SPEED, appearance)
-    scene = Scene(world, threads=threads)
+    scene, ids = Scene(world, threads=threads), NuScenesIds(world)
     for index in range(views):
         scene.set_time((12.0 * index + rng.uniform(0, 6)) / EGO_SPEED)
         camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
         while not _is_free(scene, pose[:3, 3]):
             camera, pose = _draw_camera(rng, world, ranges, 12.0 * index / EGO_SPEED, width, height)
-        yield _view(photograph(scene, camera, pose, rng), camera, pose, world.road)
+        yield _view(photograph(scene, camera, pose, rng), camera, pose, world.road, ids)
 
 
 def _draw_camera(
@@ -103,7 +106,9 @@ def _is_free(scene: Scene, place: np.ndarray) -> bool:
     return bool(scene.distance(place, around).min() > 1.0)
 
 
-def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, road: Centreline) -> RenderedView:
+def _view(
+    picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, road: Centreline, ids: NuScenesIds
+) -> RenderedView:
     region = regions(picture)
     points = camera.directions().reshape(*picture.depth.shape, 3) * picture.depth[..., None]
     points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
@@ -120,6 +125,7 @@ def _view(picture: Photograph, camera: Pinhole, world_from_camera: np.ndarray, r
         height=height,
         extent=_extent(region, points[..., :2], height),
         semantic=picture.semantic,
+        nuscenes=ids.raw(picture.semantic, picture.instance),
         camera=camera,
         world_from_camera=world_from_camera,
     )

@@ -11,7 +11,7 @@ from elite_pipeline.datasets.nuimages import open_nuimages
 from elite_pipeline.errors import InputError
 from elite_pipeline.simulation import random_views
 from elite_pipeline.simulation.images import write_images
-from elite_pipeline.simulation.nuimages_files import BEGIN, NUSCENES, NuImagesFiles
+from elite_pipeline.simulation.nuimages_files import BEGIN, NuImagesFiles
 
 SETTINGS = SimulateImages(seed=6, worlds=2, views_per_world=2, image_width=96, image_height=54)
 TABLES = [
@@ -48,8 +48,7 @@ def simulated(tmp_path_factory, table, render_once):
 
 def rendered(view, table, unknown):
     """The rendered training ids (H, W) of a view, 0 where a class is not labelled."""
-    raw = np.vectorize(lambda simulator: NUSCENES.get(simulator, 0))(view.semantic)
-    labels = table.of_raw(raw)
+    labels = table.of_raw(view.nuscenes)
     labels[np.isin(labels, [table.names.index(name) for name in unknown])] = 0
     return labels
 
