@@ -38,8 +38,8 @@ Sequences = Annotated[list[Sequence], BeforeValidator(_official)]
 """Sequences, or the name of an official split of the format."""
 
 
+def _named(cameras: Any) -> Any:
     """Returns a list of cameras as a mapping, each to its own name. Other values stay as they are."""
-    """Returns a list of cameras as a mapping: each has the calibration of its own name. Other values stay as they are."""
     return {name: name for name in cameras} if isinstance(cameras, list) else cameras
 
 
