@@ -120,6 +120,31 @@ def test_label_fractions_are_as_measured():
     assert table == found
 
 
+SCORES = ("accuracy", "miou_frequent")
+"""Scores of an arm beside mIoU. Comparisons of older versions have none."""
+
+
+def limits(interval):
+    """Both ends of an interval, as the tables have them."""
+    return "{:+.1f} to {:+.1f}".format(*(100 * end for end in interval))
+
+
+def test_reach_is_as_measured():
+    result = comparison("reach")
+    arms = [
+        [e["setting"], e["arm"], *(percent({"miou": e[score]}) for score in ("miou", *SCORES))]
+        for e in result["experiments"].values()
+    ]
+    assert rows("results.md", "labelled") == arms
+    found = []
+    for name, d in result["differences"].items():
+        seeds, accuracy = ", ".join(f"{100 * seed:+.1f}" for seed in d["seeds"]), d["accuracy"]
+        miou = [seeds, f"{100 * d['mean']:+.1f}", limits(d["over_seeds"]), limits(d["over_places"])]
+        right = [f"{100 * accuracy['mean']:+.1f}", limits(accuracy["over_seeds"]), limits(accuracy["over_places"])]
+        found.append([name, *miou, *right])
+    assert rows("results.md", "difference") == found
+
+
 def test_ablation_is_as_measured():
     result = comparison("ablation")["experiments"]
     alone = np.mean(result["labels alone"]["miou"])
@@ -212,9 +237,10 @@ def test_views_are_as_measured():
 def test_intervals_in_the_text_are_as_measured():
     """Every `mean ± half` on the page and in the README is a paired interval, or a mean of seeds, of a comparison."""
     known = set()
-    for name in ("label_fractions", "ablation", "transfer", "zero_shot"):
+    for name in ("label_fractions", "ablation", "transfer", "zero_shot", "reach"):
         result = comparison(name)
-        known |= {percent(arm) for arm in result["experiments"].values()}
+        arms = [e[score] for e in result["experiments"].values() for score in (*SCORES, "miou") if score in e]
+        known |= {percent({"miou": seeds}) for seeds in arms}
         known |= {gain(difference).lstrip("+-") for difference in result["differences"].values()}
     text = RESULTS + (ROOT / "README.md").read_text()
     said = re.findall(r"\d+\.\d ± \d+\.\d", text)
