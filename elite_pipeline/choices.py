@@ -32,8 +32,8 @@ FORMATS = {
 """`datasets.<name>.format` -> its `Format`."""
 
 LABEL_FILES = {
-    "semantickitti": "elite_pipeline.deploy.semantickitti:FILES",
-    "nuscenes": "elite_pipeline.deploy.nuscenes:FILES",
+    "semantickitti": "elite_pipeline.deploy.semantickitti_files:FILES",
+    "nuscenes": "elite_pipeline.deploy.nuscenes_files:FILES",
 }
 """`datasets.<name>.format` -> its `deploy.formats.LabelFiles`. Other formats use those of SemanticKITTI."""
 

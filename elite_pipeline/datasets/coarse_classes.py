@@ -39,6 +39,11 @@ class CoarseClasses:
             " Write a table of coarse classes for it, in the same form."
         )
 
+    def known(self, table: ClassTable, names: list[str], owner: object) -> list[str]:
+        """Returns the coarse classes that have a class of `names`, which are classes in `table`. owner: as in `of`."""
+        ids = set(self.of(table, owner)[table.known(names)].tolist()) - {IGNORE}
+        return [coarse for k, coarse in enumerate(self.classes.names) if k in ids]
+
 
 def coarse_classes(name: str) -> CoarseClasses:
     """Returns the coarse classes `name`: a file in the folder of the packaged tables, or the path of a YAML file.

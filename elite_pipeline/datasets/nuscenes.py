@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from elite_pipeline.datasets import Camera, Records
-from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.datasets.classes import ClassTable, class_table
 from elite_pipeline.datasets.raw_files import known_labels, read_bytes, read_rgb, read_truth
 from elite_pipeline.errors import InputError
 
@@ -24,6 +24,11 @@ BRIGHTEST = 255.0
 
 INSTANCES = 1000
 """A panoptic label is the raw id times this number, plus the instance id."""
+
+
+def challenge_classes() -> list[str]:
+    """Returns the names of the 16 classes of the lidar segmentation challenge, by training id from 1."""
+    return class_table("nuscenes").evaluated
 
 
 class NuScenes:

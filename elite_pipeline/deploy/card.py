@@ -251,7 +251,7 @@ def _use(config: dict[str, Any]) -> str:
     experiment, scan = config["experiment"], "scan.pcd.bin" if _of_nuscenes(config) else "scan.bin"
     needs, points = "import numpy as np", f'np.fromfile("{scan}", np.float32).reshape(-1, 4)'
     if _of_nuscenes(config):
-        needs = "from pathlib import Path\n    from elite_pipeline.deploy.nuscenes import read_scan"
+        needs = "from pathlib import Path\n    from elite_pipeline.deploy.nuscenes_files import read_scan"
         points = f'read_scan(Path("{scan}"), predict.classes)'
     return f"""## Use
 

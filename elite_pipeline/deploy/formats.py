@@ -13,7 +13,7 @@ from elite_pipeline.errors import InputError
 
 
 @dataclass(frozen=True)
-class Scan:
+class PredictedScan:
     """A recorded scan whose points get predictions."""
 
     sequence: str
@@ -56,7 +56,7 @@ class LabelFiles:
     """Function of (path, the model's classes) that returns a scan as `Recording.points`. Raises `InputError`."""
     encode: Callable[[np.ndarray, ClassTable], np.ndarray]
     """Function of (training ids (N,) uint8, their class table) that returns the array as a file has it."""
-    layout: Callable[[Sequence[Scan], ClassTable, Mapping[str, Any]], Layout]
+    layout: Callable[[Sequence[PredictedScan], ClassTable, Mapping[str, Any]], Layout]
     """Function of (scans, the model's classes, its config.json). Raises `InputError` where there is no such layout."""
     of_folder: Callable[[Path], tuple[Path, Path]] = _same
     """Function of a folder that a user gives: (the folder of its scans, their place in the folder of predictions)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from elite_pipeline.choices import LABEL_FILES
-from elite_pipeline.deploy.formats import LabelFiles, Layout, Scan, label_files_of
+from elite_pipeline.deploy.formats import LabelFiles, Layout, PredictedScan, label_files_of
 from elite_pipeline.errors import InputError
 from elite_pipeline.progress import progress
 from elite_pipeline.recordings.sequence import Recorded
@@ -77,7 +77,7 @@ def recorded_layout(predict: Predictor, recordings: Sequence[Recorded], model: P
     for path, recorded in zip(paths, recordings, strict=True):
         predict.classes.check_same(recorded.index.classes, model, path)
     scans = [
-        Scan(recorded.index.sequence, frame, int(points), recorded.recording.record(frame))
+        PredictedScan(recorded.index.sequence, frame, int(points), recorded.recording.record(frame))
         for recorded in recordings
         for frame, points in zip(recorded.index.frames, recorded.index.points, strict=True)
     ]

@@ -10,16 +10,16 @@ import pytest
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.datasets.nuscenes_splits import SPLITS
 from elite_pipeline.deploy import submission
-from elite_pipeline.deploy.formats import Scan
-from elite_pipeline.deploy.nuscenes import FILES, declared, official_split
+from elite_pipeline.deploy.formats import PredictedScan
+from elite_pipeline.deploy.nuscenes_files import FILES, declared, official_split
 from elite_pipeline.errors import InputError
 from elite_pipeline.stages import predict_scans
 
 CONFIG = {"taught": False, "pretrained": None}
 SCANS = [
-    Scan("scene-0103", "1532402927647951", 3, {"token": "a" * 32}),
-    Scan("scene-0103", "1532402928147847", 5, {"token": "b" * 32}),
-    Scan("scene-0916", "1538984233547259", 2, {"token": "c" * 32}),
+    PredictedScan("scene-0103", "1532402927647951", 3, {"token": "a" * 32}),
+    PredictedScan("scene-0103", "1532402928147847", 5, {"token": "b" * 32}),
+    PredictedScan("scene-0916", "1538984233547259", 2, {"token": "c" * 32}),
 ]
 CLASSES = class_table("nuscenes")
 
@@ -62,7 +62,7 @@ def test_the_split_is_the_official_one_with_exactly_these_scenes():
 
 def test_a_token_that_is_missing_or_double_is_refused():
     for record in (None, {"token": "a" * 32}):
-        scans = [*SCANS[:2], Scan("scene-0916", "1538984233547259", 2, record)]
+        scans = [*SCANS[:2], PredictedScan("scene-0916", "1538984233547259", 2, record)]
         with pytest.raises(InputError, match=r"scene-0916, frame 1538984233547259: its token .* is missing or that of"):
             FILES.layout(scans, CLASSES, CONFIG)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from elite_pipeline.deploy import nuscenes
+from elite_pipeline.deploy import nuscenes_files as nuscenes
 from elite_pipeline.deploy.predict import label_paths
-from elite_pipeline.deploy.semantickitti import FILES
+from elite_pipeline.deploy.semantickitti_files import FILES
 from elite_pipeline.errors import InputError
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.deploy import submission
-from elite_pipeline.deploy.formats import Scan
-from elite_pipeline.deploy.semantickitti import FILES
+from elite_pipeline.deploy.formats import PredictedScan
+from elite_pipeline.deploy.semantickitti_files import FILES
 from elite_pipeline.errors import InputError
 
 CLASSES = class_table("semantickitti")
@@ -22,7 +22,9 @@ POINTS = {"11": {"000000": 3, "000001": 5}, "12": {"000000": 1}}
 
 def layout(points):
     """The layout of {sequence: {frame: number of points}}."""
-    scans = [Scan(sequence, frame, count) for sequence, frames in points.items() for frame, count in frames.items()]
+    scans = [
+        PredictedScan(sequence, frame, count) for sequence, frames in points.items() for frame, count in frames.items()
+    ]
     return FILES.layout(scans, CLASSES, {})
 
 
@@ -200,8 +202,8 @@ KILLED_BEFORE_THE_NAME = """
 import os, signal, sys
 import numpy as np
 from elite_pipeline.deploy import submission
-from elite_pipeline.deploy.formats import Scan
-from elite_pipeline.deploy.semantickitti import FILES
+from elite_pipeline.deploy.formats import PredictedScan
+from elite_pipeline.deploy.semantickitti_files import FILES
 
 os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 submission.write_labels(sys.argv[1], np.full(5, 40, np.uint32))

@@ -73,12 +73,3 @@ def test_faults_leave_no_file(frames, tmp_path):
     with pytest.raises(InputError, match="labelled"):
         choose(frames[:2], out, "labelled=-0.5")
     assert not list(tmp_path.glob("few.json*"))
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"00": []}', '{"01": 3}'])
-def test_a_damaged_selection_is_refused(frames, tmp_path, content):
-    (tmp_path / "selection.json").write_text(content)
-    words = ["--frames", frames[1], "--selection", tmp_path / "selection.json", "--out", tmp_path / "few.parquet"]
-    with pytest.raises(InputError, match=r"selection\.json: does not list the labels of sequence 01 .* Delete it"):
-        keep_labels.main([*map(str, words)])
-    assert not (tmp_path / "few.parquet").exists()

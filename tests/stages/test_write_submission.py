@@ -10,7 +10,7 @@ import pytest
 
 from elite_pipeline.deploy import submission
 from elite_pipeline.deploy.formats import Scan
-from elite_pipeline.deploy.semantickitti import FILES
+from elite_pipeline.deploy.semantickitti_files import FILES
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
 from elite_pipeline.stages import index_frames, write_submission

@@ -151,8 +151,8 @@ def test_adding_and_removing_unrelated_entries_reruns_nothing(finished, dry_run,
     networks = {name: student.get("network", {}) for name, student in config["students"].items()}
     minkunets = {name for name, network in networks.items() if network.get("kind") == "minkunet"}
     minkunets |= {name for name, student in config["students"].items() if student.get("of") in minkunets}
-    for section in ("experiments", "pretrainings"):
-        config[section] = {n: e for n, e in config[section].items() if e["student"] not in minkunets}
+    config["pretrainings"] = {}  # all are of such students
+    config["experiments"] = {n: e for n, e in config["experiments"].items() if e["student"] not in minkunets}
     config["students"] = {n: s for n, s in config["students"].items() if n not in minkunets}
     (finished / "config/comparisons.yaml").rename(finished / "elsewhere.yaml")
     (finished / "config.yaml").write_text(yaml.safe_dump(config))

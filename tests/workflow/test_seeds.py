@@ -50,6 +50,7 @@ def test_a_seed_draws_its_own_drives_and_teachers_and_shares_the_rest(workflow, 
     stores = ("targets", "aggregated")
     sequences = [f"{k:02d}" for k in range(6)]
     assert own == {
+        "selection.json",
         *(f"labelled/{s}.parquet" for s in sequences),
         *(f"pseudo_labels/{s}.zarr" for s in sequences),
         *(f"sam_tiny/{kind}/{s}.zarr" for s in sequences for kind in stores),
@@ -116,7 +117,7 @@ def test_pretraining_keeps_its_own_data_set(workflow, dag):
     found = paths(dag(workflow, "results/few_begun-seed1_miou.json"))
     assert "cache/pretrained/udakd_demo-seed1" in found
     assert "cache/demo/frozen_tiny/adapter" in found
-    assert of_dataset(found, "few-seed1") == {f"labelled/{k:02d}.parquet" for k in range(6)}
+    assert of_dataset(found, "few-seed1") == {"selection.json", *(f"labelled/{k:02d}.parquet" for k in range(6))}
 
 
 def test_a_comparison_needs_the_teacher_of_each_seed(workflow, dag):

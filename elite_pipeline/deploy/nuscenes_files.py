@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from elite_pipeline.choices import FORMATS, load
-from elite_pipeline.datasets.classes import ClassTable, class_table
+from elite_pipeline.datasets.classes import ClassTable
+from elite_pipeline.datasets.nuscenes import challenge_classes
 from elite_pipeline.datasets.nuscenes_splits import SPLITS
-from elite_pipeline.deploy.formats import LabelFiles, Layout, Scan, check_finite
+from elite_pipeline.deploy.formats import LabelFiles, Layout, PredictedScan, check_finite
 from elite_pipeline.errors import InputError
 
 
@@ -65,7 +66,7 @@ def encode(training_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
 
     The tools refuse a prediction of 0. A student never predicts it.
     """
-    challenge = class_table("nuscenes").evaluated
+    challenge = challenge_classes()
     if classes.evaluated != challenge:
         raise InputError(
             f"the student has the classes {', '.join(classes.evaluated)} ({classes.name}), but nuScenes' files of"
@@ -74,7 +75,7 @@ def encode(training_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
     return np.asarray(training_ids, np.uint8)
 
 
-def layout(scans: Sequence[Scan], classes: ClassTable, config: Mapping[str, Any]) -> Layout:
+def layout(scans: Sequence[PredictedScan], classes: ClassTable, config: Mapping[str, Any]) -> Layout:
     """Return where the predictions of `scans` lie: one file per keyframe.
 
     Raises `InputError` where the scenes are no official split, the student has other classes, or tokens are wrong.

@@ -13,7 +13,7 @@ import numpy as np
 
 from elite_pipeline.datasets.classes import ClassTable
 from elite_pipeline.datasets.semantickitti import BENCHMARK
-from elite_pipeline.deploy.formats import LabelFiles, Layout, Scan, check_finite
+from elite_pipeline.deploy.formats import LabelFiles, Layout, PredictedScan, check_finite
 from elite_pipeline.errors import InputError
 
 POINT_BYTES, LABEL_BYTES = 16, 4
@@ -47,7 +47,7 @@ def encode(training_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
     return classes.to_raw(training_ids)
 
 
-def layout(scans: Sequence[Scan], classes: ClassTable, config: Mapping[str, Any]) -> Layout:
+def layout(scans: Sequence[PredictedScan], classes: ClassTable, config: Mapping[str, Any]) -> Layout:
     """Return where the predictions of `scans` lie. The benchmark takes exactly the sequences of `BENCHMARK`."""
     names = {(scan.sequence, scan.frame): label_name(scan.sequence, scan.frame) for scan in scans}
     sequences = list(dict.fromkeys(scan.sequence for scan in scans))
