@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from elite_pipeline.deploy import submission
-from elite_pipeline.deploy.formats import Scan
+from elite_pipeline.deploy.formats import PredictedScan
 from elite_pipeline.deploy.semantickitti_files import FILES
 from elite_pipeline.errors import InputError
 from elite_pipeline.recordings import index
@@ -80,7 +80,7 @@ def test_every_scan_with_the_students_labels_in_order(unlabelled, model, tmp_pat
     out = tmp_path / "results" / "demo_submission.zip"
     write(unlabelled, model, out)
     predict = Predictor.load(model)
-    scans = [Scan("11", "000000", 500), Scan("11", "000001", 17), Scan("12", "000000", 3)]
+    scans = [PredictedScan("11", "000000", 500), PredictedScan("11", "000001", 17), PredictedScan("12", "000000", 3)]
     submission.validate(out, FILES.layout(scans, predict.classes, {}))
     with zipfile.ZipFile(out) as archive:
         for folder, _ in unlabelled:
