@@ -29,8 +29,10 @@ def _official(split: Any, info: ValidationInfo) -> Any:
     known = FORMATS.get(info.data.get("format", ""))
     splits = load(known.splits) if known and known.splits else {}
     if split not in splits:
-        choice = f"one of its official splits: {', '.join(splits)}" if splits else "it has no official splits"
-        raise ValueError(f"{split!r} is no list of sequences. Give a list, or, if the format has it, {choice}")
+        choice = (
+            f" or one of the official splits {', '.join(splits)}" if splits else ": this format has no official splits"
+        )
+        raise ValueError(f"{split!r} is no list of sequences. Give a list{choice}")
     return list(splits[split])
 
 
@@ -66,7 +68,7 @@ class ReadTables(Section):
     """Settings of `read_tables`: the format, the class table, the wanted cameras, and the sequences that are used."""
 
     format: str
-    classes: str | None = None
+    classes: str
     cameras: dict[str, str]
     sequences: list[str]
 

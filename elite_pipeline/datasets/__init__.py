@@ -146,7 +146,7 @@ class Tables(Protocol):
 
     @staticmethod
     def read_tables(
-        root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path, classes: ClassTable | None = None
+        root: Path, sequences: Sequence[str], cameras: Mapping[str, str], classes: ClassTable, out: Path
     ) -> None:
         """Read the tables in folder `root` once, and write one file for each of `sequences` into the folder `out`.
 

@@ -8,38 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.datasets.json_stream import stream
 from elite_pipeline.datasets.lens import Lens, has_known_formula, is_one_to_one, lens_of
 from elite_pipeline.datasets.run_lengths import counts_of, run_lengths
 from elite_pipeline.errors import InputError
 
-CATEGORIES = {
-    "animal": 1,
-    "human.pedestrian.adult": 2,
-    "human.pedestrian.child": 3,
-    "human.pedestrian.construction_worker": 4,
-    "human.pedestrian.personal_mobility": 5,
-    "human.pedestrian.police_officer": 6,
-    "human.pedestrian.stroller": 7,
-    "human.pedestrian.wheelchair": 8,
-    "movable_object.barrier": 9,
-    "movable_object.debris": 10,
-    "movable_object.pushable_pullable": 11,
-    "movable_object.trafficcone": 12,
-    "static_object.bicycle_rack": 13,
-    "vehicle.bicycle": 14,
-    "vehicle.bus.bendy": 15,
-    "vehicle.bus.rigid": 16,
-    "vehicle.car": 17,
-    "vehicle.construction": 18,
-    "vehicle.emergency.ambulance": 19,
-    "vehicle.emergency.police": 20,
-    "vehicle.motorcycle": 21,
-    "vehicle.trailer": 22,
-    "vehicle.truck": 23,
-    "flat.driveable_surface": 24,
-    "vehicle.ego": 31,
-}
+_RAW_IDS = (*range(1, 25), 31)
+"""Of the 32 raw ids: the things, the driveable surface and the vehicle itself."""
+
+CATEGORIES = {class_table("nuscenes").raw_names[raw]: raw for raw in _RAW_IDS}
 """The categories of nuImages -> nuScenes-lidarseg's raw ids. nuImages' own table has names only."""
 
 TRAIN, VAL, MINI = VERSIONS = ("v1.0-train", "v1.0-val", "v1.0-mini")

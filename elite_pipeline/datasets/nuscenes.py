@@ -50,12 +50,12 @@ class NuScenes:
 
     @staticmethod
     def read_tables(
-        root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path, classes: ClassTable | None = None
+        root: Path, sequences: Sequence[str], cameras: Mapping[str, str], classes: ClassTable, out: Path
     ) -> None:
         """See `datasets.Tables`."""
         from elite_pipeline.datasets import nuscenes_tables
 
-        nuscenes_tables.read_tables(root, sequences, cameras, out, classes)
+        nuscenes_tables.read_tables(root, sequences, cameras, classes, out)
 
     @staticmethod
     def records(path: Path) -> Records:

@@ -31,13 +31,13 @@ FILE_FROM_OURS = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0
 
 
 def read_tables(
-    root: Path, sequences: Sequence[str], cameras: Mapping[str, str], out: Path, classes: ClassTable | None = None
+    root: Path, sequences: Sequence[str], cameras: Mapping[str, str], classes: ClassTable, out: Path
 ) -> None:
     """See `datasets.Tables`. `out` appears only when it is complete: it is first written to `<out>.partial`."""
     faults, partial = Faults(), out.with_name(out.name + ".partial")
     if strange := [path.name for path in out.glob("[!.]*") if path.suffix != ".parquet"]:
         raise InputError(f"{out}: has {strange[0]}, so read_tables did not write this folder. Name another.")
-    channels, raw_names = sorted(set(cameras.values())), classes.raw_names if classes else {}
+    channels, raw_names = sorted(set(cameras.values())), classes.raw_names
     placed = _placed(root, sequences, faults)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

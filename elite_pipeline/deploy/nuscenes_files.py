@@ -89,7 +89,7 @@ def layout(scans: Sequence[PredictedScan], classes: ClassTable, config: Mapping[
         if not token or name in sizes:
             raise InputError(
                 f"{scan.sequence}, frame {scan.frame}: its token {token!r} is missing or that of another keyframe."
-                " Index the scene again: snakemake --forcerun read_tables"
+                " Delete tables/ and frames/ of this data set in cache/, and run snakemake again"
             )
         names[scan.sequence, scan.frame], sizes[name] = name, scan.points
     meta = json.dumps({"meta": declared(config)}, indent=2) + "\n"

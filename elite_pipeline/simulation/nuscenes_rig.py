@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.simulation.lidar import Lidar
 from elite_pipeline.simulation.world import World
 
@@ -145,40 +146,7 @@ class ColumnLidar(Lidar):
         return np.where(missed[:, None], np.nan, points).astype(np.float32)
 
 
-CATEGORIES = (
-    "noise",
-    "animal",
-    "human.pedestrian.adult",
-    "human.pedestrian.child",
-    "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility",
-    "human.pedestrian.police_officer",
-    "human.pedestrian.stroller",
-    "human.pedestrian.wheelchair",
-    "movable_object.barrier",
-    "movable_object.debris",
-    "movable_object.pushable_pullable",
-    "movable_object.trafficcone",
-    "static_object.bicycle_rack",
-    "vehicle.bicycle",
-    "vehicle.bus.bendy",
-    "vehicle.bus.rigid",
-    "vehicle.car",
-    "vehicle.construction",
-    "vehicle.emergency.ambulance",
-    "vehicle.emergency.police",
-    "vehicle.motorcycle",
-    "vehicle.trailer",
-    "vehicle.truck",
-    "flat.driveable_surface",
-    "flat.other",
-    "flat.sidewalk",
-    "flat.terrain",
-    "static.manmade",
-    "static.other",
-    "static.vegetation",
-    "vehicle.ego",
-)
+CATEGORIES = tuple(name for _, name in sorted(class_table("nuscenes").raw_names.items()))
 """Names of the categories by raw id, which is the `index` in category.json."""
 
 EGO = CATEGORIES.index("vehicle.ego")

@@ -54,8 +54,9 @@ def main(argv: list[str] | None = None) -> None:
                     counts.append(0)
                     continue
                 point, pixel, depth = projection.project(points, camera, size, rule.min_depth)
-                outside = np.linalg.norm(points[point, :3], axis=1) >= recording.nearest
-                point, pixel, depth = point[outside], pixel[outside], depth[outside]
+                if recording.nearest:
+                    outside = np.linalg.norm(points[point, :3], axis=1) >= recording.nearest
+                    point, pixel, depth = point[outside], pixel[outside], depth[outside]
                 seen = projection.visible(pixel, depth, size, rule.cell, rule.tolerance)
                 for array, values in zip(arrays.values(), (point, pixel, depth, seen), strict=True):
                     array.append(values)

@@ -17,8 +17,8 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.choices import FORMATS, load
     from elite_pipeline.datasets.classes import class_table
 
-    classes, tables = settings.classes and class_table(settings.classes), load(FORMATS[settings.format].recording)
-    tables.read_tables(args.data, settings.sequences, settings.cameras, args.out, classes)
+    read_tables = load(FORMATS[settings.format].recording).read_tables
+    read_tables(args.data, settings.sequences, settings.cameras, class_table(settings.classes), args.out)
     print(f"{args.out}: records of {len(set(settings.sequences))} sequences")
 
 

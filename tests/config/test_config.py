@@ -85,6 +85,8 @@ LORA = {"method": "lora", "rank": 8, "alpha": 8, "targets": ["qkv"]}
         ),
         ("datasets.demo.train", ["a/b"], "datasets.demo.train.0: 'a/b' is not a valid name; use letters, digits"),
         ("datasets.demo.train", [".."], "datasets.demo.train.0: '..' is not a valid name"),
+        ("datasets.demo.train", "mini_train", "'mini_train' is no list of sequences. Give a list: this format has no"),
+        ("datasets.nuscenes.train", "trian", "Give a list or one of the official splits train, val, test, mini_train"),
         ("datasets.demo.format", "waymo", "datasets.demo.format: unknown format 'waymo'; choose .*semantickitti"),
         ("datasets.demo.classes", "waymo", "datasets.demo.classes: .*waymo: there is no such class table"),
         ("datasets.demo.val", ["00"], "datasets.demo: .*both train and val"),
@@ -320,3 +322,11 @@ def test_a_data_set_changes_single_keys_of_aggregation_for_its_lidar(values):
     values["datasets"]["demo"]["aggregate_targets"] = {"voxels": 0.5}
     with pytest.raises(InputError, match=r"datasets\.demo\.aggregate_targets\.voxels: unknown key"):
         validate(Config, values, "config.yaml")
+
+
+def test_official_splits_and_lists_of_cameras_are_spelt_out():
+    dataset = read(FILES[0]).datasets["nuscenes"]
+    assert (len(dataset.train), len(dataset.val)) == (700, 150)
+    assert dataset.train[0] == "scene-0001"
+    assert next(iter(dataset.cameras.items())) == ("CAM_FRONT", "CAM_FRONT")
+    assert len(dataset.cameras) == 6

@@ -22,7 +22,7 @@ FRAME = "1532402927647951"
 @pytest.fixture
 def opened(nuscenes, tmp_path, nuscenes_classes):
     """A function (scene, cameras) that opens a scene of the made-up data set."""
-    NuScenes.read_tables(nuscenes, SCENES, CAMERAS, tmp_path / "tables", nuscenes_classes)
+    NuScenes.read_tables(nuscenes, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
 
     def opened(scene="scene-0103", cameras=CAMERAS):
         records = NuScenes.records(tmp_path / f"tables/{scene}.parquet")
@@ -189,7 +189,7 @@ def test_what_the_tables_do_not_name_is_missing(nuscenes, tmp_path, nuscenes_cla
     made["sample_data"] = [row for row in made["sample_data"] if "CAM_FRONT__" not in row["filename"]]
     made["lidarseg"] = made["panoptic"] = []
     made_up_nuscenes.write_tables(nuscenes / "v1.0-mini", made)
-    NuScenes.read_tables(nuscenes, SCENES, CAMERAS, tmp_path / "tables", nuscenes_classes)
+    NuScenes.read_tables(nuscenes, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
     records = NuScenes.records(tmp_path / "tables/scene-0103.parquet")
     recording = NuScenes(nuscenes, "scene-0103", nuscenes_classes, CAMERAS, records)
     assert not recording.has_labels(FRAME)
@@ -227,7 +227,7 @@ def test_dense_truth_of_simulated_scenes(nuscenes, tmp_path, nuscenes_classes):
     path = nuscenes / folder / f"truth/CAM_BACK/semantic/{FRAME}.png"
     path.parent.mkdir(parents=True)
     Image.fromarray(raw).save(path)
-    NuScenes.read_tables(nuscenes, ["scene-0103"], CAMERAS, tmp_path / "tables", nuscenes_classes)
+    NuScenes.read_tables(nuscenes, ["scene-0103"], CAMERAS, nuscenes_classes, tmp_path / "tables")
     records = NuScenes.records(tmp_path / "tables/scene-0103.parquet")
     recording = NuScenes(nuscenes, "scene-0103", nuscenes_classes, {"back": "CAM_BACK"}, records)
     read = recording.truth(FRAME, "back")

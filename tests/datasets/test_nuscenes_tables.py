@@ -32,7 +32,7 @@ def read(tmp_path, nuscenes_classes):
 
     def read(made, scenes=SCENES, cameras=CAMERAS, indent=0):
         made_up_nuscenes.write_tables(tmp_path / "v1.0-mini", made, indent)
-        read_tables(tmp_path, scenes, cameras, tmp_path / "tables", nuscenes_classes)
+        read_tables(tmp_path, scenes, cameras, nuscenes_classes, tmp_path / "tables")
         assert not (tmp_path / "tables.partial").exists()
         assert sorted(path.stem for path in (tmp_path / "tables").iterdir()) == sorted(scenes)
         return {scene: read_records(tmp_path / f"tables/{scene}.parquet") for scene in scenes}
@@ -142,16 +142,17 @@ def test_a_release_without_labels_is_unlabelled(made, read, tmp_path):
         assert record["labels"] is record["panoptic"] is None
 
 
-def test_a_scene_comes_from_the_first_of_the_versions(made, tmp_path):
+def test_a_scene_comes_from_the_first_of_the_versions(made, tmp_path, nuscenes_classes):
     whole = made_up_nuscenes.tables(["scene-0103", "scene-0001"], "v1.0-trainval", {0: "noise"})
     made_up_nuscenes.write_tables(tmp_path / "v1.0-mini", made)
     made_up_nuscenes.write_tables(tmp_path / "v1.0-trainval", whole)
     wanted = ["scene-0103", "scene-0916", "scene-0001"]
-    read_tables(tmp_path, wanted, CAMERAS, tmp_path / "tables")
+    read_tables(tmp_path, wanted, CAMERAS, nuscenes_classes, tmp_path / "tables")
     versions = [{r["version"] for r in read_records(tmp_path / f"tables/{s}.parquet").values()} for s in wanted]
     assert versions == [{"v1.0-trainval"}, {"v1.0-mini"}, {"v1.0-trainval"}]
     (tmp_path / "v1.0-mini/scene.json").write_text("[")
-    read_tables(tmp_path, ["scene-0001"], CAMERAS, tmp_path / "tables")  # does not need the other version
+    # Does not need the other version.
+    read_tables(tmp_path, ["scene-0001"], CAMERAS, nuscenes_classes, tmp_path / "tables")
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["scene-0001.parquet"]
 
 
@@ -286,13 +287,13 @@ def test_all_faults_are_in_one_report(made, read):
     assert f"and {KEYFRAMES * len(RIG) - 5} more: tokens that lead nowhere in ego_pose.json" in text
 
 
-def test_every_damaged_table_is_in_the_report(made, read, tmp_path):
+def test_every_damaged_table_is_in_the_report(made, read, tmp_path, nuscenes_classes):
     read(made)
     for path in (tmp_path / "v1.0-mini").iterdir():
         if path.stem != "scene":
             path.write_text("[{")
     with pytest.raises(InputError) as error:
-        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables")
+        read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
     for table in ("sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg", "panoptic"):
         assert f"/{table}.json: is truncated" in str(error.value)
     made_up_nuscenes.write_tables(tmp_path / "v1.0-mini", made)
@@ -300,7 +301,7 @@ def test_every_damaged_table_is_in_the_report(made, read, tmp_path):
         (tmp_path / f"v1.0-mini/{table}.json").unlink()
     message = r"has 2 faults in its tables:\n.*/sample_data\.json: is missing .*\n.*/ego_pose\.json: is missing"
     with pytest.raises(InputError, match=message):
-        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables")
+        read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
 
 
 NEEDED = [
@@ -333,16 +334,16 @@ def test_damaged_tables_are_refused(made, read, tmp_path, table, nuscenes_classe
     for text, message in damaged.items():
         path.write_text(text)
         with pytest.raises(InputError, match=re.escape(message)) as error:
-            read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables", nuscenes_classes)
+            read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
         assert f"v1.0-mini/{table}.json: is truncated" in str(error.value)
         assert "1 fault in its tables" in str(error.value)
     path.write_bytes(b"[\xff")
     with pytest.raises(InputError, match=f"{table}.json: is truncated or no JSON"):
-        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables", nuscenes_classes)
+        read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
     path.unlink()
     if table not in ("lidarseg", "panoptic"):
         with pytest.raises(InputError, match=f"{table}.json: is missing or unreadable"):
-            read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables", nuscenes_classes)
+            read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
 
 
 def test_tables_that_are_not_needed_may_be_missing(made, read, tmp_path):
@@ -353,10 +354,10 @@ def test_tables_that_are_not_needed_may_be_missing(made, read, tmp_path):
     assert read({name: made[name] for name in NEEDED}) == expected
 
 
-def test_missing_versions_are_named(made, read, tmp_path):
+def test_missing_versions_are_named(made, read, tmp_path, nuscenes_classes):
     (tmp_path / "v2.0").mkdir()
     with pytest.raises(InputError, match=r"has none of the folders v1\.0-trainval, .*, only v2\.0\. Link the folder"):
-        read_tables(tmp_path, SCENES, CAMERAS, tmp_path / "tables")
+        read_tables(tmp_path, SCENES, CAMERAS, nuscenes_classes, tmp_path / "tables")
     missing = [f"scene-{k:04d}" for k in range(1, 10)]
     message = "9 of 10 scenes are not in its tables, which are v1.0-mini: scene-0001, .*, scene-0005, and 4 more"
     with pytest.raises(InputError, match=message):

@@ -58,7 +58,7 @@ def made_up(tmp_path_factory):
     root = tmp_path_factory.mktemp("judge") / "data"
     root.mkdir()
     write(root, raw_labels, FRAMES)
-    NuScenes.read_tables(root, SCENES, dict(zip(CAMERAS, CAMERAS, strict=True)), root.parent / "tables")
+    NuScenes.read_tables(root, SCENES, dict(zip(CAMERAS, CAMERAS, strict=True)), CLASSES, root.parent / "tables")
     paths = []
     for scene in SCENES:
         records = NuScenes.records(root.parent / f"tables/{scene}.parquet")
