@@ -9,6 +9,7 @@ knows this module as a logger plugin, `--logger events`.
 import contextlib
 import json
 import os
+import signal
 import sys
 from logging import LogRecord
 
@@ -74,6 +75,9 @@ class LogHandler(LogHandlerBase):
 
 def main(argv: list[str]) -> None:
     """Run Snakemake with this module as a logger. Ends the process with its exit status."""
+    # A shell starts what it runs in the background (`make demo &`) with SIGINT ignored. This process and its jobs could
+    # then not be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from snakemake.cli import main as snakemake
 
     os.environ[VARIABLE] = argv[0]

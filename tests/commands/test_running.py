@@ -55,13 +55,15 @@ def test_job_without_a_log_is_told_too(small):
     assert "quiet failed. The end of its log:\n    (no log was written)\nIts log: logs/quiet.log" in told
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_interrupt_ends_all_that_runs(small, name):
+@pytest.mark.parametrize(("name", "of_sigint"), [("SIGINT", signal.SIG_DFL), ("SIGTERM", signal.SIG_IGN)])
+def test_interrupt_ends_all_that_runs(small, name, of_sigint):
+    """Also of a run in the background, which a shell starts with SIGINT ignored."""
     run = subprocess.Popen(
         [sys.executable, "-m", "elite_pipeline", "run", "slow.txt"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, of_sigint),
     )
     waited = time.monotonic() + 60
     while not (small / "pid").exists() or not (small / "pid").read_text().strip():
