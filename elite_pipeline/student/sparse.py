@@ -1,8 +1,6 @@
-"""Sparse convolutions with spconv, on a GPU or a CPU. Only this module knows the difference.
+"""Sparse convolutions: spconv's on a GPU, those of `cpu_convolution` on a CPU. Only this module knows the difference.
 
-On a CPU, spconv (2.3.6 and 2.3.8) needs two things, as running it showed. It needs its `Native` algorithm, because the
-default algorithm has GPU kernels only. It also needs a CUDA stream, which it requests in every backward pass. With
-both, the forward and the backward pass equal those of a dense convolution, and every run gives the same bits.
+Layers, weights and sparse tensors are spconv's on both. On a CPU, every run gives the same bits.
 """
 
 import logging
@@ -12,6 +10,8 @@ from collections.abc import Sequence
 import spconv.core
 import torch
 from torch import Tensor
+
+from elite_pipeline.student.cpu_convolution import Pairs, convolution, submanifold_pairs
 
 if not torch.cuda.is_available():
     # On import, spconv describes each of its 728 GPU kernels in Python. It takes ten times as long as all the rest.
@@ -26,9 +26,6 @@ with warnings.catch_warnings():
     from spconv import pytorch
     from spconv.pytorch import ops
     from spconv.pytorch.conv import SparseConvolution
-
-if not torch.cuda.is_available():
-    ops.get_current_stream = lambda: 0
 
 SparseTensor = pytorch.SparseConvTensor
 
@@ -52,8 +49,18 @@ class _OnAnyDevice(SparseConvolution):
     """
 
     def forward(self, x: SparseTensor) -> SparseTensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.algo = spconv.core.ConvAlgo.MaskImplicitGemm if x.features.is_cuda else spconv.core.ConvAlgo.Native
+        if not x.features.is_cuda:
+            return self.on_cpu(x)
+        self.algo = spconv.core.ConvAlgo.MaskImplicitGemm
         return super().forward(x)
+
+    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+        """The same as `forward`, on a CPU."""
+        raise NotImplementedError
+
+    def convolved(self, x: SparseTensor, pairs: Pairs) -> Tensor:
+        """(outputs, C') features of the output voxels."""
+        return convolution(x.features, self.weight.flatten(1, 3), pairs)
 
 
 class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
@@ -61,6 +68,11 @@ class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
 
     def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False, indice_key=key)
+
+    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+        if self.indice_key not in x.indice_dict:
+            x.indice_dict[self.indice_key] = submanifold_pairs(x.indices, x.spatial_shape)
+        return x.replace_feature(self.convolved(x, x.indice_dict[self.indice_key]))
 
 
 class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
@@ -75,6 +87,16 @@ class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
             raise ValueError(f"a grid of {x.spatial_shape} voxels has an odd side: stride 2 needs even sides")
         return super().forward(x)
 
+    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+        native = spconv.core.ConvAlgo.Native
+        kernel = self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding
+        below, pairs, number = ops.get_indice_pairs(x.indices, x.batch_size, x.spatial_shape, native, *kernel)
+        inputs, outputs = ([rows[:n].long() for rows, n in zip(side, number, strict=True)] for side in pairs)
+        found = Pairs(inputs, outputs, (len(x.indices), len(below)), range(len(number)))
+        x.indice_dict[self.indice_key] = found, x.indices, x.spatial_shape
+        shape = [n // 2 for n in x.spatial_shape]
+        return SparseTensor(self.convolved(x, found), below, shape, x.batch_size, indice_dict=x.indice_dict)
+
 
 class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
     """The transposed convolution of the `StridedConv3d` with the same `key`.
@@ -84,3 +106,8 @@ class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
 
     def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 2, indice_key=key, bias=False)
+
+    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+        pairs, above, shape = x.indice_dict[self.indice_key]
+        features = self.convolved(x, pairs.transposed)
+        return SparseTensor(features, above, shape, x.batch_size, indice_dict=x.indice_dict)
