@@ -19,6 +19,8 @@ class Format:
     sequence; the class has `read_tables` and `records`, see `datasets.Tables`."""
     splits: str | None = None
     """Official split -> names of its sequences; None: the format has none."""
+    longest: int = 4661
+    """Frames of the longest sequence; the default is SemanticKITTI's. The run times of cluster jobs follow it."""
 
 
 FORMATS = {
@@ -27,6 +29,7 @@ FORMATS = {
         "elite_pipeline.datasets.nuscenes:NuScenes",
         tables=True,
         splits="elite_pipeline.datasets.nuscenes_splits:SPLITS",
+        longest=41,
     ),
 }
 """`datasets.<name>.format` -> its `Format`."""

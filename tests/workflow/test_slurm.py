@@ -100,25 +100,28 @@ def cluster(tmp_path_factory):
 def test_profile_on_a_cluster(tmp_path, cluster):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["demo"]["simulate_drive"].update(frames=2, columns=256, image_width=128, image_height=40)
-    config["datasets"]["demo"]["train"] = ["00"]
+    config["datasets"]["demo"]["train"] = ["00", "01"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = ["snakemake", "--workflow-profile", ROOT / "workflow/profiles/slurm", "--snakefile", ROOT / "Snakefile"]
-    command += ["--latency-wait", "5", "--set-threads", "project_points=2"]
+    several = ("index_frames", "keep_labels", "project_points", "label_images")
+    command += ["--cores", "2", "--latency-wait", "5", "--group-components", *(f"{rule}=2" for rule in several)]
     # There is no accounting database, so sacct does not work. Jobs take seconds: check after 4 s and 18 s, not 40 s.
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "4"]
-    output = cluster(*map(str, command), "cache/demo/pseudo_labels/00.zarr", cwd=tmp_path)
-    assert "6 of 6 steps (100%) done" in output, output
-    assert output.count("has been submitted with SLURM jobid") == 6, output
-    assert list((tmp_path / "cache/demo/pseudo_labels/00.zarr").iterdir())
+    wanted = [f"cache/demo/pseudo_labels/{sequence}.zarr" for sequence in ("00", "01")]
+    output = cluster(*map(str, command), *wanted, cwd=tmp_path)
+    assert "11 of 11 steps (100%) done" in output, output
+    assert output.count("has been submitted with SLURM jobid") == 7, output
+    assert all(list((tmp_path / store).iterdir()) for store in wanted)
 
-    # Ask SLURM about its jobs: CPUs, memory, time limit and GPUs must be those of the rules.
+    # Ask SLURM about its jobs: CPUs, memory, time limit and GPUs are those of the rules. Two sequences on the CPU take
+    # twice the CPUs and the memory; two that need the one GPU take twice the time.
     jobs = [dict(re.findall(r"(\S+?)=(\S+)", line)) for line in cluster("scontrol", "show", "job", "-o").splitlines()]
     keys = ("JobState", "NumCPUs", "MinMemoryNode", "TimeLimit", "TresPerJob")
     assert {job["Comment"].split("_wildcards")[0]: tuple(map(job.get, keys)) for job in jobs} == {
         "rule_simulate_drive": ("COMPLETED", "1", "2000M", "01:00:00", None),
-        "rule_index_frames": ("COMPLETED", "1", "2000M", "02:00:00", None),
+        "rule_index_frames_index_frames": ("COMPLETED", "2", "4000M", "02:00:00", None),
         "rule_select_labels": ("COMPLETED", "1", "1000M", "00:10:00", None),
-        "rule_keep_labels": ("COMPLETED", "1", "1000M", "00:10:00", None),
-        "rule_project_points": ("COMPLETED", "2", "4000M", "02:00:00", None),
-        "rule_label_images": ("COMPLETED", "1", "8000M", "1-00:00:00", "gres:gpu:1"),
+        "rule_keep_labels_keep_labels": ("COMPLETED", "2", "2000M", "00:10:00", None),
+        "rule_project_points_project_points": ("COMPLETED", "2", "8000M", "02:00:00", None),
+        "rule_label_images_label_images": ("COMPLETED", "1", "8000M", "2-00:00:00", "gres:gpu:1"),
     }

@@ -10,7 +10,7 @@ from shutil import which
 sys.path.insert(0, str(workflow.basedir))
 
 from elite_pipeline.checkpoints import PACKAGED, where_from
-from elite_pipeline.choices import ENCODERS, FORMATS, IMAGE_FORMATS
+from elite_pipeline.choices import ENCODERS, FORMATS, IMAGE_FORMATS, Format
 from elite_pipeline.choices import load as load_choice
 from elite_pipeline.config import Config, LabelImages
 from elite_pipeline.config import seeds
@@ -165,3 +165,13 @@ def dataset(name):
 def root(name):
     """Returns the name of the data set that has the files of data set `name`: its `of`, or itself without a seed."""
     return dataset(name)["of"] or seeds.entry(name)
+
+
+def sequence_minutes(hours):
+    """Resource: the run time of a job on one sequence. `hours` are for SemanticKITTI's longest; 10 minutes at least."""
+
+    def minutes(wildcards):
+        format_ = FORMATS[dataset(wildcards.dataset)["format"]]
+        return max(10, round(60 * hours * format_.longest / Format.longest))
+
+    return minutes

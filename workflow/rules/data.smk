@@ -150,7 +150,7 @@ rule index_frames:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime="2h",
+        runtime=sequence_minutes(2),
     params:
         data=data,
         settings=together(
@@ -187,7 +187,7 @@ rule estimate_poses:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime="4h",
+        runtime=sequence_minutes(4),
     params:
         data,
         *section("estimate_poses"),
@@ -262,7 +262,7 @@ rule carry_labels:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime="2h",
+        runtime=sequence_minutes(2),
     params:
         data,
         *of_places("carry_labels"),
@@ -290,7 +290,7 @@ rule project_points:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime="2h",
+        runtime=sequence_minutes(2),
     params:
         data,
         *(f"project_points.{item}" for item in section("project_points")),
@@ -319,7 +319,7 @@ rule segment_images:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime="24h",
+        runtime=sequence_minutes(24),
     params:
         data,
         *section("segment_images"),

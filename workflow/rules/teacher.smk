@@ -25,7 +25,7 @@ rule label_images:
     resources:
         gpu=1,
         mem_mb=8000,
-        runtime="24h",
+        runtime=sequence_minutes(24),
     params:
         data,
         labeller,
@@ -125,7 +125,7 @@ rule cache_teacher:
     resources:
         gpu=1,
         mem_mb=16000,
-        runtime="12h",
+        runtime=sequence_minutes(12),
     params:
         data,
         *of_teacher("tune_teacher", "peft", "upscaler", "images"),
@@ -159,7 +159,7 @@ rule aggregate_targets:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime="12h",
+        runtime=sequence_minutes(12),
     params:
         data,
         *of_places("aggregate_targets"),
