@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from elite_pipeline.compiler import leave_out_compiler
+from elite_pipeline.memory import keep_freed_memory
 
 Result = TypeVar("Result")
 
@@ -16,6 +17,7 @@ class InputError(Exception):
 def run(main: Callable[[], Result]) -> Result:
     """Return what `main()` returns. An `InputError` is printed to stderr as one message, with exit status 1."""
     leave_out_compiler()
+    keep_freed_memory()
     try:
         return main()
     except InputError as error:

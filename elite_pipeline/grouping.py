@@ -10,9 +10,10 @@ def mean(features: Tensor, group: Tensor, groups: int, weights: Tensor | None = 
     group: (R,) int64. Sums are in float32, because sums over a coarse voxel overflow float16.
     """
     rows = features.float()
+    weighted = rows if weights is None else rows * weights[:, None]
     if weights is None:
         weights = torch.ones(len(rows), device=rows.device)
-    sums = torch.zeros(groups, rows.shape[1], device=rows.device).index_add_(0, group, rows * weights[:, None])
+    sums = torch.zeros(groups, rows.shape[1], device=rows.device).index_add_(0, group, weighted)
     total = torch.zeros(groups, device=rows.device).index_add_(0, group, weights)
     return (sums / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).to(features.dtype)
 

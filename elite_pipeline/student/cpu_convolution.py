@@ -9,7 +9,7 @@ rounding.)
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from elite_pipeline.student.voxels import pack
 
+Rows = Tensor | None
+"""(P,) int64 indices of rows, or None for all rows in their order."""
 CENTRE = 13
 """The offset (0, 0, 0) of a 3x3x3 kernel. Offsets are numbered in the order of x, y, z."""
 
@@ -26,15 +28,15 @@ class Pairs:
     """The pairs of input and output rows at each offset of a kernel. No offset has an output twice."""
 
     def __init__(
-        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], rows: tuple[int, int], order: Sequence[int]
+        self, inputs: Sequence[Rows], outputs: Sequence[Rows], rows: tuple[int, int], order: Sequence[int]
     ) -> None:
-        """inputs, outputs: (P_k,) int64 for each offset k. rows: number of inputs and of outputs.
+        """inputs, outputs: the rows at each offset. rows: number of inputs and of outputs.
 
         order: of the offsets, in which the sum of an output is made.
         """
         self.inputs, self.outputs, self.rows, self.order = inputs, outputs, rows, order
-        self.starts = list(accumulate((len(pairs) for pairs in inputs), initial=0))
-        """Where each offset begins in the table of products, and the number of products."""
+        self.sizes = [rows[1] if index is None else len(index) for index in outputs]
+        """The number of pairs at each offset."""
 
     @cached_property
     def transposed(self) -> "Pairs":
@@ -44,13 +46,15 @@ class Pairs:
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:
         """(P,) int64 rows of the table of products, output by output, and (outputs,) int64 where each output begins."""
-        number = torch.bincount(torch.cat(list(self.outputs)), minlength=self.rows[1])
+        every, starts = torch.arange(self.rows[1]), [0, *accumulate(self.sizes)]
+        outputs = [every if index is None else index for index in self.outputs]
+        number = torch.bincount(torch.cat(outputs), minlength=self.rows[1])
         begin = number.cumsum(0) - number
-        place, products = begin.clone(), torch.empty(self.starts[-1], dtype=torch.int64)
+        place, products = begin.clone(), torch.empty(starts[-1], dtype=torch.int64)
         for k in self.order:
-            of_output = place.index_select(0, self.outputs[k])
-            products[of_output] = torch.arange(self.starts[k], self.starts[k + 1])
-            place[self.outputs[k]] = of_output + 1
+            of_output = place.index_select(0, outputs[k])
+            products[of_output] = torch.arange(starts[k], starts[k + 1])
+            place[outputs[k]] = of_output + 1
         return products, begin
 
     def add(self, products: Tensor) -> Tensor:
@@ -71,8 +75,7 @@ def submanifold_pairs(coordinates: Tensor, shape: Sequence[int]) -> Pairs:
     before = _before(keys, padded)
     if order is not None:
         before = [(order[there], order[here]) for there, here in before]
-    itself = torch.arange(len(keys))
-    pairs = [*before, (itself, itself), *((here, there) for there, here in reversed(before))]
+    pairs = [*before, (None, None), *((here, there) for there, here in reversed(before))]
     inputs, outputs = zip(*pairs, strict=True)
     return Pairs(inputs, outputs, (len(keys), len(keys)), [CENTRE, *range(CENTRE), *range(CENTRE + 1, 27)])
 
@@ -99,9 +102,9 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.pairs = pairs
-        table = _workspace("products", pairs.starts[-1], weight.shape[0], features)
-        for k, (start, end) in enumerate(pairwise(pairs.starts)):
-            torch.mm(_rows(features, pairs.inputs[k]), weight[:, k].T, out=table[start:end])
+        table = _workspace("products", sum(pairs.sizes), weight.shape[0], features)
+        for index, w, products in zip(pairs.inputs, weight.unbind(1), table.split(pairs.sizes), strict=True):
+            torch.mm(_rows(features, index), w.T, out=products)
         return pairs.add(table)
 
     @staticmethod
@@ -109,15 +112,15 @@ class _Convolution(torch.autograd.Function):
         (features, weight), pairs = ctx.saved_tensors, ctx.pairs
         gradient = gradient.contiguous()
         of_features, of_weight = ctx.needs_input_grad[:2]
-        table = _workspace("products", pairs.starts[-1], weight.shape[2], features) if of_features else None
-        sums = torch.empty_like(weight) if of_weight else None
-        for k, (start, end) in enumerate(pairwise(pairs.starts)):
+        table = _workspace("products", sum(pairs.sizes), weight.shape[2], features)
+        products, sums = table.split(pairs.sizes), torch.empty_like(weight)
+        for k, w in enumerate(weight.unbind(1)):
             after = _rows(gradient, pairs.outputs[k])
-            if table is not None:
-                torch.mm(after, weight[:, k], out=table[start:end])
-            if sums is not None:
+            if of_features:
+                torch.mm(after, w, out=products[k])
+            if of_weight:
                 sums[:, k] = after.T @ _rows(features, pairs.inputs[k], "inputs")
-        return None if table is None else pairs.transposed.add(table), sums, None
+        return pairs.transposed.add(table) if of_features else None, sums if of_weight else None, None
 
 
 def convolution(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
@@ -125,7 +128,9 @@ def convolution(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
     return _Convolution.apply(features, weight, pairs)  # pyright: ignore[reportReturnType]
 
 
-def _rows(x: Tensor, index: Tensor, name: str = "gathered") -> Tensor:
+def _rows(x: Tensor, index: Rows, name: str = "gathered") -> Tensor:
+    if index is None:
+        return x
     return torch.index_select(x, 0, index, out=_workspace(name, len(index), x.shape[1], x))
 
 

@@ -16,8 +16,8 @@ class Output(NamedTuple):
     """(V, K) logits of the classes."""
     stages: list[Tensor]
     """(V_s, C) per stage: voxel features at the stage's own stride, before pooling. They are inputs of its 3D head."""
-    features: Tensor
-    """(V, D): input of the classifier."""
+    features: Tensor | None = None
+    """(V, D): input of the classifier; None for a network with stages, where nothing else reads it."""
     embedding: Tensor | None = None
     """(V, E): features before the adaptation; None for a network without an embedding."""
 

@@ -22,6 +22,15 @@ class BatchNorm(nn.BatchNorm1d):
             return self._by_running_statistics(input)
         return super().forward(input)
 
+    def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight and the bias (C,) of one linear map: `weight`, then this normalisation by running statistics.
+
+        weight: (C, ...), of a linear map without bias.
+        """
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)  # pyright: ignore[reportOptionalOperand]
+        bias = self.bias - self.running_mean * scale  # pyright: ignore[reportOptionalOperand]
+        return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias
+
     def _by_running_statistics(self, input: Tensor) -> Tensor:
         return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 

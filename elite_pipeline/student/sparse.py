@@ -50,17 +50,13 @@ class _OnAnyDevice(SparseConvolution):
 
     def forward(self, x: SparseTensor) -> SparseTensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not x.features.is_cuda:
-            return self.on_cpu(x)
+            return self.on_cpu(x, self.weight)
         self.algo = spconv.core.ConvAlgo.MaskImplicitGemm
         return super().forward(x)
 
-    def on_cpu(self, x: SparseTensor) -> SparseTensor:
-        """The same as `forward`, on a CPU."""
+    def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
+        """The same as `forward`, on a CPU and with another `weight` of the same shape."""
         raise NotImplementedError
-
-    def convolved(self, x: SparseTensor, pairs: Pairs) -> Tensor:
-        """(outputs, C') features of the output voxels."""
-        return convolution(x.features, self.weight.flatten(1, 3), pairs)
 
 
 class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
@@ -69,10 +65,10 @@ class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
     def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 3, padding=1, bias=False, indice_key=key)
 
-    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+    def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         if self.indice_key not in x.indice_dict:
             x.indice_dict[self.indice_key] = submanifold_pairs(x.indices, x.spatial_shape)
-        return x.replace_feature(self.convolved(x, x.indice_dict[self.indice_key]))
+        return x.replace_feature(_convolved(x, weight, x.indice_dict[self.indice_key]))
 
 
 class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
@@ -87,7 +83,7 @@ class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
             raise ValueError(f"a grid of {x.spatial_shape} voxels has an odd side: stride 2 needs even sides")
         return super().forward(x)
 
-    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+    def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         native = spconv.core.ConvAlgo.Native
         kernel = self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding
         below, pairs, number = ops.get_indice_pairs(x.indices, x.batch_size, x.spatial_shape, native, *kernel)
@@ -95,7 +91,7 @@ class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
         found = Pairs(inputs, outputs, (len(x.indices), len(below)), range(len(number)))
         x.indice_dict[self.indice_key] = found, x.indices, x.spatial_shape
         shape = [n // 2 for n in x.spatial_shape]
-        return SparseTensor(self.convolved(x, found), below, shape, x.batch_size, indice_dict=x.indice_dict)
+        return SparseTensor(_convolved(x, weight, found), below, shape, x.batch_size, indice_dict=x.indice_dict)
 
 
 class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
@@ -107,7 +103,11 @@ class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
     def __init__(self, inputs: int, outputs: int, *, key: str) -> None:
         super().__init__(inputs, outputs, 2, indice_key=key, bias=False)
 
-    def on_cpu(self, x: SparseTensor) -> SparseTensor:
+    def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         pairs, above, shape = x.indice_dict[self.indice_key]
-        features = self.convolved(x, pairs.transposed)
+        features = _convolved(x, weight, pairs.transposed)
         return SparseTensor(features, above, shape, x.batch_size, indice_dict=x.indice_dict)
+
+
+def _convolved(x: SparseTensor, weight: Tensor, pairs: Pairs) -> Tensor:
+    return convolution(x.features, weight.flatten(1, 3), pairs)

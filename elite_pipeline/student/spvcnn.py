@@ -40,7 +40,7 @@ class VoxelFeatures(nn.Module):
         # The second offset is from the lower corner of the voxel, not from its centre, as in the code of 2DPASS.
         offsets = [pyramid.inside - centre, pyramid.inside - pyramid.corner]
         x = torch.cat([pyramid.points, *offsets], dim=1).to(self.point.weight.dtype)  # (N, 10)
-        x = mean(functional.relu(self.point(x)), scale.of_point, len(scale))  # (V, C)
+        x = mean(functional.relu_(self.point(x)), scale.of_point, len(scale))  # (V, C)
         # A linear map commutes with the mean, so the second map runs on voxels.
         return self.voxel(x)  # (V, C)
 
@@ -58,10 +58,22 @@ class Residual(nn.Module):
         self.norm = BatchNorm(width)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
+        if not self.training and not x.features.is_cuda:
+            return self._folded(x)
         y = self.conv1(x)
-        y = self.conv2(y.replace_feature(functional.leaky_relu(self.norm1(y.features), SLOPE)))
+        y = self.conv2(y.replace_feature(functional.leaky_relu_(self.norm1(y.features), SLOPE)))
         shortcut = self.norm(self.shortcut(x.features))
-        return y.replace_feature(functional.leaky_relu(self.norm2(y.features) + shortcut, SLOPE))
+        return y.replace_feature(functional.leaky_relu_(self.norm2(y.features) + shortcut, SLOPE))
+
+    def _folded(self, x: SparseTensor) -> SparseTensor:
+        """The same with each BN as part of the linear map before it: fewer passes over the features."""
+        (weight1, bias1), (weight2, bias2) = self.norm1.fold(self.conv1.weight), self.norm2.fold(self.conv2.weight)
+        weight, bias = self.norm.fold(self.shortcut.weight)
+        y = self.conv1.on_cpu(x, weight1)
+        y = self.conv2.on_cpu(y.replace_feature(functional.leaky_relu_(y.features.add_(bias1), SLOPE)), weight2)
+        return y.replace_feature(
+            functional.leaky_relu_(y.features.add_(bias2 + bias).addmm_(x.features, weight.T), SLOPE)
+        )
 
 
 class PointBranch(nn.Module):
@@ -70,26 +82,46 @@ class PointBranch(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         half = width // 2
-        self.identity = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE))
+        self.identity = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE, inplace=True))
         self.context = nn.Sequential(
             nn.Linear(width, half),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             BatchNorm(half),
             nn.Linear(half, half),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             BatchNorm(half),
             nn.Linear(half, width),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
         )
-        self.join = nn.Sequential(nn.Linear(2 * width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
+        self.join = nn.Sequential(
+            nn.Linear(2 * width, width), nn.LeakyReLU(SLOPE, inplace=True), nn.Linear(width, width)
+        )
 
     def forward(self, x: Tensor, parent: Tensor, parents: int) -> Tensor:
         """(V, C) features from `x` (V, C). parent: (V,) int64, index of the wider voxel around each, below `parents`.
 
         parents: number of wider voxels.
         """
-        context = self.context(mean(x, parent, parents)).index_select(0, parent)  # (V, C)
-        return self.join(torch.cat([self.identity(x), context], dim=1))  # (V, C)
+        context = self.context(mean(x, parent, parents))  # (parents, C)
+        first, *rest = self.join
+        joined = linear_of_parts(cast(nn.Linear, first), [(self.identity(x), None), (context, parent)])
+        return nn.Sequential(*rest)(joined)  # (V, C)
+
+
+def linear_of_parts(linear: nn.Linear, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """(V, out): `linear` of the rows of all parts side by side.
+
+    parts: (R, C) features, and (V,) int64 the row of each voxel; None: row v is of voxel v. Wider voxels have fewer
+    rows. A linear map commutes with copying rows, so it runs before they are copied.
+    """
+    result, bias = None, linear.bias
+    weights = linear.weight.split([features.shape[1] for features, _ in parts], dim=1)
+    for (features, row), weight in zip(parts, weights, strict=True):
+        y = functional.linear(features, weight, bias)
+        y = y if row is None else y.index_select(0, row)
+        result, bias = y if result is None else result + y, None
+    assert result is not None
+    return result
 
 
 class Stage(nn.Module):
@@ -124,7 +156,9 @@ class SPVCNN(StudentNetwork):
             raise ValueError(f"scales {self.scales}: each must be a multiple of the previous one")
         self.features = VoxelFeatures(width)
         self.stages = nn.ModuleList(Stage(width, *strides) for strides in pairwise([1, *scales]))
-        self.classifier = nn.Sequential(nn.Linear(width * len(scales), 128), nn.ReLU(), nn.Linear(128, classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(width * len(scales), 128), nn.ReLU(inplace=True), nn.Linear(128, classes)
+        )
 
     @staticmethod
     def describe(settings: dict[str, Any]) -> str:
@@ -144,9 +178,10 @@ class SPVCNN(StudentNetwork):
             x = self._at(pyramid, stage.stride, features, x)
             x, output, features = stage(x, pyramid)
             stages.append(x.features)
-            outputs.append(output.index_select(0, pyramid.parent(self.finest, stage.pooled)))  # (V, C)
-        joined = torch.cat(outputs, dim=1)  # (V, S C)
-        return Output(self.classifier(joined), stages, joined)
+            same = stage.pooled == self.finest
+            outputs.append((output, None if same else pyramid.parent(self.finest, stage.pooled)))
+        first, *rest = self.classifier
+        return Output(nn.Sequential(*rest)(linear_of_parts(cast(nn.Linear, first), outputs)), stages)
 
     def _at(self, pyramid: Pyramid, stride: int, features: Tensor, before: SparseTensor | None) -> SparseTensor:
         """`features` as a sparse tensor at `stride`.

@@ -106,4 +106,4 @@ def test_pairs_do_not_cross_sides_or_scans():
     """Voxels on two sides of the grid are no neighbours, nor are the last of a scan and the first of the next."""
     coordinates = torch.tensor([[0, 0, 0, 5], [0, 0, 1, 0], [0, 11, 9, 5], [1, 0, 0, 0]], dtype=torch.int32)
     pairs = submanifold_pairs(coordinates, (12, 10, 6))
-    assert [len(rows) for rows in pairs.inputs] == [0] * 13 + [4] + [0] * 13
+    assert pairs.sizes == [0] * 13 + [4] + [0] * 13

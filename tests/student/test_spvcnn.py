@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from elite_pipeline import config
 from elite_pipeline.student import sparse
 from elite_pipeline.student.network import StageHeads, parameters
-from elite_pipeline.student.spvcnn import SPVCNN
+from elite_pipeline.student.spvcnn import SPVCNN, linear_of_parts
 
 VOLUME = ((-50.0, 50.0), (-50.0, 50.0), (-4.0, 2.0))
 
@@ -48,13 +48,25 @@ def test_every_parameter_learns():
     assert silent == []
 
 
-def test_the_classifier_reads_the_features():
-    network = student(scales=(2, 4))
-    pyramid = network.voxelise(cloud())
-    output = network(pyramid)
-    assert output.features.shape == (len(pyramid[network.finest]), 2 * 8)
-    assert torch.equal(network.classifier(output.features), output.logits)
-    assert output.embedding is None
+def test_a_linear_map_of_parts_is_that_of_their_rows_side_by_side():
+    layer, own, wide = torch.nn.Linear(12, 5), torch.randn(7, 8), torch.randn(3, 4)
+    row = torch.tensor([0, 0, 2, 1, 1, 0, 2])
+    wanted = layer(torch.cat([own, wide[row]], dim=1))
+    torch.testing.assert_close(linear_of_parts(layer, [(own, None), (wide, row)]), wanted)
+
+
+def test_inference_equals_the_layers_one_by_one():
+    """In inference on a CPU, each batch normalisation is part of the linear map before it."""
+    network = student()
+    for _ in range(3):
+        network(network.voxelise(cloud()))  # running statistics that are not those of a new network
+    pyramid = network.eval().voxelise(cloud(seed=1))
+    block = network.stages[0].convolutions[0]
+    x = sparse.sparse_tensor(torch.randn(len(pyramid[1]), 8), pyramid[1].coordinates, pyramid[1].shape, 1)
+    y = block.norm1(block.conv1(x).features)
+    y = block.norm2(block.conv2(x.replace_feature(torch.nn.functional.leaky_relu(y, 0.1))).features)
+    wanted = torch.nn.functional.leaky_relu(y + block.norm(block.shortcut(x.features)), 0.1)
+    torch.testing.assert_close(block(x).features, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_gives_the_same_logits_as_its_scans_one_by_one():
