@@ -61,7 +61,7 @@ def measured(network, scans, args):
     for precision in ("32-true", "16-true") if device == "cuda" else ("32-true",):
         torch.manual_seed(0)
         student = build(network, len(CLASSES))
-        predictor = Predictor(student, {"classes": CLASSES.to_json()}, device=device, half=precision == "16-true")
+        predictor = Predictor(student, {"classes": CLASSES.to_json()}, device=device, precision=precision)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         readers = [lambda points=points: points for points in scans]

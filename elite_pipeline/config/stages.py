@@ -34,7 +34,7 @@ class MeasureLatency(Section):
 
     warmup: Natural
     scans: Count
-    precision: Literal["32-true", "16-true"]
+    precision: Literal["32-true", "16-true", "bf16-mixed"]
 
 
 class EvaluatePseudoLabels(Section):

@@ -6,7 +6,7 @@ table of the phases to the same name with .md. Without a GPU the stage runs on t
 
 from pathlib import Path
 
-from elite_pipeline.errors import InputError, run
+from elite_pipeline.errors import run
 from elite_pipeline.stages import add_sequences, parse, parser
 
 
@@ -32,11 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     from elite_pipeline.results import write
     from elite_pipeline.student.model import Predictor
 
-    half = settings.precision == "16-true"
-    if half and not torch.cuda.is_available():
-        raise InputError("measure_latency.precision 16-true needs a GPU, but no GPU was found: use 32-true")
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
-    predictor = Predictor.load(arguments.model, half=half)
+    predictor = Predictor.load(arguments.model, precision=settings.precision)
     recordings = open_recorded(arguments.data, arguments.frames)
     readers = [partial(recorded.points, f) for recorded in recordings for f in range(len(recorded.index.frames))]
     samples, sizes = latency.measure(predictor, readers, warmup=settings.warmup, scans=settings.scans)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from elite_pipeline.config import Network
 from elite_pipeline.datasets.classes import IGNORE, ClassTable
 from elite_pipeline.errors import InputError
 from elite_pipeline.student.network import StudentNetwork
+from elite_pipeline.student.sparse import InverseConv3d, StridedConv3d, SubMConv3d, bfloat16_on_cpu
 from elite_pipeline.student.voxels import Pyramid
 
+Precision = Literal["32-true", "16-true", "bf16-mixed"]
 WEIGHTS, BACKBONE, CONFIG = "student.safetensors", "backbone.safetensors", "config.json"
 FORMAT, FORMAT_VERSION = "elite_pipeline.student", 2
 OF_BACKBONE = ("frame", "voxel_size", "volume", "stem", "planes", "blocks")
@@ -149,29 +151,50 @@ def _fill(module: nn.Module, path: Path, config: dict[str, Any], remedy: str) ->
         raise InputError(f"{path} does not fit the {CONFIG} beside it. {remedy}\n{error}") from None
 
 
+def _set_precision(student: StudentNetwork, precision: Precision, device: torch.device) -> None:
+    if precision == "16-true":
+        if device.type != "cuda":
+            raise InputError("precision 16-true needs a GPU, but the student runs on a CPU: use 32-true")
+        # In eval mode, spconv runs in float32 even under autocast. So float16 needs halved weights.
+        student.half()
+    if precision == "bf16-mixed":
+        if device.type != "cpu" or not bfloat16_on_cpu():
+            raise InputError(
+                "precision bf16-mixed needs a CPU with bfloat16 instructions (AVX-512 BF16 or AMX): use 32-true"
+            )
+        for layer in student.modules():
+            if isinstance(layer, (SubMConv3d, StridedConv3d, InverseConv3d)):
+                layer.products = torch.bfloat16
+
+
 class Predictor:
     """A student that labels every point of a scan. It never predicts the class `IGNORE`."""
 
     def __init__(
-        self, student: StudentNetwork, config: dict[str, Any], *, device: str | torch.device = "cpu", half: bool = False
+        self,
+        student: StudentNetwork,
+        config: dict[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        precision: Precision = "32-true",
     ) -> None:
-        """Raises `InputError` where `config` holds no class table."""
+        """precision: see `load`. Raises `InputError` where `config` holds no class table, or the device lacks it."""
         self.student = student.to(device).eval()
-        if half:
-            # In eval mode, spconv runs in float32 even under autocast. So float16 needs halved weights.
-            self.student.half()
+        self.device = torch.device(device)
+        _set_precision(self.student, precision, self.device)
         self.config = config
         self.classes = ClassTable.from_json(config["classes"], CONFIG)
         """The class table of the predictions."""
         self.scan_format: str = config.get("scan_format", "semantickitti")
         """The format of the scans that it was trained on, one of `choices.FORMATS`. Older ones say none."""
-        self.device = torch.device(device)
 
     @classmethod
-    def load(cls, folder: Path | str, device: str | None = None, *, half: bool = False) -> "Predictor":
+    def load(cls, folder: Path | str, device: str | None = None, *, precision: Precision = "32-true") -> "Predictor":
         """The student in `folder`, on `device` (by default a GPU where there is one).
 
-        Raises `InputError` where the folder does not hold a complete student.
+        precision: "32-true" is float32, "16-true" float16 on a GPU, "bf16-mixed" bfloat16 products of the convolutions
+        on a CPU. Raises `InputError` where the folder does not hold a complete student, or the device lacks the
+        precision.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = Path(folder)
@@ -184,7 +207,7 @@ class Predictor:
         except (KeyError, ValidationError) as error:
             raise InputError(f"{path.with_name(CONFIG)}: no valid network and classes. {remedy}\n{error!r}") from None
         _fill(student, path, config, remedy)
-        return cls(student, config, device=device, half=half)
+        return cls(student, config, device=device, precision=precision)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """(N,) uint8 training ids of `points` (N, 4) float32: x, y, z in metres (LiDAR frame), remission.

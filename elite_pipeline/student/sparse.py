@@ -48,6 +48,9 @@ class _OnAnyDevice(SparseConvolution):
     on every device.
     """
 
+    products = torch.float32
+    """The type of the matrix products on a CPU. Their inputs and outputs are float32."""
+
     def forward(self, x: SparseTensor) -> SparseTensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not x.features.is_cuda:
             return self.on_cpu(x, self.weight)
@@ -57,6 +60,11 @@ class _OnAnyDevice(SparseConvolution):
     def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         """The same as `forward`, on a CPU and with another `weight` of the same shape."""
         raise NotImplementedError
+
+    def convolved(self, x: SparseTensor, weight: Tensor, pairs: Pairs) -> Tensor:
+        """(outputs, C') features of the output voxels, on a CPU."""
+        weight = weight.flatten(1, 3).to(self.products)
+        return convolution(x.features.to(self.products), weight, pairs).to(x.features.dtype)
 
 
 class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
@@ -68,7 +76,7 @@ class SubMConv3d(_OnAnyDevice, pytorch.SubMConv3d):
     def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         if self.indice_key not in x.indice_dict:
             x.indice_dict[self.indice_key] = submanifold_pairs(x.indices, x.spatial_shape)
-        return x.replace_feature(_convolved(x, weight, x.indice_dict[self.indice_key]))
+        return x.replace_feature(self.convolved(x, weight, x.indice_dict[self.indice_key]))
 
 
 class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
@@ -91,7 +99,7 @@ class StridedConv3d(_OnAnyDevice, pytorch.SparseConv3d):
         found = Pairs(inputs, outputs, (len(x.indices), len(below)), range(len(number)))
         x.indice_dict[self.indice_key] = found, x.indices, x.spatial_shape
         shape = [n // 2 for n in x.spatial_shape]
-        return SparseTensor(_convolved(x, weight, found), below, shape, x.batch_size, indice_dict=x.indice_dict)
+        return SparseTensor(self.convolved(x, weight, found), below, shape, x.batch_size, indice_dict=x.indice_dict)
 
 
 class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
@@ -105,9 +113,10 @@ class InverseConv3d(_OnAnyDevice, pytorch.SparseInverseConv3d):
 
     def on_cpu(self, x: SparseTensor, weight: Tensor) -> SparseTensor:
         pairs, above, shape = x.indice_dict[self.indice_key]
-        features = _convolved(x, weight, pairs.transposed)
+        features = self.convolved(x, weight, pairs.transposed)
         return SparseTensor(features, above, shape, x.batch_size, indice_dict=x.indice_dict)
 
 
-def _convolved(x: SparseTensor, weight: Tensor, pairs: Pairs) -> Tensor:
-    return convolution(x.features, weight.flatten(1, 3), pairs)
+def bfloat16_on_cpu() -> bool:
+    """Whether the CPU multiplies bfloat16 matrices faster than those of float32."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from elite_pipeline.config import MinkUNetSettings
 from elite_pipeline.errors import InputError
+from elite_pipeline.student import model
 from elite_pipeline.student.model import (
     BACKBONE,
     CONFIG,
@@ -21,6 +22,7 @@ from elite_pipeline.student.model import (
     weights_sha256,
 )
 from elite_pipeline.student.network import parameters
+from elite_pipeline.student.sparse import bfloat16_on_cpu
 
 UNET = {
     "kind": "minkunet",
@@ -216,8 +218,25 @@ def test_a_shared_classifier_is_the_teachers_and_frozen():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("half", [False, True])
-def test_a_gpu_predicts_nearly_the_same_labels(folder, half):
+@pytest.mark.parametrize("precision", ["32-true", "16-true"])
+def test_a_gpu_predicts_nearly_the_same_labels(folder, precision):
     points = cloud(5000)
-    same = Predictor.load(folder, "cuda", half=half)(points) == Predictor.load(folder, "cpu")(points)
+    same = Predictor.load(folder, "cuda", precision=precision)(points) == Predictor.load(folder, "cpu")(points)
     assert same.mean() > 0.97
+
+
+@pytest.mark.skipif(not bfloat16_on_cpu(), reason="no bfloat16 instructions")
+def test_bfloat16_products_change_few_labels(folder):
+    points, exact = cloud(5000), Predictor.load(folder, "cpu")
+    predict = Predictor.load(folder, "cpu", precision="bf16-mixed")
+    pyramid = exact.voxelise(points)
+    assert not torch.equal(predict.forward(pyramid), exact.forward(pyramid))
+    assert (predict(points) == exact(points)).mean() > 0.97
+
+
+def test_a_precision_that_the_device_lacks_is_refused(folder, monkeypatch):
+    with pytest.raises(InputError, match="16-true needs a GPU"):
+        Predictor.load(folder, "cpu", precision="16-true")
+    monkeypatch.setattr(model, "bfloat16_on_cpu", lambda: False)
+    with pytest.raises(InputError, match="bfloat16 instructions"):
+        Predictor.load(folder, "cpu", precision="bf16-mixed")
