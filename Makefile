@@ -50,7 +50,7 @@ docs: .venv-docs/set-up  ## docs/ as a site that works from the disk
 # nuscenes-devkit judges our predictions (tests/judge). It needs numpy < 2, so it has an environment of its own (450 MB).
 .venv-judge/set-up: tests/judge/requirements.txt | $(UV)
 	$(UV) venv --quiet --clear --python ">=3.11,<3.13" .venv-judge
-	$(UV) pip install --quiet --python .venv-judge --requirement $<
+	$(UV) pip install --quiet --compile-bytecode --python .venv-judge --requirement $<
 	@touch $@
 
 # An activated virtual environment may have no pip; the system's Python then has.
