@@ -43,7 +43,9 @@ def mask(row):
 def test_labels_are_the_devkits(simulated, devkit_images, tmp_path):
     found = devkit_images(simulated, "v1.0-train", "v1.0-val", "--masks", tmp_path / "masks.npz")
     images = open_nuimages(simulated, CLASSES)
-    assert [str(file.relative_to(simulated)) for file in images.files] == sum(map(sorted, found["images"].values()), [])
+    assert [str(file.relative_to(simulated)) for file in images.files] == [
+        file for files in found["images"].values() for file in sorted(files)
+    ]
     assert [len(files) for files in found["images"].values()] == [2, 2]
     raw_ids = {name: raw for raw, name in CLASSES.raw_names.items()}
     training_ids = np.zeros(256, np.uint8)
