@@ -94,6 +94,13 @@ def test_aggregation_settings(benchmark, checkout, tmp_path):
     assert result["rows"]["as configured"]["own"]["coverage"] == 1.0
 
 
+def test_convolution(benchmark, scan, tmp_path):
+    """It checks that the results have the bits of spconv's."""
+    assert "400 points, 64 channels" in benchmark("convolution", scan, "--out", tmp_path / "convolution.json")
+    rows = json.loads((tmp_path / "convolution.json").read_text())["rows"]
+    assert [row["stride"] for row in rows] == [1, 2, 4, 8]
+
+
 def test_encoder(benchmark, tmp_path):
     benchmark("encoder", "--quick", "--device", "cpu", "--out", tmp_path / "encoder.json")
     result = json.loads((tmp_path / "encoder.json").read_text())

@@ -80,7 +80,10 @@ def legend(figure: Figure, shown: Iterable[int], classes: ClassTable) -> None:
         if k != IGNORE
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=10, fontsize=8, frameon=False)
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        inches = 0.65 + 0.065 * longest  # of one column, at this size of letters
+        columns = max(1, min(10, int(figure.get_figwidth() / inches)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:

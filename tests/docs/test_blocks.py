@@ -122,6 +122,13 @@ def check_python(page, words, parse):
         check_targets(page, [file.replace(".json", ".png") for file in files])
 
 
+def check_judge(page, words, parse):
+    """A script in the devkit's environment: it exists, and it knows the options."""
+    script = (ROOT / words[0]).read_text()
+    options = [word for word in words[1:] if word.startswith("--")]
+    assert all(f'add_argument("{option}"' in script for option in options)
+
+
 def check_module(page, words, parse):
     module = importlib.import_module(words[0])
     if ".stages." in words[0] and words[1:] != ["..."]:
@@ -170,6 +177,7 @@ CHECKS = {
     "make": check_make,
     "snakemake": check_snakemake,
     "python": check_python,
+    ".venv-judge/bin/python": check_judge,
     "pytest": check_pytest,
     "elite-pipeline": check_elite_pipeline,
     "torchrun": check_torchrun,

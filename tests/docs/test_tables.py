@@ -223,6 +223,16 @@ def test_aggregation_is_as_measured():
     assert int(time) == round(measured["milliseconds_per_120000_points"])
 
 
+def test_nuscenes_is_as_measured():
+    found = rows("results.md", "nuScenes")
+    assert len(found) == 3
+    for cells in found:
+        (target,) = codes(cells[5])
+        result = json.loads((ROOT / "benchmarks" / target).read_text())
+        expected = [f"{100 * result[key]:.1f}" for key in ("miou", "miou_known", "accuracy")]
+        assert cells[2:5] == expected, target
+
+
 def test_views_are_as_measured():
     result = json.loads((ROOT / "benchmarks/results/views.json").read_text())
     found = []
