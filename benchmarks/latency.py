@@ -5,7 +5,8 @@
 The weights are random, which takes the same time as trained weights. The scans are the given files, else the real
 frames in data/sample, else one scan of 64 beams over a plane and walls. Batch 1; the device is synchronised between
 phases; the time runs from points in memory to a label for every point, as in `measure_latency`. Precisions are measured
-in turn; float16 needs a GPU. Prints a table and writes `benchmarks/results/latency_<device>.json`.
+in turn; float16 needs a GPU, bfloat16 a CPU that has it. Prints a table and writes
+`benchmarks/results/latency_<device>.json`.
 """
 
 import argparse
@@ -20,9 +21,11 @@ from elite_pipeline import config as configuration
 from elite_pipeline.config.reading import COMPARISONS
 from elite_pipeline.datasets.classes import class_table
 from elite_pipeline.evaluation import latency
+from elite_pipeline.memory import keep_freed_memory
 from elite_pipeline.provenance import commit, device_name, file_of_device, versions
 from elite_pipeline.student.model import Predictor, build
 from elite_pipeline.student.network import parameters
+from elite_pipeline.student.sparse import bfloat16_on_cpu
 
 CLASSES = class_table("semantickitti")
 ROOT = Path(__file__).parent.parent
@@ -36,6 +39,7 @@ def main():
     parser.add_argument("--warmup", type=int, default=10, help="number of scans before them that do not count")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/latency_<device>.json")
     args = parser.parse_args()
+    keep_freed_memory()
     files = args.files or sorted(ROOT.glob("data/sample/sequences/*/velodyne/*.bin"))
     scans = [np.fromfile(file, np.float32).reshape(-1, 4) for file in files] or [scan()]
     config = configuration.read(ROOT / "config.yaml", ROOT / COMPARISONS)
@@ -58,7 +62,8 @@ def measured(network, scans, args):
     """Return {"parameters", precision -> phases in ms, peak memory in MiB} of one student."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found = {}
-    for precision in ("32-true", "16-true") if device == "cuda" else ("32-true",):
+    on_cpu = ("32-true", "bf16-mixed") if bfloat16_on_cpu() else ("32-true",)
+    for precision in ("32-true", "16-true") if device == "cuda" else on_cpu:
         torch.manual_seed(0)
         student = build(network, len(CLASSES))
         predictor = Predictor(student, {"classes": CLASSES.to_json()}, device=device, precision=precision)
@@ -79,7 +84,7 @@ def show(result):
     print("|---|---:|---|" + 7 * "---:|")
     for name, of_student in result["students"].items():
         first = of_student["32-true"]["phases"]["total"]["p50"]
-        for precision in ("32-true", "16-true"):
+        for precision in ("32-true", "16-true", "bf16-mixed"):
             if precision not in of_student:
                 continue
             row = of_student[precision]
